@@ -1,0 +1,173 @@
+package rpc
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/procnanny/procnanny/reconcile"
+	"github.com/procnanny/procnanny/spec"
+)
+
+// Backend is what the methods stand on: the engine behind its inbox. Each
+// method returns at once with what will happen, unless it says it waits.
+type Backend interface {
+	// View is the current immutable picture; it never waits for the engine.
+	View() *View
+	// Fresh reads observed values from the kernel now, then returns the picture.
+	Fresh(ctx context.Context) (*View, error)
+	// Command hands a command of the core to the engine.
+	Command(ctx context.Context, c reconcile.Command) ([]reconcile.Outcome, error)
+	// Override sets overrides (all or none) after the files' own constraints
+	// allowed them.
+	Override(ctx context.Context, os []spec.Override) error
+	// Reset takes overrides of a program away: those of field, or all when
+	// field is empty; program "" is every program. It returns what it took.
+	Reset(ctx context.Context, program, field string, by spec.Requester) ([]spec.Override, error)
+	// Overrides lists those in force.
+	Overrides() []spec.Override
+	// Plan shows what applying src would do; nil is the daemon's own files.
+	Plan(ctx context.Context, src *spec.Source) (PlanReply, error)
+	// Apply applies what the files say now. A digest that is not empty must be
+	// the one that Plan gave, or it is refused as stale. force lets held rolls
+	// go on; allowEmpty accepts a configuration without any program.
+	Apply(ctx context.Context, o ApplyOptions) (ApplyReply, error)
+	// Generations lists the kept ones, oldest first.
+	Generations() ([]Generation, error)
+	// GenerationSpec is what generation n said.
+	GenerationSpec(n uint64) (spec.Spec, error)
+	// Rollback pins generation n until the files' digest changes.
+	Rollback(ctx context.Context, n uint64, by spec.Requester) (ApplyReply, error)
+	// Runs lists past and living runs, oldest first.
+	Runs(ctx context.Context, q RunQuery) ([]Run, error)
+	// Events lists published events after seq, oldest first.
+	Events(ctx context.Context, since uint64, limit int) ([]Event, error)
+	// Shutdown stops everything and ends the daemon.
+	Shutdown(ctx context.Context, by spec.Requester) error
+}
+
+// ApplyOptions are the arguments of apply.
+type ApplyOptions struct {
+	Digest     string
+	Force      bool
+	AllowEmpty bool
+	By         spec.Requester
+}
+
+// ApplyReply says what apply or rollback did.
+type ApplyReply struct {
+	Generation uint64             `msgpack:"generation" json:"generation"`
+	Digest     string             `msgpack:"digest" json:"digest"`
+	Changes    []reconcile.Change `msgpack:"changes" json:"changes"`
+	Changed    bool               `msgpack:"changed" json:"changed"`
+}
+
+// PlanReply is a plan: the same plan has the same digest.
+type PlanReply struct {
+	Digest     string             `msgpack:"digest" json:"digest"`
+	Changes    []reconcile.Change `msgpack:"changes" json:"changes"`
+	Problems   spec.Problems      `msgpack:"problems" json:"problems"`
+	Generation uint64             `msgpack:"generation" json:"generation"`
+}
+
+// Generation is one accepted configuration.
+type Generation struct {
+	Number uint64         `msgpack:"generation" json:"generation"`
+	Digest string         `msgpack:"digest" json:"digest"`
+	Commit string         `msgpack:"commit" json:"commit"`
+	At     time.Time      `msgpack:"-" json:"at"`
+	By     spec.Requester `msgpack:"by" json:"by"`
+	// Programs and Instances count what it desires.
+	Programs  int `msgpack:"programs" json:"programs"`
+	Instances int `msgpack:"instances" json:"instances"`
+}
+
+// RunQuery selects runs.
+type RunQuery struct {
+	Program  string
+	Instance *int
+	Since    time.Time
+	Limit    int
+}
+
+// Run is one process life.
+type Run struct {
+	ID         reconcile.InstanceID
+	Run        reconcile.RunID
+	PID        int
+	Start      time.Time
+	End        time.Time // zero while it lives
+	Exit       *reconcile.Exit
+	StartCause reconcile.Cause
+	Generation uint64
+	By         *spec.Requester
+}
+
+// Event is a published event: Topic, and the map without seq, prev and time.
+type Event struct {
+	Seq   uint64
+	Prev  uint64
+	Time  time.Time
+	Topic string
+	// Fields are in the order they are written.
+	Fields []Field
+}
+
+// Field is one key of a map whose order matters on the wire.
+type Field struct {
+	Key   string
+	Value any
+}
+
+// View is an immutable picture of everything, swapped whole by the engine.
+// Programs are sorted by name; an unchanged program keeps its *ProgramView, so
+// encoders can cache by pointer.
+type View struct {
+	Programs []*ProgramView
+	Config   ConfigView
+	// ObservedAt is when observed values were read last.
+	ObservedAt time.Time
+	Version    string
+	KeeperPID  int
+	ControlPID int
+}
+
+// ConfigView is the state of the configuration.
+type ConfigView struct {
+	State      string // ok, rejected
+	Generation uint64
+	Digest     string
+	Commit     string
+	// Error is the first problem as one line; Problems are all of them.
+	Error    string
+	Problems spec.Problems
+	// Pinned is the generation a rollback pinned; 0 is none.
+	Pinned uint64
+	// Ahead is true when the files say something else than what runs.
+	Ahead bool
+}
+
+// ProgramView is one program, immutable.
+type ProgramView struct {
+	Name    string
+	Spec    spec.Program
+	Defined bool // false: being removed
+	// Overrides are those in force on it.
+	Overrides  []spec.Override
+	Generation uint64
+	Flapping   bool
+	Held       string
+	Instances  []InstanceView
+}
+
+// InstanceView is one instance, immutable.
+type InstanceView struct {
+	reconcile.Instance
+	Down bool
+	// Containment names how descendants are found, and why when degraded.
+	Containment string
+	// Observed are the values that the kernel reported last, by tuning key, and
+	// Drift those that differ from what the spec sets.
+	Observed map[string]json.RawMessage
+	Drift    map[string]string
+}

@@ -1,0 +1,133 @@
+package keeper
+
+import (
+	"github.com/procnanny/procnanny/runtime/launch"
+	"github.com/procnanny/procnanny/spec"
+)
+
+// Version of the protocol between keeper and control. A keeper answers a
+// control of another version with its own Hello and nothing else.
+const Version = 1
+
+// OrderKind is what control asks of the keeper.
+type OrderKind uint8
+
+// The orders.
+const (
+	OrderUnset     OrderKind = iota
+	OrderStart               // Start
+	OrderSignal              // Run, Signal: main's process group
+	OrderPoke                // Run, Signal: the main process only
+	OrderSweep               // Run, Signal: everything left in the containment
+	OrderKill                // Run, Signal: the whole containment, until it is empty
+	OrderTune                // Run, Tuning, Digest
+	OrderOutput              // Program, Index, Output: new rotation policy
+	OrderPreflight           // Start.Program, Start.Launch, Digest
+	OrderForget              // Program, Index: close and remove what is kept for it
+	OrderAck                 // Run: control has recorded the end of this run
+	OrderShutdown            // nothing lives any more: exit 0
+	OrderReady               // control answers status: tell NOTIFY_SOCKET
+	OrderList                // answer with a Fact of kind FactHello
+)
+
+// Order is one request of control.
+type Order struct {
+	Kind    OrderKind
+	Run     uint64
+	Program string
+	Index   int
+	Signal  spec.Signal
+	Start   *Start
+	Tuning  *spec.Tuning
+	Output  *Output
+	Digest  spec.Digest
+}
+
+// Start is everything the keeper needs to start one instance.
+type Start struct {
+	Program string
+	Index   int
+	Run     uint64
+	Launch  launch.Request
+	Output  Output
+	// LaunchDigest and TuningDigest come back in the list of runs.
+	LaunchDigest spec.Digest
+	TuningDigest spec.Digest
+	Generation   uint64
+}
+
+// Output is the part of a program's output that its processes do not see.
+type Output struct {
+	RotateBytes int64
+	Keep        int
+	Drop        bool
+	Timestamps  bool
+}
+
+// FactKind is what the keeper tells control.
+type FactKind uint8
+
+// The facts.
+const (
+	FactUnset       FactKind = iota
+	FactHello                // Runs, Boot, Containment: the answer to a new control, and to OrderList
+	FactStarted              // exec succeeded
+	FactStartFailed          // Step, Errno, Reason
+	FactExited               // the main process ended
+	FactEmptied              // nobody is left
+	FactTuned                // Digest, Refused
+	FactPreflight            // Program, Digest, Reason (empty is good)
+)
+
+// Fact is one thing the keeper knows.
+type Fact struct {
+	Kind    FactKind
+	Run     uint64
+	Program string
+	Index   int
+	PID     int
+	// AtNS is when, CLOCK_BOOTTIME in nanoseconds.
+	AtNS   int64
+	Code   int // -1 when a signal ended it
+	Signal spec.Signal
+	Core   bool
+	Left   int // other living processes of the containment
+	Step   string
+	Errno  int
+	Reason string
+	Digest spec.Digest
+	// Refused maps a tuning key to why the kernel refused it.
+	Refused map[string]string
+	Hello   *Hello
+}
+
+// Hello is everything the keeper knows, for a control that starts.
+type Hello struct {
+	Version  int
+	BootID   string
+	PID      int // the keeper's own
+	Binary   string
+	Contain  string // how descendants are found: "cgroup" or "sweep"
+	Degraded string // why, when it is not "cgroup"
+	Runs     []Run
+}
+
+// Run is a process life the keeper holds: alive, or ended and not yet
+// acknowledged.
+type Run struct {
+	Run          uint64
+	Program      string
+	Index        int
+	PID          int
+	StartedNS    int64 // CLOCK_BOOTTIME
+	LaunchDigest spec.Digest
+	TuningDigest spec.Digest
+	Generation   uint64
+	// Stopping is true once a stop signal was ordered.
+	Stopping bool
+	// Ended is true once the main process is gone: Exit says how.
+	Ended bool
+	// Emptied is true once nobody is left.
+	Emptied bool
+	Exit    Fact
+}

@@ -1,0 +1,280 @@
+package spec
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// The fields of an Override that are no key of a program.
+const (
+	// FieldAdmin is up or down, for a program or for one index of it.
+	FieldAdmin = "admin"
+	// FieldProgram is a whole program that no file defines; Value is its JSON.
+	FieldProgram = "program"
+)
+
+// Requester is who asked for something: the peer of a socket, or "file",
+// "boot", "hook" without ids.
+type Requester struct {
+	How string `json:"how" msgpack:"how"` // rpc, file, boot, signal
+	UID int    `json:"uid" msgpack:"uid"`
+	GID int    `json:"gid" msgpack:"gid"`
+	PID int    `json:"pid" msgpack:"pid"`
+}
+
+// Override is one thing that a person set over RPC on top of the files.
+type Override struct {
+	Program string `json:"program"`
+	// Index is the instance an admin override is about; nil is the program.
+	Index *int `json:"instance,omitempty"`
+	// Field is a dotted path of the program ("instances", "limits.nofile"), or
+	// FieldAdmin, or FieldProgram.
+	Field string `json:"field"`
+	// Value is what was set, in the file's JSON form.
+	Value json.RawMessage `json:"value"`
+	// Replaced is what the file said then; nil if it said nothing. When the
+	// file says something else, the file wins.
+	Replaced json.RawMessage `json:"replaced,omitempty"`
+	By       Requester       `json:"by"`
+	At       time.Time       `json:"at"`
+	// Until is when it ends by itself; UntilBoot ends it at the next boot.
+	Until     time.Time `json:"until,omitzero"`
+	UntilBoot bool      `json:"until_boot,omitempty"`
+	Reason    string    `json:"reason,omitempty"`
+}
+
+// Key names the thing an override sets: a later one with the same key takes
+// its place.
+func (o Override) Key() string {
+	if o.Index != nil {
+		return fmt.Sprintf("%s\x00%s\x00%d", o.Program, o.Field, *o.Index)
+	}
+	return o.Program + "\x00" + o.Field
+}
+
+// AdminOverride is the wish that a program (index nil) or one instance is down
+// or up.
+func AdminOverride(program string, index *int, down bool) Override {
+	value := `"up"`
+	if down {
+		value = `"down"`
+	}
+	return Override{Program: program, Index: index, Field: FieldAdmin, Value: json.RawMessage(value)}
+}
+
+func (o Override) down() bool { return string(o.Value) == `"down"` }
+
+// With returns s with overrides on top. An override that no longer fits (its
+// program is gone, its value is no value of that field) is left out: Settle
+// names those.
+func (s Spec) With(overrides []Override) Spec {
+	if len(overrides) == 0 {
+		return s
+	}
+	out := Spec{Programs: make(map[string]Program, len(s.Programs))}
+	for name, p := range s.Programs {
+		out.Programs[name] = p
+	}
+	for _, o := range overrides { // a created program first: others may sit on it
+		if _, inFile := s.Programs[o.Program]; o.Field == FieldProgram && !inFile {
+			var p Program
+			if json.Unmarshal(o.Value, &p) == nil {
+				out.Programs[o.Program] = p
+			}
+		}
+	}
+	for _, o := range overrides {
+		p, ok := out.Programs[o.Program]
+		if !ok || o.Field == FieldProgram {
+			continue
+		}
+		if q, err := p.with(o); err == nil {
+			out.Programs[o.Program] = q
+		}
+	}
+	return out
+}
+
+func (p Program) with(o Override) (Program, error) {
+	if o.Field != FieldAdmin {
+		q, err := p.Set(o.Field, o.Value)
+		q.Admin = p.Admin
+		return q, err
+	}
+	if o.Index == nil {
+		p.Admin = Admin{Down: o.down(), Index: p.Admin.Index}
+		return p, nil
+	}
+	index := make(map[int]bool, len(p.Admin.Index)+1)
+	for i, down := range p.Admin.Index {
+		index[i] = down
+	}
+	index[*o.Index] = o.down()
+	p.Admin = Admin{Down: p.Admin.Down, Index: index}
+	return p, nil
+}
+
+// Set returns p with the field at a dotted path set to a JSON value. JSON null
+// takes the field away (it has its default again).
+func (p Program) Set(path string, value json.RawMessage) (Program, error) {
+	raw, err := json.Marshal(p)
+	if err != nil {
+		return p, err
+	}
+	doc, err := decodeMap(raw)
+	if err != nil {
+		return p, err
+	}
+	keys := strings.Split(path, ".")
+	m := doc
+	for _, key := range keys[:len(keys)-1] {
+		next, ok := m[key].(map[string]any)
+		if !ok {
+			next = map[string]any{}
+			m[key] = next
+		}
+		m = next
+	}
+	last := keys[len(keys)-1]
+	if string(value) == "null" {
+		delete(m, last)
+	} else {
+		m[last] = value
+	}
+	if raw, err = json.Marshal(doc); err != nil {
+		return p, err
+	}
+	var q Program
+	if err := q.decodeStrict(raw); err != nil {
+		return p, fmt.Errorf("cannot set %s: %w", path, err)
+	}
+	return q, nil
+}
+
+// Get returns the JSON value at a dotted path, or nil when it is not set.
+func (p Program) Get(path string) json.RawMessage {
+	raw, err := json.Marshal(p)
+	if err != nil {
+		return nil
+	}
+	var doc any
+	if doc, err = decodeMap(raw); err != nil {
+		return nil
+	}
+	for _, key := range strings.Split(path, ".") {
+		m, ok := doc.(map[string]any)
+		if !ok {
+			return nil
+		}
+		if doc, ok = m[key]; !ok {
+			return nil
+		}
+	}
+	out, err := json.Marshal(doc)
+	if err != nil {
+		return nil
+	}
+	return out
+}
+
+func decodeMap(raw []byte) (map[string]any, error) {
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	dec.UseNumber() // 64-bit sizes keep every digit
+	var doc map[string]any
+	err := dec.Decode(&doc)
+	return doc, err
+}
+
+// decodeStrict is UnmarshalJSON that refuses an unknown top-level key.
+func (p *Program) decodeStrict(raw []byte) error {
+	doc, err := decodeMap(raw)
+	if err != nil {
+		return err
+	}
+	for key := range doc {
+		if !slices.Contains(Keys(), key) && key != "identity" {
+			return fmt.Errorf("no such key: %s", key)
+		}
+	}
+	return json.Unmarshal(raw, p)
+}
+
+// Settle compares overrides with what the files now say. It returns those that
+// stay and those that end, each with the reason. At boot it also ends those
+// that were meant until then.
+func Settle(files Spec, overrides []Override, now time.Time, boot bool) (keep []Override, ended []EndedOverride) {
+	created := map[string]bool{}
+	for _, o := range overrides {
+		if o.Field == FieldProgram {
+			created[o.Program] = true
+		}
+	}
+	for _, o := range overrides {
+		if why := o.endsBecause(files, created, now, boot); why != "" {
+			ended = append(ended, EndedOverride{o, why})
+			continue
+		}
+		keep = append(keep, o)
+	}
+	return keep, ended
+}
+
+// EndedOverride is an override that no longer holds, and why.
+type EndedOverride struct {
+	Override
+	Why string
+}
+
+func (o Override) endsBecause(files Spec, created map[string]bool, now time.Time, boot bool) string {
+	p, inFile := files.Programs[o.Program]
+	switch {
+	case boot && o.UntilBoot:
+		return "the machine was booted"
+	case !o.Until.IsZero() && !now.Before(o.Until):
+		return "its time is over"
+	case o.Field == FieldProgram && inFile:
+		return "the files define the program now"
+	case o.Field != FieldProgram && !inFile && !created[o.Program]:
+		return "the files no longer define the program"
+	case o.Field == FieldProgram || o.Field == FieldAdmin || !inFile:
+		return ""
+	case !sameJSON(p.Get(o.Field), o.Replaced):
+		return "the file's value changed"
+	}
+	return ""
+}
+
+func sameJSON(a, b json.RawMessage) bool {
+	if len(a) == 0 || len(b) == 0 {
+		return len(a) == len(b)
+	}
+	var ca, cb bytes.Buffer
+	if json.Compact(&ca, a) != nil || json.Compact(&cb, b) != nil {
+		return false
+	}
+	return bytes.Equal(ca.Bytes(), cb.Bytes())
+}
+
+// Put returns overrides with o in it: one with the same key is replaced, and a
+// program-wide admin override takes those of its indexes away.
+func Put(overrides []Override, o Override) []Override {
+	out := make([]Override, 0, len(overrides)+1)
+	for _, v := range overrides {
+		whole := o.Field == FieldAdmin && o.Index == nil && v.Field == FieldAdmin && v.Program == o.Program
+		if v.Key() == o.Key() {
+			if o.Field != FieldAdmin && o.Replaced == nil {
+				o.Replaced = v.Replaced // what the file said when the first of them was set
+			}
+			continue
+		}
+		if whole {
+			continue
+		}
+		out = append(out, v)
+	}
+	return append(out, o)
+}

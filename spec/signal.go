@@ -1,0 +1,71 @@
+package spec
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// Signal is a signal number of Linux on every architecture we build for
+// (signal(7), x86/ARM column); in JSON its name without SIG.
+type Signal int
+
+// The signals our defaults name.
+const (
+	SIGKILL Signal = 9
+	SIGTERM Signal = 15
+)
+
+// signalNames is indexed by number. SIGSTKFLT is 16.
+var signalNames = [...]string{
+	1: "HUP", 2: "INT", 3: "QUIT", 4: "ILL", 5: "TRAP", 6: "ABRT", 7: "BUS", 8: "FPE", 9: "KILL", 10: "USR1", 11: "SEGV",
+	12: "USR2", 13: "PIPE", 14: "ALRM", 15: "TERM", 16: "STKFLT", 17: "CHLD", 18: "CONT", 19: "STOP", 20: "TSTP", 21: "TTIN",
+	22: "TTOU", 23: "URG", 24: "XCPU", 25: "XFSZ", 26: "VTALRM", 27: "PROF", 28: "WINCH", 29: "IO", 30: "PWR", 31: "SYS",
+}
+
+// signalMax is SIGRTMAX as the kernel counts.
+const signalMax = 64
+
+// String is the name without SIG: "TERM"; "RTMIN+n" counts from the kernel's 32.
+func (s Signal) String() string {
+	if s > 0 && int(s) < len(signalNames) {
+		return signalNames[s]
+	}
+	if s >= 32 && s <= signalMax {
+		return "RTMIN+" + strconv.Itoa(int(s)-32)
+	}
+	return strconv.Itoa(int(s))
+}
+
+// ParseSignal reads "TERM", "SIGTERM", "term", "RTMIN+3" or "15".
+func ParseSignal(text string) (Signal, error) {
+	name := strings.TrimPrefix(strings.ToUpper(text), "SIG")
+	for n, v := range signalNames {
+		if v != "" && v == name {
+			return Signal(n), nil
+		}
+	}
+	if rest, ok := strings.CutPrefix(name, "RTMIN+"); ok {
+		if n, err := strconv.Atoi(rest); err == nil && n >= 0 && n+32 <= signalMax {
+			return Signal(n + 32), nil
+		}
+	}
+	if n, err := strconv.Atoi(name); err == nil && n > 0 && n <= signalMax {
+		return Signal(n), nil
+	}
+	return 0, fmt.Errorf("unknown signal %q", text)
+}
+
+// MarshalJSON writes the name.
+func (s Signal) MarshalJSON() ([]byte, error) { return json.Marshal(s.String()) }
+
+// UnmarshalJSON reads a name or a number.
+func (s *Signal) UnmarshalJSON(b []byte) error {
+	v, err := ParseSignal(strings.Trim(string(b), `"`))
+	if err != nil {
+		return err
+	}
+	*s = v
+	return nil
+}
