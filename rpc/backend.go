@@ -2,7 +2,6 @@ package rpc
 
 import (
 	"context"
-	"encoding/json"
 	"time"
 
 	"github.com/procnanny/procnanny/reconcile"
@@ -16,6 +15,8 @@ type Backend interface {
 	View() *View
 	// Fresh reads observed values from the kernel now, then returns the picture.
 	Fresh(ctx context.Context) (*View, error)
+	// Wait returns the first picture that ok accepts, or ctx's error.
+	Wait(ctx context.Context, ok func(*View) bool) (*View, error)
 	// Command hands a command of the core to the engine.
 	Command(ctx context.Context, c reconcile.Command) ([]reconcile.Outcome, error)
 	// Override sets overrides (all or none) after the files' own constraints
@@ -119,55 +120,14 @@ type Field struct {
 	Value any
 }
 
-// View is an immutable picture of everything, swapped whole by the engine.
-// Programs are sorted by name; an unchanged program keeps its *ProgramView, so
-// encoders can cache by pointer.
-type View struct {
-	Programs []*ProgramView
-	Config   ConfigView
-	// ObservedAt is when observed values were read last.
-	ObservedAt time.Time
-	Version    string
-	KeeperPID  int
-	ControlPID int
-}
-
-// ConfigView is the state of the configuration.
-type ConfigView struct {
-	State      string // ok, rejected
-	Generation uint64
-	Digest     string
-	Commit     string
-	// Error is the first problem as one line; Problems are all of them.
-	Error    string
-	Problems spec.Problems
-	// Pinned is the generation a rollback pinned; 0 is none.
-	Pinned uint64
-	// Ahead is true when the files say something else than what runs.
-	Ahead bool
-}
-
-// ProgramView is one program, immutable.
-type ProgramView struct {
-	Name    string
-	Spec    spec.Program
-	Defined bool // false: being removed
-	// Overrides are those in force on it.
-	Overrides  []spec.Override
-	Generation uint64
-	Flapping   bool
-	Held       string
-	Instances  []InstanceView
-}
-
-// InstanceView is one instance, immutable.
-type InstanceView struct {
-	reconcile.Instance
-	Down bool
-	// Containment names how descendants are found, and why when degraded.
-	Containment string
-	// Observed are the values that the kernel reported last, by tuning key, and
-	// Drift those that differ from what the spec sets.
-	Observed map[string]json.RawMessage
-	Drift    map[string]string
-}
+// The picture's types are the core's: the engine builds them, we only read.
+type (
+	// View is an immutable picture of everything.
+	View = reconcile.View
+	// ConfigView is the state of the configuration.
+	ConfigView = reconcile.ConfigView
+	// ProgramView is one program of a View.
+	ProgramView = reconcile.ProgramView
+	// InstanceView is one instance of a ProgramView.
+	InstanceView = reconcile.InstanceView
+)

@@ -1,0 +1,62 @@
+package reconcile
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/procnanny/procnanny/spec"
+)
+
+// View is an immutable picture of everything, swapped whole by the engine.
+// Programs are sorted by name; an unchanged program keeps its *ProgramView, so
+// encoders can cache by pointer.
+type View struct {
+	Programs []*ProgramView
+	Config   ConfigView
+	// ObservedAt is when observed values were read last.
+	ObservedAt time.Time
+	Version    string
+	KeeperPID  int
+	ControlPID int
+}
+
+// ConfigView is the state of the configuration.
+type ConfigView struct {
+	State      string // ok, rejected
+	Generation uint64
+	Digest     string
+	Commit     string
+	// Error is the first problem as one line; Problems are all of them.
+	Error    string
+	Problems spec.Problems
+	// Pinned is the generation a rollback pinned; 0 is none.
+	Pinned uint64
+	// Ahead is true when the files say something else than what runs.
+	Ahead bool
+}
+
+// ProgramView is one program, immutable.
+type ProgramView struct {
+	Name    string
+	Spec    spec.Program
+	Defined bool // false: being removed
+	// Overrides are those in force on it.
+	Overrides  []spec.Override
+	Generation uint64
+	Flapping   bool
+	Held       string
+	// Instances are sorted by index; an unchanged one keeps its pointer.
+	Instances []*InstanceView
+}
+
+// InstanceView is one instance, immutable.
+type InstanceView struct {
+	Instance
+	Down bool
+	// Containment names how descendants are found, and why when degraded.
+	Containment string
+	// Observed are the values that the kernel reported last, by tuning key, and
+	// Drift those that differ from what the spec sets.
+	Observed map[string]json.RawMessage
+	Drift    map[string]string
+}
