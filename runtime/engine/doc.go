@@ -1,0 +1,22 @@
+// Package engine is the single writer: one goroutine owns the world and what
+// is desired, takes messages from one bounded inbox, and lets the pure core
+// decide. Everybody else reads an immutable picture that it swaps each turn.
+//
+// A turn: take a message and what else is waiting, let Apply and Execute say
+// what it means, let Diff say what follows for the programs that were touched,
+// record, act, tell, swap the picture, set the one timer.
+//
+// Promises: persist, then act, then tell; a turn costs what changed, not what
+// exists; the loop never waits for anybody (executors, recorders and
+// publishers must not block). Deadlines are values in the world, so a stale
+// timer cannot exist.
+//
+// # Decisions
+//
+//   - No mutex: the picture is an atomic pointer, and waiting for a picture is
+//     a channel that each swap closes.
+//   - Messages are small structs with a method each, not closures from outside:
+//     what can happen to the loop is a list in one file.
+//   - Desired state arrives whole, already settled with its overrides: what
+//     files and people want is judged and made durable before it gets here.
+package engine

@@ -1,0 +1,156 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"github.com/procnanny/procnanny/reconcile"
+	"github.com/procnanny/procnanny/spec"
+)
+
+// Bounds of the loop.
+const (
+	inboxLen = 1024 // messages; a sender waits when it is full
+	batchLen = 256  // messages of one turn at most
+)
+
+// Order is an action with what the executor needs to carry it out.
+type Order struct {
+	reconcile.Action
+	// Program is the desired program; nil for one that is gone from desired.
+	Program    *spec.Program
+	Generation uint64
+}
+
+// Executor carries out orders, in order for each instance. It must not block;
+// what comes of an order returns as a fact.
+type Executor interface{ Do(orders []Order) }
+
+// Batch is what one turn changed.
+type Batch struct {
+	// Changed are the instances as they are now; Gone are those forgotten.
+	Changed []*reconcile.Instance
+	Gone    []reconcile.InstanceID
+	Events  []reconcile.Event
+}
+
+// Recorder writes a turn down. Record comes before the turn's actions and
+// survives the death of this process; Publish comes after. Neither may block
+// on a consumer.
+type Recorder interface {
+	Record(b Batch)
+	Publish(b Batch)
+}
+
+// Config is what an Engine stands on.
+type Config struct {
+	Executor Executor
+	Recorder Recorder
+	// World is where to begin: what was recorded before.
+	World reconcile.World
+	// View carries what never changes: version and pids.
+	View reconcile.View
+	// Containment names how descendants are found, for the picture.
+	Containment string
+}
+
+// Desired is what shall be: the files with overrides on top.
+type Desired struct {
+	Spec       spec.Spec
+	Generation uint64
+	Overrides  []spec.Override
+	Config     reconcile.ConfigView
+}
+
+// ErrStopped answers messages that come after the loop has ended.
+var ErrStopped = errors.New("the engine has stopped")
+
+// Engine is the handle that everybody else holds.
+type Engine struct {
+	inbox   chan message
+	stopped chan struct{}
+	picture atomic.Pointer[picture]
+	loop    *loop
+}
+
+// picture is a view and the channel that the next swap closes.
+type picture struct {
+	view *reconcile.View
+	next chan struct{}
+}
+
+// New returns an engine that does nothing until Run.
+func New(c Config) *Engine {
+	e := &Engine{inbox: make(chan message, inboxLen), stopped: make(chan struct{})}
+	e.loop = newLoop(c, e)
+	e.loop.swap()
+	return e
+}
+
+// Run is the loop; it returns when ctx ends.
+func (e *Engine) Run(ctx context.Context) {
+	defer close(e.stopped)
+	timer := time.NewTimer(time.Hour)
+	timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case m := <-e.inbox:
+			m.take(e.loop)
+		case <-timer.C:
+		}
+		e.drain()
+		e.loop.turn(time.Now())
+		if wake := e.loop.wakes.next(); wake.IsZero() {
+			timer.Stop()
+		} else {
+			timer.Reset(time.Until(wake))
+		}
+	}
+}
+
+// drain takes what else is waiting into the same turn.
+func (e *Engine) drain() {
+	for range batchLen {
+		select {
+		case m := <-e.inbox:
+			m.take(e.loop)
+		default:
+			return
+		}
+	}
+}
+
+func (e *Engine) send(ctx context.Context, m message) error {
+	select {
+	case e.inbox <- m:
+		return nil
+	case <-e.stopped:
+		return ErrStopped
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// View is the current picture.
+func (e *Engine) View() *reconcile.View { return e.picture.Load().view }
+
+// Wait returns the first picture that ok accepts.
+func (e *Engine) Wait(ctx context.Context, ok func(*reconcile.View) bool) (*reconcile.View, error) {
+	for {
+		p := e.picture.Load()
+		if ok(p.view) {
+			return p.view, nil
+		}
+		select {
+		case <-p.next:
+		case <-e.stopped:
+			return p.view, ErrStopped
+		case <-ctx.Done():
+			return p.view, ctx.Err()
+		}
+	}
+}

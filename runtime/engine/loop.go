@@ -1,0 +1,229 @@
+package engine
+
+import (
+	"reflect"
+	"sort"
+	"time"
+
+	"github.com/procnanny/procnanny/reconcile"
+	"github.com/procnanny/procnanny/spec"
+)
+
+// loop is the state of the one goroutine.
+type loop struct {
+	config  reconcile.ConfigView
+	world   reconcile.World
+	desired Desired
+	// programs are the desired ones by name; an unchanged one keeps its pointer.
+	programs map[string]*spec.Program
+	marks    map[string][]spec.Override // overrides by program
+	wakes   *wakes
+	exec    Executor
+	rec     Recorder
+	engine  *Engine
+	base    reconcile.View
+	contain string
+
+	// What this turn touched.
+	dirty  map[string]bool               // programs to diff and to draw again
+	moved  map[reconcile.InstanceID]bool // instances that may have changed
+	events []reconcile.Event
+	orders []Order
+
+	observed   map[reconcile.InstanceID]Observation
+	observedAt time.Time
+	views      map[string]*reconcile.ProgramView
+	names      []string // sorted names of views
+	resort     bool
+}
+
+func newLoop(c Config, e *Engine) *loop {
+	l := &loop{
+		world: c.World, wakes: newWakes(), exec: c.Executor, rec: c.Recorder, engine: e, base: c.View, contain: c.Containment,
+		programs: map[string]*spec.Program{}, dirty: map[string]bool{}, moved: map[reconcile.InstanceID]bool{}, marks: map[string][]spec.Override{},
+		observed: map[reconcile.InstanceID]Observation{}, views: map[string]*reconcile.ProgramView{},
+	}
+	for name := range c.World.Programs {
+		l.dirty[name] = true
+	}
+	return l
+}
+
+func (l *loop) apply(f reconcile.Fact, now time.Time) {
+	w, events := reconcile.Apply(l.world, f, now)
+	l.world = w
+	l.note(events)
+	l.touch(f.ID)
+}
+
+// touch marks an instance, and so its program, as part of this turn.
+func (l *loop) touch(id reconcile.InstanceID) {
+	l.dirty[id.Program] = true
+	if id.Index >= 0 {
+		l.moved[id] = true
+	}
+}
+
+func (l *loop) touchAll() {
+	for name := range l.world.Programs {
+		l.dirty[name] = true
+	}
+	for name := range l.programs {
+		l.dirty[name] = true
+	}
+}
+
+func (l *loop) note(events []reconcile.Event) {
+	l.events = append(l.events, events...)
+	for _, ev := range events {
+		l.touch(ev.ID)
+	}
+}
+
+func (l *loop) order(actions []reconcile.Action) {
+	for _, a := range actions {
+		l.orders = append(l.orders, Order{Action: a, Program: l.programs[a.ID.Program], Generation: l.world.Generation})
+	}
+}
+
+// desire takes new desired state and marks the programs that it changes.
+func (l *loop) desire(d Desired) {
+	programs := make(map[string]*spec.Program, len(d.Spec.Programs))
+	marks := map[string][]spec.Override{}
+	for _, o := range d.Overrides {
+		marks[o.Program] = append(marks[o.Program], o)
+	}
+	for name, p := range d.Spec.Programs {
+		old := l.programs[name]
+		if old != nil && reflect.DeepEqual(*old, p) {
+			programs[name] = old
+		} else {
+			programs[name] = &p
+			l.dirty[name] = true
+		}
+		if !reflect.DeepEqual(marks[name], l.marks[name]) {
+			l.dirty[name] = true
+		}
+	}
+	for name := range l.programs {
+		if programs[name] == nil {
+			l.dirty[name] = true
+		}
+	}
+	for name := range l.world.Programs {
+		if programs[name] == nil {
+			l.dirty[name] = true
+		}
+	}
+	d.Spec = spec.Spec{} // programs hold it
+	l.desired, l.programs, l.marks, l.config = d, programs, marks, d.Config
+	l.world.Generation = d.Generation
+}
+
+// turn lets Diff speak for every touched program, then records, acts, tells,
+// and swaps the picture: in that order.
+func (l *loop) turn(now time.Time) {
+	for _, name := range l.wakes.due(now) {
+		l.fire(name, now)
+	}
+	for _, name := range l.dirtyNames() {
+		l.diff(name, now)
+	}
+	l.world.Booting = l.world.Booting && l.desired.Generation == 0
+	batch := l.batch()
+	if len(batch.Changed)+len(batch.Gone)+len(batch.Events) > 0 {
+		l.rec.Record(batch)
+	}
+	if len(l.orders) > 0 {
+		l.exec.Do(l.orders)
+	}
+	l.swap()
+	if len(batch.Events) > 0 {
+		l.rec.Publish(batch)
+	}
+	l.events, l.orders = nil, nil
+	clear(l.dirty)
+	clear(l.moved)
+}
+
+// fire turns the passed deadlines of a program into facts.
+func (l *loop) fire(name string, now time.Time) {
+	l.dirty[name] = true
+	p := l.world.Programs[name]
+	if p == nil {
+		return
+	}
+	for _, id := range reconcile.Due(p, now) {
+		l.apply(reconcile.Fact{Kind: reconcile.FactDeadline, ID: id, Run: runOf(p, id.Index), At: now}, now)
+	}
+}
+
+func runOf(p *reconcile.Program, index int) reconcile.RunID {
+	if i := find(p, index); i != nil {
+		return i.Run
+	}
+	return 0
+}
+
+func find(p *reconcile.Program, index int) *reconcile.Instance {
+	n := sort.Search(len(p.Instances), func(i int) bool { return p.Instances[i].ID.Index >= index })
+	if n < len(p.Instances) && p.Instances[n].ID.Index == index {
+		return p.Instances[n]
+	}
+	return nil
+}
+
+func (l *loop) dirtyNames() []string {
+	names := make([]string, 0, len(l.dirty))
+	for name := range l.dirty {
+		names = append(names, name)
+	}
+	sort.Strings(names)
+	return names
+}
+
+// diff brings one program a step further toward what is desired of it.
+func (l *loop) diff(name string, now time.Time) {
+	desired := l.programs[name]
+	if desired == nil && l.world.Programs[name] == nil {
+		return
+	}
+	plan := reconcile.DiffProgram(name, desired, l.world, now)
+	w, events := reconcile.Commit(l.world, plan, now)
+	l.world = w
+	l.note(events)
+	l.order(plan.Actions)
+	for _, c := range plan.Changes {
+		if !c.Later {
+			l.touch(c.ID)
+		}
+	}
+	l.wakes.set(name, reconcile.Wake(l.world.Programs[name], now))
+}
+
+// batch lists what this turn changed.
+func (l *loop) batch() Batch {
+	b := Batch{Events: l.events}
+	for id := range l.moved {
+		var i *reconcile.Instance
+		if p := l.world.Programs[id.Program]; p != nil {
+			i = find(p, id.Index)
+		}
+		if i == nil {
+			b.Gone = append(b.Gone, id)
+			delete(l.observed, id)
+			continue
+		}
+		b.Changed = append(b.Changed, i)
+	}
+	return b
+}
+
+func (l *loop) observe(o Observation) {
+	if p := l.world.Programs[o.ID.Program]; p == nil || runOf(p, o.ID.Index) != o.Run {
+		return
+	}
+	l.observed[o.ID] = o
+	l.dirty[o.ID.Program] = true
+	l.moved[o.ID] = true
+}

@@ -1,0 +1,159 @@
+package engine
+
+import (
+	"context"
+	"time"
+
+	"github.com/procnanny/procnanny/reconcile"
+	"github.com/procnanny/procnanny/spec"
+)
+
+// message is one thing that can happen to the loop; take runs on its goroutine.
+type message interface{ take(l *loop) }
+
+type factsMessage []reconcile.Fact
+
+func (m factsMessage) take(l *loop) {
+	now := time.Now()
+	for _, f := range m {
+		l.apply(f, now)
+	}
+}
+
+// Facts hands facts to the loop. It waits only when the inbox is full.
+func (e *Engine) Facts(ctx context.Context, facts []reconcile.Fact) error {
+	return e.send(ctx, factsMessage(facts))
+}
+
+type commandMessage struct {
+	command reconcile.Command
+	reply   chan []reconcile.Outcome
+}
+
+func (m commandMessage) take(l *loop) {
+	w, events, actions, outcomes := reconcile.Execute(l.world, m.command, time.Now())
+	l.world = w
+	l.note(events)
+	l.order(actions)
+	for _, id := range m.command.Targets {
+		l.touch(id)
+	}
+	if len(m.command.Targets) == 0 {
+		l.touchAll()
+	}
+	m.reply <- outcomes
+}
+
+// Command hands a person's command to the loop and returns what it will do.
+func (e *Engine) Command(ctx context.Context, c reconcile.Command) ([]reconcile.Outcome, error) {
+	m := commandMessage{c, make(chan []reconcile.Outcome, 1)}
+	if err := e.send(ctx, m); err != nil {
+		return nil, err
+	}
+	select {
+	case out := <-m.reply:
+		return out, nil
+	case <-e.stopped:
+		return nil, ErrStopped
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+type desireMessage struct {
+	desired Desired
+	done    chan struct{}
+}
+
+func (m desireMessage) take(l *loop) {
+	l.desire(m.desired)
+	close(m.done)
+}
+
+// Desire makes d what shall be. It returns when the loop has taken it; Diff
+// follows in the same turn.
+func (e *Engine) Desire(ctx context.Context, d Desired) error {
+	m := desireMessage{d, make(chan struct{})}
+	if err := e.send(ctx, m); err != nil {
+		return err
+	}
+	select {
+	case <-m.done:
+		return nil
+	case <-e.stopped:
+		return ErrStopped
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+type configMessage reconcile.ConfigView
+
+func (m configMessage) take(l *loop) { l.config = reconcile.ConfigView(m) }
+
+// SetConfig changes what the picture says about the configuration.
+func (e *Engine) SetConfig(ctx context.Context, c reconcile.ConfigView) error {
+	return e.send(ctx, configMessage(c))
+}
+
+type planMessage struct {
+	spec  spec.Spec
+	reply chan reconcile.Plan
+}
+
+func (m planMessage) take(l *loop) { m.reply <- reconcile.Diff(m.spec, l.world, time.Now()) }
+
+// Plan says what desiring s would do, by the function that would do it.
+func (e *Engine) Plan(ctx context.Context, s spec.Spec) (reconcile.Plan, error) {
+	m := planMessage{s, make(chan reconcile.Plan, 1)}
+	if err := e.send(ctx, m); err != nil {
+		return reconcile.Plan{}, err
+	}
+	select {
+	case p := <-m.reply:
+		return p, nil
+	case <-e.stopped:
+		return reconcile.Plan{}, ErrStopped
+	case <-ctx.Done():
+		return reconcile.Plan{}, ctx.Err()
+	}
+}
+
+// Observation is what the kernel said about a run.
+type Observation struct {
+	ID       reconcile.InstanceID
+	Run      reconcile.RunID
+	Observed map[string][]byte // JSON by tuning key
+	Drift    map[string]string
+}
+
+type observeMessage struct {
+	at   time.Time
+	list []Observation
+	done chan struct{}
+}
+
+func (m observeMessage) take(l *loop) {
+	for _, o := range m.list {
+		l.observe(o)
+	}
+	l.observedAt = m.at
+	close(m.done)
+}
+
+// Observe puts observed values into the picture. It returns when the loop has
+// taken them.
+func (e *Engine) Observe(ctx context.Context, at time.Time, list []Observation) error {
+	m := observeMessage{at, list, make(chan struct{})}
+	if err := e.send(ctx, m); err != nil {
+		return err
+	}
+	select {
+	case <-m.done:
+		return nil
+	case <-e.stopped:
+		return ErrStopped
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
