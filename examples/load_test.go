@@ -57,7 +57,7 @@ func TestPolicyRefusesAndNamesBothFiles(t *testing.T) {
 	if err == nil {
 		t.Fatalf("64 instances were accepted:\n%s", out)
 	}
-	for _, want := range []string{`greedy\.cue:8:\d+`, `policy\.cue:7:\d+`, `programs\.greedy\.instances`} {
+	for _, want := range []string{`greedy\.cue:9:\d+`, `policy\.cue:7:\d+`, `programs\.greedy\.instances`} {
 		if !regexp.MustCompile(want).MatchString(out) {
 			t.Errorf("the error does not have %s:\n%s", want, out)
 		}
