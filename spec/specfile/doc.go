@@ -1,0 +1,31 @@
+// Package specfile turns CUE, YAML and JSON files into a validated spec.Spec,
+// with a position in every error. It owns schema.cue, the one schema that all
+// three languages and every override are judged by.
+//
+// An evaluation is a dialogue of two steps, because only the caller may ask the
+// host who "games" is: [Start] evaluates the files and says which names they
+// use, [Evaluation.Finish] takes what the host knows of them and gives the
+// verdict. [Serve] speaks the dialogue over a pair of pipes.
+//
+// Nothing here opens a file: the files come as bytes in spec.Source.
+//
+// # Decisions
+//
+//   - Packages are built by hand from the map of files instead of with CUE's
+//     loader. The loader wants a file system, an environment and a registry
+//     client; the evaluator has none of them, and without the loader it is
+//     smaller and starts faster. Refused: modules from a registry, @embed, @tag.
+//   - The good path and the bad path are separate. A good program is one Unify,
+//     one Validate and one MarshalJSON. Only when that fails are the values
+//     walked a second time, next to the schema, to find everything that is
+//     wrong: CUE itself reports nothing about unknown fields beside a conflict.
+//   - Errors are written from the schema's @expect attributes, not from CUE's
+//     text, so that they say what is expected in words people use.
+//   - uid and gid are filled into every program before it is judged, also where
+//     the files name no user. So a rule such as uid: !=0 holds for what a
+//     program will run as, and not only for what somebody wrote.
+//   - An override is judged by editing the syntax trees where CUE says that the
+//     field's values come from (a literal goes, a constraint stays) and by
+//     evaluating the whole again. Refused: judging the value alone, which would
+//     miss rules that relate two fields.
+package specfile

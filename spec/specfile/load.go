@@ -1,0 +1,299 @@
+package specfile
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"cuelang.org/go/cue/ast"
+	"cuelang.org/go/cue/build"
+	"cuelang.org/go/cue/errors"
+	"cuelang.org/go/cue/parser"
+	"cuelang.org/go/cue/token"
+	"cuelang.org/go/encoding/json"
+	"cuelang.org/go/encoding/yaml"
+
+	"github.com/procnanny/procnanny/spec"
+)
+
+// extract are the languages, by the end of a file's name.
+var extract = map[string]func(name string, data []byte) (*ast.File, error){
+	".cue":  parseCUE,
+	".json": parseJSON,
+	".yaml": parseYAML,
+	".yml":  parseYAML,
+}
+
+func parseCUE(name string, data []byte) (*ast.File, error) {
+	return parser.ParseFile(name, data, parser.ParseComments, parser.AllErrors)
+}
+
+func parseJSON(name string, data []byte) (*ast.File, error) {
+	expr, err := json.Extract(name, data)
+	if err != nil {
+		return nil, err
+	}
+	return exprFile(name, expr)
+}
+
+func parseYAML(name string, data []byte) (*ast.File, error) {
+	f, err := yaml.Extract(name, data)
+	if err != nil {
+		return nil, err
+	}
+	f.Filename = name
+	for _, d := range f.Decls {
+		if e, ok := d.(*ast.EmbedDecl); ok && !emptyData(e.Expr) {
+			return nil, errors.Newf(e.Pos(), "expected a mapping with the key programs")
+		}
+	}
+	if len(f.Decls) == 1 {
+		if e, ok := f.Decls[0].(*ast.EmbedDecl); ok && emptyData(e.Expr) {
+			f.Decls = nil
+		}
+	}
+	return f, nil
+}
+
+// emptyData reports whether a whole data file says nothing: null, or {}.
+func emptyData(e ast.Expr) bool {
+	switch e := e.(type) {
+	case *ast.BasicLit:
+		return e.Kind == token.NULL
+	case *ast.StructLit:
+		return len(e.Elts) == 0
+	}
+	return false
+}
+
+func exprFile(name string, expr ast.Expr) (*ast.File, error) {
+	s, ok := expr.(*ast.StructLit)
+	if !ok {
+		return nil, errors.Newf(expr.Pos(), "expected an object with the key programs")
+	}
+	return &ast.File{Filename: name, Decls: s.Elts}, nil
+}
+
+// tree is the parsed files. It can be built again and again, also after its
+// syntax was edited.
+type tree struct {
+	files    map[string][]byte
+	parsed   map[string]*ast.File // every file that was needed so far
+	root     []*ast.File          // what is unified
+	pkg      string
+	module   string // the path in cue.mod/module.cue; empty without one
+	problems spec.Problems
+}
+
+// parseTree parses what the configuration consists of. What cannot be parsed is
+// in problems.
+func parseTree(src spec.Source) *tree {
+	t := &tree{files: src.Files, parsed: map[string]*ast.File{}}
+	t.module = t.moduleName()
+	for _, name := range rootFiles(src) {
+		if f := t.parse(name); f != nil {
+			t.root = append(t.root, f)
+		}
+	}
+	t.onePackage()
+	return t
+}
+
+// rootFiles names the files that are unified, sorted.
+func rootFiles(src spec.Source) []string {
+	if src.Single != "" {
+		return []string{src.Single}
+	}
+	var out []string
+	for name := range src.Files {
+		if strings.Contains(name, "/") || strings.HasPrefix(name, ".") || isTool(name) || extract[path.Ext(name)] == nil {
+			continue
+		}
+		out = append(out, name)
+	}
+	slices.Sort(out)
+	return out
+}
+
+// isTool reports whether CUE itself leaves the file out of a package.
+func isTool(name string) bool {
+	return strings.HasSuffix(name, "_tool.cue") || strings.HasSuffix(name, "_test.cue")
+}
+
+// parse parses one file, once. It returns nil and keeps the problems when that
+// fails.
+func (t *tree) parse(name string) *ast.File {
+	if f, ok := t.parsed[name]; ok {
+		return f
+	}
+	data, ok := t.files[name]
+	if !ok {
+		t.problems = append(t.problems, spec.Problem{File: name, Message: "no such file"})
+		return nil
+	}
+	read := extract[path.Ext(name)]
+	if read == nil {
+		t.problems = append(t.problems, spec.Problem{File: name, Message: "expected a .cue, .yaml, .yml or .json file"})
+		return nil
+	}
+	f, err := read(name, data)
+	if err != nil {
+		t.syntax(name, err)
+		f = nil
+	}
+	t.parsed[name] = f
+	return f
+}
+
+// onePackage refuses a directory whose files belong to several packages.
+func (t *tree) onePackage() {
+	first := map[string]*ast.File{}
+	var names []string
+	for _, f := range t.root {
+		if p := f.PackageName(); p != "" && p != "_" && first[p] == nil {
+			first[p] = f
+			names = append(names, p)
+		}
+	}
+	if len(names) > 0 {
+		t.pkg = names[0]
+	}
+	if len(names) < 2 {
+		return
+	}
+	p := t.problemAt(packagePos(first[names[1]]))
+	p.Message = "the files belong to several packages: " + strings.Join(names, ", ") + "; give them one package name, or none"
+	for _, n := range names {
+		if n != names[1] {
+			p.Also = append(p.Also, t.problemAt(packagePos(first[n])).Place())
+		}
+	}
+	t.problems = append(t.problems, p)
+}
+
+func packagePos(f *ast.File) token.Pos {
+	for _, d := range f.Decls {
+		if p, ok := d.(*ast.Package); ok {
+			return p.Name.Pos()
+		}
+	}
+	return f.Pos()
+}
+
+// moduleName reads the module's path out of cue.mod/module.cue, without the
+// major version.
+func (t *tree) moduleName() string {
+	const name = "cue.mod/module.cue"
+	if t.files[name] == nil {
+		return ""
+	}
+	f := t.parse(name)
+	if f == nil {
+		return ""
+	}
+	for _, d := range f.Decls {
+		field, ok := d.(*ast.Field)
+		if !ok {
+			continue
+		}
+		label, _, err := ast.LabelName(field.Label)
+		lit, isLit := field.Value.(*ast.BasicLit)
+		if err != nil || label != "module" || !isLit {
+			continue
+		}
+		if s, err := strconv.Unquote(lit.Value); err == nil {
+			s, _, _ = strings.Cut(s, "@")
+			return s
+		}
+	}
+	return ""
+}
+
+// build makes an instance of the root files, with everything they import.
+func (t *tree) build(extra ...*ast.File) *build.Instance {
+	inst := build.NewContext().NewInstance("", t.loader(nil))
+	inst.PkgName = t.pkg
+	for _, f := range append(slices.Clone(t.root), extra...) {
+		// A file's own import declarations are what AddSyntax resolves, so the
+		// error, if any, is in inst.Err as well.
+		_ = inst.AddSyntax(f)
+	}
+	if err := inst.Complete(); err != nil && inst.Err == nil {
+		inst.Err = errors.Promote(err, "cannot import")
+	}
+	return inst
+}
+
+// loader finds packages of the module among the files. within are the packages
+// that are being loaded, to see cycles.
+func (t *tree) loader(within []string) build.LoadFunc {
+	return func(pos token.Pos, importPath string) *build.Instance {
+		first, _, _ := strings.Cut(importPath, "/")
+		if !strings.Contains(first, ".") && (t.module == "" || first != t.module) {
+			return nil // CUE's own: strings, list, net, ...
+		}
+		inst := build.NewContext().NewInstance("", t.loader(append(slices.Clone(within), importPath)))
+		inst.ImportPath = importPath
+		if slices.Contains(within, importPath) {
+			inst.Err = errors.Newf(pos, "import cycle: %s", strings.Join(append(within, importPath), " imports "))
+			return inst
+		}
+		if err := t.addPackage(inst, importPath); err != nil {
+			inst.Err = errors.Newf(pos, "cannot import %q: %v", importPath, err)
+			return inst
+		}
+		if err := inst.Complete(); err != nil && inst.Err == nil {
+			inst.Err = errors.Promote(err, "cannot import")
+		}
+		return inst
+	}
+}
+
+// addPackage adds the files of a package of the module to inst. As in CUE, files
+// of the same package in the directories above belong to it.
+func (t *tree) addPackage(inst *build.Instance, importPath string) error {
+	bare, pkg, explicit := strings.Cut(importPath, ":")
+	bare, _, _ = strings.Cut(bare, "@")
+	if !explicit {
+		pkg = path.Base(bare)
+	}
+	dir, inside := strings.CutPrefix(bare+"/", t.module+"/")
+	switch {
+	case t.module == "":
+		return fmt.Errorf("there is no cue.mod/module.cue that names this module")
+	case !inside:
+		return fmt.Errorf("only packages of this module (%s) can be imported", t.module)
+	}
+	dir = path.Clean("/" + dir)[1:]
+	found := false
+	for _, name := range t.sorted() {
+		d := strings.TrimSuffix(path.Dir(name), ".")
+		above := d == "" || d == dir || strings.HasPrefix(dir+"/", d+"/")
+		if path.Ext(name) != ".cue" || isTool(name) || !above || strings.HasPrefix(name, "cue.mod/") {
+			continue
+		}
+		f := t.parse(name)
+		if f == nil || f.PackageName() != pkg {
+			continue
+		}
+		found = found || d == dir
+		if err := inst.AddSyntax(f); err != nil {
+			return err
+		}
+	}
+	if !found {
+		return fmt.Errorf("no file of package %s in %s", pkg, strings.TrimSuffix("./"+dir, "/"))
+	}
+	return nil
+}
+
+func (t *tree) sorted() []string {
+	out := make([]string, 0, len(t.files))
+	for name := range t.files {
+		out = append(out, name)
+	}
+	slices.Sort(out)
+	return out
+}

@@ -1,0 +1,98 @@
+package specfile
+
+import (
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/procnanny/procnanny/spec"
+)
+
+// builtin are the names that $(NAME) always knows, and the variables that every
+// child gets.
+var builtin = []string{
+	"instance", "program", "uid", "gid", "run_id",
+	"PATH", "PROCNANNY_PROGRAM", "PROCNANNY_INSTANCE", "PROCNANNY_RUN_ID",
+}
+
+// userVars are the variables that come with a user.
+var userVars = []string{"USER", "LOGNAME", "HOME", "SHELL"}
+
+// checkReferences warns of $(NAME) that nobody will replace. Where the
+// environment is not known before the start, it is silent.
+func checkReferences(p spec.Program) []finding {
+	if p.InheritEnv.All || len(p.EnvFiles) > 0 {
+		return nil
+	}
+	known := func(name string) bool {
+		_, ours := p.Env[name]
+		switch {
+		case ours, slices.Contains(builtin, name), p.Identity.Name != "" && slices.Contains(userVars, name):
+			return true
+		}
+		return slices.ContainsFunc(p.InheritEnv.Names, func(glob string) bool {
+			ok, err := path.Match(glob, name)
+			return ok && err == nil
+		})
+	}
+	var out []finding
+	try := func(text string, key ...string) {
+		spec.Expand(text, func(name string) (string, bool) {
+			if !known(name) {
+				out = append(out, finding{
+					key: key, warning: true,
+					message: "$(" + name + ") is not known and stays as written; write $$(" + name + ") if that is meant",
+				})
+			}
+			return "", false
+		})
+	}
+	for i, a := range p.Args {
+		try(a, "args", index(i))
+	}
+	for _, name := range sortedKeys(p.Env) {
+		try(p.Env[name], "env", name)
+	}
+	try(p.Dir, "dir")
+	try(p.Stdin, "stdin")
+	try(p.Mode.File, "output", "mode", "file")
+	return out
+}
+
+// nearest is the known key that a misspelt one probably means, or "".
+func nearest(key string, known []string) string {
+	best, bestDistance := "", 1+max(1, len(key)/3)
+	for _, k := range known {
+		if d := distance(strings.ToLower(key), k); d < bestDistance {
+			best, bestDistance = k, d
+		}
+	}
+	return best
+}
+
+// distance is the number of single-character edits between a and b, where two
+// neighbours that changed places count as one.
+func distance(a, b string) int {
+	ra, rb := []rune(a), []rune(b)
+	var before []int
+	last := make([]int, len(rb)+1)
+	for j := range last {
+		last[j] = j
+	}
+	for i := 1; i <= len(ra); i++ {
+		row := make([]int, len(rb)+1)
+		row[0] = i
+		for j := 1; j <= len(rb); j++ {
+			cost := 1
+			if ra[i-1] == rb[j-1] {
+				cost = 0
+			}
+			row[j] = min(last[j]+1, row[j-1]+1, last[j-1]+cost)
+			if i > 1 && j > 1 && ra[i-1] == rb[j-2] && ra[i-2] == rb[j-1] {
+				row[j] = min(row[j], before[j-2]+1)
+			}
+		}
+		before, last = last, row
+	}
+	return last[len(rb)]
+}
