@@ -33,3 +33,9 @@ func Commit(w World, p Plan, now time.Time) (World, []Event) { panic("not writte
 
 // Check reports the first way in which w cannot be.
 func Check(w World) error { panic("not written yet") }
+
+// Due lists the instances of p whose deadline is not after now.
+func Due(p *Program, now time.Time) []InstanceID { panic("not written yet") }
+
+// Wake is the next time at which p must be looked at again; zero is never.
+func Wake(p *Program, now time.Time) time.Time { panic("not written yet") }

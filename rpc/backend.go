@@ -43,6 +43,9 @@ type Backend interface {
 	Runs(ctx context.Context, q RunQuery) ([]Run, error)
 	// Events lists published events after seq, oldest first.
 	Events(ctx context.Context, since uint64, limit int) ([]Event, error)
+	// Upgrade replaces the control process (and what else can be) by the
+	// binaries that are installed now; no program is touched.
+	Upgrade(ctx context.Context) error
 	// Shutdown stops everything and ends the daemon.
 	Shutdown(ctx context.Context, by spec.Requester) error
 }
@@ -104,7 +107,8 @@ type Run struct {
 	By         *spec.Requester
 }
 
-// Event is a published event: Topic, and the map without seq, prev and time.
+// Event is a published event: Topic, and the map without seq, prev, time and
+// topic, which EncodeEvent adds.
 type Event struct {
 	Seq   uint64
 	Prev  uint64
@@ -112,6 +116,8 @@ type Event struct {
 	Topic string
 	// Fields are in the order they are written.
 	Fields []Field
+	// Body is the whole encoded map, when it comes from the store.
+	Body Raw
 }
 
 // Field is one key of a map whose order matters on the wire.

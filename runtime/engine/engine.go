@@ -16,32 +16,18 @@ const (
 	batchLen = 256  // messages of one turn at most
 )
 
-// Order is an action with what the executor needs to carry it out.
-type Order struct {
-	reconcile.Action
-	// Program is the desired program; nil for one that is gone from desired.
-	Program    *spec.Program
-	Generation uint64
-}
-
 // Executor carries out orders, in order for each instance. It must not block;
 // what comes of an order returns as a fact.
-type Executor interface{ Do(orders []Order) }
-
-// Batch is what one turn changed.
-type Batch struct {
-	// Changed are the instances as they are now; Gone are those forgotten.
-	Changed []*reconcile.Instance
-	Gone    []reconcile.InstanceID
-	Events  []reconcile.Event
+type Executor interface {
+	Do(orders []reconcile.Order)
 }
 
 // Recorder writes a turn down. Record comes before the turn's actions and
 // survives the death of this process; Publish comes after. Neither may block
 // on a consumer.
 type Recorder interface {
-	Record(b Batch)
-	Publish(b Batch)
+	Record(b reconcile.Batch)
+	Publish(b reconcile.Batch)
 }
 
 // Config is what an Engine stands on.

@@ -17,20 +17,20 @@ type loop struct {
 	// programs are the desired ones by name; an unchanged one keeps its pointer.
 	programs map[string]*spec.Program
 	marks    map[string][]spec.Override // overrides by program
-	wakes   *wakes
-	exec    Executor
-	rec     Recorder
-	engine  *Engine
-	base    reconcile.View
-	contain string
+	wakes    *wakes
+	exec     Executor
+	rec      Recorder
+	engine   *Engine
+	base     reconcile.View
+	contain  string
 
 	// What this turn touched.
 	dirty  map[string]bool               // programs to diff and to draw again
 	moved  map[reconcile.InstanceID]bool // instances that may have changed
 	events []reconcile.Event
-	orders []Order
+	orders []reconcile.Order
 
-	observed   map[reconcile.InstanceID]Observation
+	observed   map[reconcile.InstanceID]reconcile.Observation
 	observedAt time.Time
 	views      map[string]*reconcile.ProgramView
 	names      []string // sorted names of views
@@ -41,7 +41,7 @@ func newLoop(c Config, e *Engine) *loop {
 	l := &loop{
 		world: c.World, wakes: newWakes(), exec: c.Executor, rec: c.Recorder, engine: e, base: c.View, contain: c.Containment,
 		programs: map[string]*spec.Program{}, dirty: map[string]bool{}, moved: map[reconcile.InstanceID]bool{}, marks: map[string][]spec.Override{},
-		observed: map[reconcile.InstanceID]Observation{}, views: map[string]*reconcile.ProgramView{},
+		observed: map[reconcile.InstanceID]reconcile.Observation{}, views: map[string]*reconcile.ProgramView{},
 	}
 	for name := range c.World.Programs {
 		l.dirty[name] = true
@@ -82,7 +82,7 @@ func (l *loop) note(events []reconcile.Event) {
 
 func (l *loop) order(actions []reconcile.Action) {
 	for _, a := range actions {
-		l.orders = append(l.orders, Order{Action: a, Program: l.programs[a.ID.Program], Generation: l.world.Generation})
+		l.orders = append(l.orders, reconcile.Order{Action: a, Program: l.programs[a.ID.Program], Generation: l.world.Generation})
 	}
 }
 
@@ -202,8 +202,8 @@ func (l *loop) diff(name string, now time.Time) {
 }
 
 // batch lists what this turn changed.
-func (l *loop) batch() Batch {
-	b := Batch{Events: l.events}
+func (l *loop) batch() reconcile.Batch {
+	b := reconcile.Batch{Events: l.events, NextRun: l.world.NextRun}
 	for id := range l.moved {
 		var i *reconcile.Instance
 		if p := l.world.Programs[id.Program]; p != nil {
@@ -219,7 +219,7 @@ func (l *loop) batch() Batch {
 	return b
 }
 
-func (l *loop) observe(o Observation) {
+func (l *loop) observe(o reconcile.Observation) {
 	if p := l.world.Programs[o.ID.Program]; p == nil || runOf(p, o.ID.Index) != o.Run {
 		return
 	}

@@ -119,17 +119,9 @@ func (e *Engine) Plan(ctx context.Context, s spec.Spec) (reconcile.Plan, error) 
 	}
 }
 
-// Observation is what the kernel said about a run.
-type Observation struct {
-	ID       reconcile.InstanceID
-	Run      reconcile.RunID
-	Observed map[string][]byte // JSON by tuning key
-	Drift    map[string]string
-}
-
 type observeMessage struct {
 	at   time.Time
-	list []Observation
+	list []reconcile.Observation
 	done chan struct{}
 }
 
@@ -143,7 +135,7 @@ func (m observeMessage) take(l *loop) {
 
 // Observe puts observed values into the picture. It returns when the loop has
 // taken them.
-func (e *Engine) Observe(ctx context.Context, at time.Time, list []Observation) error {
+func (e *Engine) Observe(ctx context.Context, at time.Time, list []reconcile.Observation) error {
 	m := observeMessage{at, list, make(chan struct{})}
 	if err := e.send(ctx, m); err != nil {
 		return err

@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"encoding/json"
 	"slices"
 	"sort"
 
@@ -87,10 +86,7 @@ func (l *loop) drawInstance(i *reconcile.Instance, down bool) *reconcile.Instanc
 	iv.Ends = slices.Clone(i.Ends)
 	if o, ok := l.observed[i.ID]; ok && o.Run == i.Run && i.Alive() {
 		iv.Drift = o.Drift
-		iv.Observed = make(map[string]json.RawMessage, len(o.Observed))
-		for k, b := range o.Observed {
-			iv.Observed[k] = b
-		}
+		iv.Observed = o.Observed
 	}
 	return iv
 }

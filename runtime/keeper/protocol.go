@@ -27,7 +27,7 @@ const (
 	OrderAck                 // Run: control has recorded the end of this run
 	OrderShutdown            // nothing lives any more: exit 0
 	OrderReady               // control answers status: tell NOTIFY_SOCKET
-	OrderList                // answer with a Fact of kind FactHello
+	OrderList                // Version in Run: answer with a Fact of kind FactHello
 )
 
 // Order is one request of control.
@@ -77,6 +77,7 @@ const (
 	FactEmptied              // nobody is left
 	FactTuned                // Digest, Refused
 	FactPreflight            // Program, Digest, Reason (empty is good)
+	FactAsked                // Signal: somebody sent us TERM, INT (stop) or HUP (read again)
 )
 
 // Fact is one thing the keeper knows.
@@ -110,6 +111,12 @@ type Hello struct {
 	Contain  string // how descendants are found: "cgroup" or "sweep"
 	Degraded string // why, when it is not "cgroup"
 	Runs     []Run
+	// Asked is TERM once somebody asked the keeper to stop everything.
+	Asked spec.Signal
+	// NoFile is the keeper's hard limit of open descriptors; Reserved of them
+	// are its own. Every instance costs 1 for its pidfd and 1 for each pipe.
+	NoFile   uint64
+	Reserved uint64
 }
 
 // Run is a process life the keeper holds: alive, or ended and not yet

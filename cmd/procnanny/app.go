@@ -1,0 +1,171 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/procnanny/procnanny/rpc"
+)
+
+// app is what every command shares: the streams, the global flags, and the way
+// to the daemon. Tests replace the functions.
+type app struct {
+	in        io.Reader
+	out, err  io.Writer
+	getenv    func(string) string
+	now       func() time.Time
+	dial      func(endpoint string, timeout time.Duration) (rpc.Caller, error)
+	subscribe func(endpoint string, topics []string) (subscription, error)
+	terminal  terminal
+
+	run, connect, output string
+	timeout              time.Duration
+}
+
+// terminal is what is known of stdout.
+type terminal struct {
+	// is says whether stdout is a terminal at all.
+	is bool
+	// size returns its columns and rows, asked anew for each picture.
+	size func() (width, height int)
+}
+
+// subscription delivers published events until closed.
+type subscription interface {
+	Next(ctx context.Context) (topic string, event any, err error)
+	Close() error
+}
+
+// paint says whether colours are wanted: on a terminal that has them, and
+// nobody said no.
+func (a *app) paint() painter {
+	return painter(a.terminal.is && a.getenv("NO_COLOR") == "" && a.getenv("TERM") != "dumb")
+}
+
+// limit is how wide a line may be: the terminal's width, or 0 in a pipe.
+func (a *app) limit() int {
+	if !a.terminal.is || a.terminal.size == nil {
+		return 0
+	}
+	w, _ := a.terminal.size()
+	return w
+}
+
+// call asks the daemon and returns its answer as a tree.
+func (a *app) call(ctx context.Context, method string, args map[string]any) (any, error) {
+	endpoint := a.endpoint()
+	c, err := a.open(ctx, endpoint)
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	return ask(ctx, c, endpoint, method, args)
+}
+
+// open connects to the daemon.
+func (a *app) open(ctx context.Context, endpoint string) (rpc.Caller, error) {
+	if err := knock(ctx, endpoint, min(a.timeout, patience)); err != nil {
+		return nil, unreachable(endpoint, err)
+	}
+	c, err := a.dial(endpoint, a.timeout)
+	if err != nil {
+		return nil, unreachable(endpoint, err)
+	}
+	return c, nil
+}
+
+func ask(ctx context.Context, c rpc.Caller, endpoint, method string, args map[string]any) (any, error) {
+	var reply any
+	err := c.Call(ctx, method, args, &reply)
+	var refused *rpc.Error
+	switch {
+	case err == nil:
+		return normal(reply), nil
+	case errors.As(err, &refused):
+		return nil, err
+	case ctx.Err() != nil && errors.Is(ctx.Err(), context.Canceled):
+		return nil, ctx.Err()
+	}
+	return nil, unreachable(endpoint, err)
+}
+
+// patience is how long a socket that nobody listens on is tried again: the
+// daemon's control process may be on its way back.
+const patience = 2 * time.Second
+
+// knock tries an ipc endpoint with a plain connect, so that a daemon that is not
+// there is known at once, with the reason. Other transports are not tried.
+func knock(ctx context.Context, endpoint string, within time.Duration) error {
+	path, ok := strings.CutPrefix(endpoint, "ipc://")
+	if !ok {
+		return nil
+	}
+	deadline := time.Now().Add(within)
+	for {
+		conn, err := net.DialTimeout("unix", path, within)
+		if err == nil {
+			return conn.Close()
+		}
+		if !errors.Is(err, syscall.ECONNREFUSED) || time.Now().After(deadline) {
+			return reason(err)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// reason says in words what a connect ended with.
+func reason(err error) error {
+	switch {
+	case errors.Is(err, syscall.ENOENT):
+		return errors.New("there is no such socket")
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return errors.New("nobody listens on that socket")
+	case errors.Is(err, syscall.EACCES):
+		return errors.New("permission denied")
+	}
+	return err
+}
+
+// emit prints a tree as the user wants it; text is called for -o text.
+func (a *app) emit(tree any, text func() error) error {
+	switch a.output {
+	case "json":
+		return writeJSON(a.out, tree)
+	case "yaml":
+		return writeYAML(a.out, tree)
+	}
+	return text()
+}
+
+// show asks the daemon, reads the answer into view, and prints either.
+func (a *app) show(ctx context.Context, method string, args map[string]any, view any, text func() error) error {
+	tree, err := a.call(ctx, method, args)
+	if err != nil {
+		return err
+	}
+	return a.emit(tree, func() error {
+		if err := into(tree, view); err != nil {
+			return err
+		}
+		return text()
+	})
+}
+
+// say prints one line for people.
+func (a *app) say(format string, args ...any) error {
+	_, err := fmt.Fprintln(a.out, safe(fmt.Sprintf(format, args...)))
+	return err
+}
+
+// grid prints a table for people.
+func (a *app) grid(t *table) error { return t.write(a.out, a.paint(), 0) }

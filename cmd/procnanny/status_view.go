@@ -1,0 +1,279 @@
+package main
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"sort"
+	"strings"
+	"time"
+)
+
+// statusReply is what the text view reads of a status reply.
+type statusReply struct {
+	Programs map[string]programStatus `json:"programs"`
+	Config   struct {
+		State      string  `json:"state"`
+		Generation uint64  `json:"generation"`
+		Commit     string  `json:"commit"`
+		Pinned     uint64  `json:"pinned"`
+		Ahead      bool    `json:"ahead"`
+		Error      *string `json:"error"`
+	} `json:"config"`
+}
+
+type programStatus struct {
+	Instances  map[int]instanceStatus `json:"instances"`
+	Generation uint64                 `json:"generation"`
+	Flapping   bool                   `json:"flapping"`
+	Held       string                 `json:"held"`
+	Desired    int                    `json:"desired"`
+	Defined    *bool                  `json:"defined"`
+	Overrides  []overrideView         `json:"overrides"`
+}
+
+type instanceStatus struct {
+	State       string                     `json:"state"`
+	AdminState  string                     `json:"admin_state"`
+	PID         *int                       `json:"pid"`
+	Uptime      float64                    `json:"uptime"`
+	Starts      int                        `json:"starts"`
+	Flapping    bool                       `json:"flapping"`
+	Finished    string                     `json:"finished"`
+	NextStart   float64                    `json:"next_start"`
+	Containment string                     `json:"containment"`
+	LastExit    *exitView                  `json:"last_exit"`
+	Pending     map[string]json.RawMessage `json:"pending"`
+	Drift       map[string]json.RawMessage `json:"drift"`
+}
+
+type exitView struct {
+	Code    *int    `json:"code"`
+	Signal  any     `json:"signal"`
+	Core    bool    `json:"core"`
+	Unknown bool    `json:"exit_unknown"`
+	At      float64 `json:"at"`
+	Error   string  `json:"error"`
+	Cause   string  `json:"cause"`
+}
+
+// alive are the states in which a process may exist.
+var alive = map[string]bool{"starting": true, "running": true, "stopping": true}
+
+// stateStyle colours states: green is good, red is not, yellow is on its way.
+var stateStyle = map[string]style{
+	"running": green, "starting": yellow, "stopping": yellow, "backoff": red, "exited": dim, "new": dim,
+}
+
+// collapseFrom is how many instances a program must have before equal
+// neighbours share a row.
+const collapseFrom = 20
+
+// statusText prints what a status reply says.
+type statusText struct {
+	reply statusReply
+	now   time.Time
+	// want are the targets to show; empty is all.
+	want []pattern
+	// every shows each instance, however many there are.
+	every bool
+}
+
+// header is the line above the table: the configuration and a summary.
+func (s *statusText) header() [][]cell {
+	c := s.reply.Config
+	var lines [][]cell
+	if c.State == "rejected" {
+		why := ""
+		if c.Error != nil {
+			why = ": " + *c.Error
+		}
+		text := fmt.Sprintf("config rejected%s; generation %d keeps running", why, c.Generation)
+		if c.Generation == 0 {
+			text = "config rejected" + why + "; nothing runs"
+		}
+		lines = append(lines, []cell{{text, red}})
+	} else {
+		text := fmt.Sprintf("config %s, generation %d", cmp.Or(c.State, "ok"), c.Generation)
+		if c.Commit != "" {
+			text += ", commit " + short(c.Commit)
+		}
+		lines = append(lines, []cell{{text, bold}})
+	}
+	if c.Pinned != 0 {
+		lines = append(lines, []cell{{fmt.Sprintf("generation %d is pinned by rollback until the files change", c.Pinned), yellow}})
+	}
+	if c.Ahead {
+		lines = append(lines, []cell{{"the files are ahead of what runs: procnanny plan shows how", yellow}})
+	}
+	if line := s.degraded(); line != "" {
+		lines = append(lines, []cell{{line, dim}})
+	}
+	return append(lines, []cell{{s.summary(), none}})
+}
+
+func short(commit string) string { return commit[:min(len(commit), 7)] }
+
+// degraded names a containment that is not a cgroup, once for all.
+func (s *statusText) degraded() string {
+	kinds := map[string]bool{}
+	for _, p := range s.reply.Programs {
+		for _, i := range p.Instances {
+			if i.Containment != "" && !strings.HasPrefix(i.Containment, "cgroup") {
+				kinds[i.Containment] = true
+			}
+		}
+	}
+	if len(kinds) == 0 {
+		return ""
+	}
+	return "containment: " + strings.Join(slices.Sorted(maps.Keys(kinds)), ", ")
+}
+
+func (s *statusText) summary() string {
+	counts, total := map[string]int{}, 0
+	for _, p := range s.reply.Programs {
+		for _, i := range p.Instances {
+			counts[i.State]++
+			total++
+		}
+	}
+	var parts []string
+	for _, state := range []string{"running", "starting", "stopping", "backoff", "exited", "new"} {
+		if n := counts[state]; n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, state))
+		}
+	}
+	text := many(len(s.reply.Programs), "program") + ", " + many(total, "instance")
+	if len(parts) > 0 {
+		text += ": " + strings.Join(parts, ", ")
+	}
+	return text
+}
+
+func many(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// table is the rows, one for each instance or for a group of equal ones.
+func (s *statusText) table() *table {
+	t := &table{head: []string{"NAME", "STATE", "PID", "UPTIME", "STARTS", "LAST EXIT", "NOTES"}}
+	for _, name := range slices.Sorted(maps.Keys(s.reply.Programs)) {
+		if wanted(s.want, name) {
+			s.program(t, name, s.reply.Programs[name])
+		}
+	}
+	return t
+}
+
+func (s *statusText) program(t *table, name string, p programStatus) {
+	notes := p.notes()
+	var indexes []int
+	for index := range p.Instances {
+		if wantedInstance(s.want, name, index) {
+			indexes = append(indexes, index)
+		}
+	}
+	sort.Ints(indexes)
+	if len(indexes) == 0 && len(p.Instances) == 0 {
+		t.add(append(plainCells(name, "none", "", "", "", ""), cell{strings.Join(notes, "; "), yellow})...)
+		return
+	}
+	collapse := !s.every && len(p.Instances) > collapseFrom && !named(s.want, name)
+	for len(indexes) > 0 {
+		n := 1
+		if collapse {
+			n = s.alike(p, indexes)
+		}
+		t.add(s.row(name, p, indexes[:n], notes)...)
+		indexes, notes = indexes[n:], nil
+	}
+}
+
+// alike is how many of the first indexes follow each other and look the same.
+func (s *statusText) alike(p programStatus, indexes []int) int {
+	first := p.Instances[indexes[0]].look(p.Overrides, indexes[0])
+	for n := 1; n < len(indexes); n++ {
+		if indexes[n] != indexes[n-1]+1 || p.Instances[indexes[n]].look(p.Overrides, indexes[n]) != first {
+			return n
+		}
+	}
+	return len(indexes)
+}
+
+// look is what makes two instances share a row.
+func (i instanceStatus) look(overrides []overrideView, index int) string {
+	i.NextStart = 0
+	return i.State + "\x00" + strings.Join(i.notes(overrides, index, time.Time{}), "\x00")
+}
+
+func (s *statusText) row(name string, p programStatus, indexes []int, notes []string) []cell {
+	first := indexes[0]
+	i := p.Instances[first]
+	notes = append(slices.Clone(notes), i.notes(p.Overrides, first, s.now)...)
+	label, pid, starts := fmt.Sprintf("%s/%d", name, first), "", fmt.Sprint(i.Starts)
+	uptime, last := "", ""
+	if alive[i.State] && i.PID != nil && *i.PID > 0 {
+		pid = fmt.Sprint(*i.PID)
+	}
+	if alive[i.State] && i.Uptime > 0 {
+		uptime = span(seconds(i.Uptime))
+	}
+	if i.LastExit != nil {
+		last = i.LastExit.text(s.now)
+	}
+	if n := len(indexes); n > 1 {
+		label = fmt.Sprintf("%s-%d", label, indexes[n-1])
+		pid, last = "", ""
+		uptime, starts = spread(p, indexes)
+		notes = append([]string{many(n, "instance")}, notes...)
+	}
+	return []cell{
+		{label, none}, {i.State, stateStyle[i.State]}, {pid, none}, {uptime, none}, {starts, none}, {last, none},
+		{strings.Join(notes, "; "), yellow},
+	}
+}
+
+// spread is the shortest and longest uptime of a group, and its sum of starts.
+func spread(p programStatus, indexes []int) (uptime, starts string) {
+	low, high, sum := p.Instances[indexes[0]].Uptime, 0.0, 0
+	for _, index := range indexes {
+		i := p.Instances[index]
+		low, high, sum = min(low, i.Uptime), max(high, i.Uptime), sum+i.Starts
+	}
+	if high > 0 {
+		uptime = span(seconds(low))
+		if longest := span(seconds(high)); longest != uptime {
+			uptime += ".." + longest
+		}
+	}
+	return uptime, fmt.Sprint(sum)
+}
+
+// text is an exit as people say it: code 1, 3s ago.
+func (e *exitView) text(now time.Time) string {
+	what := ""
+	signal := signalName(e.Signal)
+	switch {
+	case e.Error != "":
+		what = e.Error
+	case e.Unknown:
+		what = "unknown"
+	case signal != "":
+		what = "signal " + signal
+	case e.Code != nil:
+		what = fmt.Sprintf("code %d", *e.Code)
+	}
+	if e.Core {
+		what += " (core)"
+	}
+	if e.At != 0 {
+		what += ", " + ago(e.At, now)
+	}
+	return what
+}

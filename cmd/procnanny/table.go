@@ -1,0 +1,116 @@
+package main
+
+import (
+	"io"
+	"strings"
+)
+
+// style is how a piece of text looks on a terminal.
+type style string
+
+// The styles, as SGR parameters. Colours are of the basic eight, which every
+// terminal theme makes readable.
+const (
+	none   style = ""
+	bold   style = "1"
+	dim    style = "2"
+	red    style = "31"
+	green  style = "32"
+	yellow style = "33"
+	cyan   style = "36"
+)
+
+// cell is one field of a table. Its text is escaped when it is printed.
+type cell struct {
+	text  string
+	style style
+}
+
+func plainCells(texts ...string) []cell {
+	out := make([]cell, len(texts))
+	for i, t := range texts {
+		out[i] = cell{text: t}
+	}
+	return out
+}
+
+// painter puts style around text, or does not where nobody wants colour.
+type painter bool
+
+func (p painter) paint(text string, s style) string {
+	if !p || s == none || text == "" {
+		return text
+	}
+	return "\x1b[" + string(s) + "m" + text + "\x1b[0m"
+}
+
+// table is rows of cells, aligned when printed.
+type table struct {
+	head []string
+	rows [][]cell
+}
+
+func (t *table) add(cells ...cell) { t.rows = append(t.rows, cells) }
+
+// write prints the table with two spaces between columns. A line longer than
+// limit columns is clipped; 0 is no limit.
+func (t *table) write(w io.Writer, p painter, limit int) error {
+	rows := t.rows
+	if len(t.head) > 0 {
+		head := make([]cell, len(t.head))
+		for i, h := range t.head {
+			head[i] = cell{h, dim}
+		}
+		rows = append([][]cell{head}, rows...)
+	}
+	widths := measure(rows)
+	var b strings.Builder
+	for _, row := range rows {
+		b.WriteString(line(row, widths, p, limit))
+		b.WriteByte('\n')
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func measure(rows [][]cell) []int {
+	var widths []int
+	for _, row := range rows {
+		for i := range row {
+			row[i].text = safe(row[i].text)
+			if i == len(widths) {
+				widths = append(widths, 0)
+			}
+			widths[i] = max(widths[i], columns(row[i].text))
+		}
+	}
+	return widths
+}
+
+func line(row []cell, widths []int, p painter, limit int) string {
+	for len(row) > 0 && row[len(row)-1].text == "" {
+		row = row[:len(row)-1] // no trailing blanks
+	}
+	var b strings.Builder
+	at := 0
+	for i, c := range row {
+		if i > 0 {
+			b.WriteString("  ")
+			at += 2
+		}
+		text := c.text
+		if limit > 0 {
+			if at >= limit {
+				break
+			}
+			text = clip(text, limit-at)
+		}
+		b.WriteString(p.paint(text, c.style))
+		at += columns(text)
+		if pad := widths[i] - columns(text); pad > 0 && i < len(row)-1 {
+			b.WriteString(strings.Repeat(" ", pad))
+			at += pad
+		}
+	}
+	return b.String()
+}

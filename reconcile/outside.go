@@ -1,0 +1,35 @@
+package reconcile
+
+import (
+	"encoding/json"
+
+	"github.com/procnanny/procnanny/spec"
+)
+
+// Order is an action with what an executor needs to carry it out.
+type Order struct {
+	Action
+	// Program is the desired program; nil for one that is gone from desired.
+	Program    *spec.Program
+	Generation uint64
+}
+
+// Observation is what the kernel said about a run.
+type Observation struct {
+	ID  InstanceID
+	Run RunID
+	// Observed are values by tuning key, in the file's JSON form; Drift says in
+	// words how those that the spec sets differ.
+	Observed map[string]json.RawMessage
+	Drift    map[string]string
+}
+
+// Batch is what one turn of the engine changed, for whoever writes it down.
+type Batch struct {
+	// Changed are the instances as they are now; Gone are those forgotten.
+	Changed []*Instance
+	Gone    []InstanceID
+	Events  []Event
+	// NextRun is the world's counter after the turn.
+	NextRun RunID
+}

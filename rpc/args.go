@@ -1,0 +1,277 @@
+package rpc
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/vmihailenco/msgpack/v5"
+)
+
+// MaxIndex is the highest instance index.
+const MaxIndex = 100_000
+
+// Type is what an argument must be.
+type Type string
+
+// The types.
+const (
+	TypeString   Type = "a string"
+	TypeInt      Type = "an integer"
+	TypeBool     Type = "a boolean"
+	TypeStrings  Type = "a list of strings"
+	TypeMap      Type = "a map"
+	TypeAny      Type = "anything"
+	TypeDuration Type = "a duration such as \"10s\" or a number of seconds"
+	TypeUntil    Type = "a duration such as \"10s\", or \"boot\""
+	TypeTime     Type = "seconds since 1970"
+	TypeSignal   Type = "a signal's name or number"
+)
+
+// Arg is one argument of a method.
+type Arg struct {
+	Name     string
+	Type     Type
+	Required bool
+	Doc      string
+	// Min and Max bound a TypeInt; Max 0 is no bound.
+	Min, Max int
+	// Admin marks an argument that only administrators may give.
+	Admin bool
+}
+
+func (a Arg) typeText() string {
+	if a.Type == TypeInt && a.Max > 0 {
+		return fmt.Sprintf("an integer from %d to %d", a.Min, a.Max)
+	}
+	return string(a.Type)
+}
+
+// Args are the checked arguments of a request: each value has the Go type of
+// its Type.
+type Args map[string]any
+
+// Has reports whether the argument was given.
+func (a Args) Has(name string) bool { _, ok := a[name]; return ok }
+
+// Str returns a string argument, or "".
+func (a Args) Str(name string) string { v, _ := a[name].(string); return v }
+
+// Bool returns a boolean argument, or false.
+func (a Args) Bool(name string) bool { v, _ := a[name].(bool); return v }
+
+// Strings returns a list of strings, or nil.
+func (a Args) Strings(name string) []string { v, _ := a[name].([]string); return v }
+
+// Int returns an integer argument, or def.
+func (a Args) Int(name string, def int) int {
+	if v, ok := a[name].(int); ok {
+		return v
+	}
+	return def
+}
+
+// IntPtr returns an integer argument, or nil.
+func (a Args) IntPtr(name string) *int {
+	if v, ok := a[name].(int); ok {
+		return &v
+	}
+	return nil
+}
+
+// Duration returns a duration argument, or def.
+func (a Args) Duration(name string, def time.Duration) time.Duration {
+	if v, ok := a[name].(time.Duration); ok {
+		return v
+	}
+	return def
+}
+
+// Time returns a time argument, or zero.
+func (a Args) Time(name string) time.Time { v, _ := a[name].(time.Time); return v }
+
+// decodeRequest reads a guarded message. A value that is no map gives nil.
+func decodeRequest(msg []byte) (map[any]any, error) {
+	dec := msgpack.NewDecoder(bytes.NewReader(msg))
+	dec.SetMapDecoder(func(d *msgpack.Decoder) (any, error) { return d.DecodeUntypedMap() })
+	v, err := dec.DecodeInterfaceLoose()
+	if err != nil {
+		return nil, err
+	}
+	m, _ := v.(map[any]any)
+	return m, nil
+}
+
+// checkArgs gives each argument its type, or says what is wrong with it.
+func (m *Method) checkArgs(request map[any]any, admin bool) (Args, error) {
+	out := Args{}
+	for _, arg := range m.Args {
+		v := request[arg.Name]
+		if v == nil {
+			if _, given := request[arg.Name]; !given || arg.Type != TypeAny {
+				if arg.Required {
+					return nil, Errorf(CodeMissingArgument, "Message is missing '%s' field", arg.Name)
+				}
+				continue
+			}
+		}
+		if arg.Admin && !admin {
+			return nil, Errorf(CodeForbidden, "only administrators may give '%s'", arg.Name)
+		}
+		typed, ok := converters[arg.Type](v, arg)
+		if !ok {
+			return nil, Errorf(CodeBadArgument, "'%s' must be %s, found %s", arg.Name, arg.typeText(), describe(v))
+		}
+		out[arg.Name] = typed
+	}
+	return out, nil
+}
+
+// converters is keyed by type; each returns the value as the Go type that the
+// getters of Args read.
+var converters = map[Type]func(v any, a Arg) (any, bool){
+	TypeString:   func(v any, _ Arg) (any, bool) { return asString(v) },
+	TypeBool:     func(v any, _ Arg) (any, bool) { b, ok := v.(bool); return b, ok },
+	TypeAny:      func(v any, _ Arg) (any, bool) { return v, true },
+	TypeInt:      convertInt,
+	TypeStrings:  func(v any, _ Arg) (any, bool) { return asStrings(v) },
+	TypeMap:      func(v any, _ Arg) (any, bool) { m, ok := v.(map[any]any); return m, ok },
+	TypeDuration: func(v any, _ Arg) (any, bool) { return asDuration(v) },
+	TypeUntil: func(v any, _ Arg) (any, bool) {
+		if v == "boot" {
+			return "boot", true
+		}
+		return asDuration(v)
+	},
+	TypeTime: func(v any, _ Arg) (any, bool) {
+		f, ok := asFloat(v)
+		return FromEpoch(f), ok && f >= 0 && f < 1e11
+	},
+	TypeSignal: func(v any, _ Arg) (any, bool) {
+		if n, ok := asInt(v); ok {
+			return fmt.Sprint(n), true
+		}
+		return asString(v)
+	},
+}
+
+func convertInt(v any, a Arg) (any, bool) {
+	n, ok := asInt(v)
+	return n, ok && n >= a.Min && (a.Max == 0 || n <= a.Max)
+}
+
+func asString(v any) (string, bool) {
+	if b, ok := v.([]byte); ok {
+		return string(b), true
+	}
+	s, ok := v.(string)
+	return s, ok
+}
+
+func asInt(v any) (int, bool) {
+	switch v := v.(type) {
+	case int64:
+		return int(v), true
+	case uint64:
+		return int(v), v <= math.MaxInt
+	}
+	return 0, false
+}
+
+func asFloat(v any) (float64, bool) {
+	if f, ok := v.(float64); ok {
+		return f, !math.IsNaN(f)
+	}
+	n, ok := asInt(v)
+	return float64(n), ok
+}
+
+func asStrings(v any) ([]string, bool) {
+	list, ok := v.([]any)
+	out := make([]string, len(list))
+	for i, e := range list {
+		s, isString := asString(e)
+		out[i], ok = s, ok && isString
+	}
+	return out, ok
+}
+
+// maxDuration keeps a time.Duration from overflowing.
+const maxDuration = 100 * 365 * 24 * time.Hour
+
+func asDuration(v any) (time.Duration, bool) {
+	if s, ok := asString(v); ok {
+		d, err := time.ParseDuration(s)
+		return d, err == nil && d >= 0 && d <= maxDuration
+	}
+	f, ok := asFloat(v)
+	if !ok || f < 0 || f > maxDuration.Seconds() {
+		return 0, false
+	}
+	return time.Duration(f * float64(time.Second)), true
+}
+
+// describe names what was found where something else was expected.
+func describe(v any) string {
+	switch v := v.(type) {
+	case nil:
+		return "nil"
+	case bool:
+		return fmt.Sprint(v)
+	case int64, uint64, float64:
+		return fmt.Sprint(v)
+	case string:
+		return "a string"
+	case []byte:
+		return "bytes"
+	case []any:
+		return "a list"
+	}
+	return "a map"
+}
+
+// toJSON is a decoded msgpack value as JSON, the form of files.
+func toJSON(name string, v any) (json.RawMessage, error) {
+	plain, err := jsonable(v)
+	if err == nil {
+		var b []byte
+		if b, err = json.Marshal(plain); err == nil {
+			return b, nil
+		}
+	}
+	return nil, Errorf(CodeBadArgument, "'%s' cannot be a value of a file: %v", name, err)
+}
+
+func jsonable(v any) (any, error) {
+	switch v := v.(type) {
+	case []byte:
+		return string(v), nil
+	case []any:
+		out := make([]any, len(v))
+		for i, e := range v {
+			p, err := jsonable(e)
+			if err != nil {
+				return nil, err
+			}
+			out[i] = p
+		}
+		return out, nil
+	case map[any]any:
+		out := make(map[string]any, len(v))
+		for k, e := range v {
+			key, ok := k.(string)
+			if !ok {
+				return nil, fmt.Errorf("its keys must be strings, found %s", describe(k))
+			}
+			p, err := jsonable(e)
+			if err != nil {
+				return nil, err
+			}
+			out[key] = p
+		}
+		return out, nil
+	}
+	return v, nil
+}

@@ -1,0 +1,67 @@
+package rpc
+
+import (
+	"fmt"
+	"slices"
+)
+
+// EncodeEvent is the map of an event as subscribers get it: its fields in
+// their order, then seq, prev and time. Output has no seq: its offset says
+// where it belongs.
+func EncodeEvent(e *Event) ([]byte, error) { return Append(nil, eventMap(e)) }
+
+func eventMap(e *Event) Map {
+	m := slices.Clip(Map(e.Fields))
+	if e.Seq != 0 {
+		m = append(m, Map{{"seq", e.Seq}, {"prev", e.Prev}}...)
+	}
+	return append(m, Field{"time", e.Time})
+}
+
+// EncodeLegacyEvent is the event as it was published in 2011: one frame, five
+// pairs, `event` first so that a prefix subscription can filter, and strings
+// without the 8-bit length that msgpack got later. nil means that 2011 had no
+// such event.
+func EncodeLegacyEvent(e *Event) []byte {
+	m := Map(e.Fields)
+	event, program, instance := m.Get("event"), m.Get("program"), m.Get("instance")
+	if event == nil || program == nil || instance == nil {
+		return nil
+	}
+	pairs := Map{{"event", event}, {"program", program}, {"instance", instance}}
+	switch {
+	case m.Get("data") != nil:
+		pairs[0].Value = "data"
+		pairs = append(pairs, Map{{"source", m.Get("source")}, {"data", m.Get("data")}}...)
+	case m.Get("state") != nil && m.Get("state") == event:
+		pairs = append(pairs, Field{"state", event})
+		if signal := m.Get("signal"); signal != nil {
+			pairs = append(pairs, Field{"signal", signal})
+		} else {
+			pairs = append(pairs, Field{"code", m.Get("code")})
+		}
+	default:
+		return nil
+	}
+	return appendOld(pairs)
+}
+
+// appendOld writes pairs with the types of 2011; a value that it did not have
+// is written as text.
+func appendOld(pairs Map) []byte {
+	b := appendMapLen(nil, len(pairs))
+	for _, f := range pairs {
+		b = appendOldRaw(b, f.Key)
+		switch v := f.Value.(type) {
+		case string:
+			b = appendOldRaw(b, v)
+		case []byte:
+			b = appendOldRaw(b, string(v))
+		case nil, bool, int, int64, uint32, uint64:
+			b, _ = appendScalar(b, v)
+		default:
+			b = appendOldRaw(b, fmt.Sprint(v))
+		}
+	}
+	return b
+}

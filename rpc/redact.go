@@ -1,0 +1,110 @@
+package rpc
+
+import (
+	"encoding/json"
+	"strings"
+
+	"github.com/procnanny/procnanny/spec"
+)
+
+// hidden stands for a value of env.
+const hidden = "***"
+
+// redact is a field's JSON value without values of env.
+func redact(field string, value json.RawMessage) json.RawMessage {
+	switch {
+	case len(value) == 0 || string(value) == "null":
+		return value
+	case strings.HasPrefix(field, "env."):
+		return json.RawMessage(`"` + hidden + `"`)
+	case field == "env":
+		return redactMap(value)
+	case field != spec.FieldProgram:
+		return value
+	}
+	var doc map[string]json.RawMessage
+	if json.Unmarshal(value, &doc) != nil {
+		return nil
+	}
+	delete(doc, "identity")
+	if env, ok := doc["env"]; ok {
+		doc["env"] = redactMap(env)
+	}
+	out, err := json.Marshal(doc)
+	if err != nil {
+		return nil
+	}
+	return out
+}
+
+// redactMap keeps the names. What is no map of names is hidden whole.
+func redactMap(value json.RawMessage) json.RawMessage {
+	var env map[string]json.RawMessage
+	if json.Unmarshal(value, &env) != nil {
+		return json.RawMessage(`"` + hidden + `"`)
+	}
+	for k := range env {
+		env[k] = json.RawMessage(`"` + hidden + `"`)
+	}
+	out, err := json.Marshal(env)
+	if err != nil {
+		return nil
+	}
+	return out
+}
+
+// redactProgram is p without values of env.
+func redactProgram(p spec.Program) spec.Program {
+	if len(p.Env) == 0 {
+		return p
+	}
+	env := make(map[string]string, len(p.Env))
+	for k := range p.Env {
+		env[k] = hidden
+	}
+	p.Env = env
+	return p
+}
+
+// overrideMarks are the overrides of a program as status shows them: a created
+// program is not repeated, it stands around them.
+func overrideMarks(os []spec.Override) []Map {
+	out := make([]Map, len(os))
+	for i, o := range os {
+		out[i] = overrideMap(o)[1:] // without the program's name
+		if o.Field == spec.FieldProgram {
+			for n, f := range out[i] {
+				if f.Key == "value" {
+					out[i][n].Value = nil
+				}
+			}
+		}
+	}
+	return out
+}
+
+func overrideMap(o spec.Override) Map {
+	m := Map{{"program", o.Program}}
+	if o.Index != nil {
+		m = append(m, Field{"instance", *o.Index})
+	}
+	m = append(m, Map{
+		{"field", o.Field}, {"value", redact(o.Field, o.Value)}, {"replaced", redact(o.Field, o.Replaced)},
+		{"by", requesterMap(&o.By)}, {"at", o.At},
+	}...)
+	switch {
+	case o.UntilBoot:
+		m = append(m, Field{"until", "boot"})
+	default:
+		m = append(m, Field{"until", o.Until})
+	}
+	return append(m, Field{"reason", orNil(o.Reason)})
+}
+
+// requesterMap says who asked; nil is nobody, policy.
+func requesterMap(r *spec.Requester) any {
+	if r == nil {
+		return nil
+	}
+	return Map{{"how", r.How}, {"uid", r.UID}, {"gid", r.GID}, {"pid", r.PID}}
+}

@@ -1,0 +1,32 @@
+// Package watch turns settled changes of the configuration files into one
+// verdict each. It promises:
+//
+//   - What it reads is one consistent set: no half-written file, no mixture of
+//     two revisions, whatever way of saving people and tools use.
+//   - One callback for each settled change of content; none for touch or chmod.
+//   - Whatever stands in the directory (a FIFO, a device, a terabyte, a loop of
+//     links) is refused at once by name, and never blocks.
+//   - Evaluation happens in another process, unprivileged and limited; whatever
+//     comes of it is a verdict, never a crash or a stall.
+//   - With nothing to do it wakes twice a minute.
+//
+// # Decisions
+//
+//   - Settled means: 10 ms without an event, the same inode, size, mtime and
+//     ctime of every file before and after reading, nobody has a file open for
+//     writing (a read lease says so), and no git command holds the index lock.
+//     A longer quiet time alone was refused: it still tears slow writers.
+//   - The whole set is read anew after every change: 1,000 files cost a few
+//     milliseconds, and no event can be misunderstood. Events only say "look".
+//   - Watches sit on directories, never on files; also on the parent and on the
+//     directory of every link on the way, because a swapped directory is silent.
+//     Events of other names in those are dropped.
+//   - Changes during an evaluation wait for its end (5 s at most) instead of
+//     cancelling it: a file that is saved all the time is still applied.
+//   - An index lock older than ten minutes is what a killed git left behind, and
+//     is ignored.
+//   - Git runs as the owner of the work tree, so that its own ownership check
+//     passes without safe.directory; where we cannot become the owner, git
+//     refuses and there is no commit to show. Overriding the check would run the
+//     filters of somebody else's repository as us.
+package watch
