@@ -1,0 +1,2 @@
+// Package store keeps what must outlive the control process.
+package store
