@@ -44,7 +44,10 @@ type Override struct {
 	// Until is when it ends by itself; UntilBoot ends it at the next boot.
 	Until     time.Time `json:"until,omitzero"`
 	UntilBoot bool      `json:"until_boot,omitempty"`
-	Reason    string    `json:"reason,omitempty"`
+	// Identity is who the program runs as, for an override that decides it: the
+	// host was asked when the override was accepted.
+	Identity *Identity `json:"identity,omitempty"`
+	Reason   string    `json:"reason,omitempty"`
 }
 
 // Key names the thing an override sets: a later one with the same key takes
@@ -83,7 +86,7 @@ func (s Spec) With(overrides []Override) Spec {
 		if _, inFile := s.Programs[o.Program]; o.Field == FieldProgram && !inFile {
 			var p Program
 			if json.Unmarshal(o.Value, &p) == nil {
-				out.Programs[o.Program] = p
+				out.Programs[o.Program] = p.as(o.Identity)
 			}
 		}
 	}
@@ -103,7 +106,7 @@ func (p Program) with(o Override) (Program, error) {
 	if o.Field != FieldAdmin {
 		q, err := p.Set(o.Field, o.Value)
 		q.Admin = p.Admin
-		return q, err
+		return q.as(o.Identity), err
 	}
 	if o.Index == nil {
 		p.Admin = Admin{Down: o.down(), Index: p.Admin.Index}
@@ -116,6 +119,23 @@ func (p Program) with(o Override) (Program, error) {
 	index[*o.Index] = o.down()
 	p.Admin = Admin{Down: p.Admin.Down, Index: index}
 	return p, nil
+}
+
+// as is p run by id; nil leaves it as it is.
+func (p Program) as(id *Identity) Program {
+	if id != nil {
+		p.Identity = *id
+	}
+	return p
+}
+
+// Identifies reports whether the override decides who the program runs as.
+func (o Override) Identifies() bool {
+	switch o.Field {
+	case "user", "uid", "group", "gid", "groups", FieldProgram:
+		return true
+	}
+	return false
 }
 
 // Set returns p with the field at a dotted path set to a JSON value. JSON null

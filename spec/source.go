@@ -168,4 +168,7 @@ type EvalResult struct {
 	Problems Problems `json:"problems,omitempty"`
 	// Refused maps an override's Key to why the files' constraints refuse it.
 	Refused map[string]Problems `json:"refused,omitempty"`
+	// Identities are who the programs of overrides run as with the overrides in
+	// force, by program.
+	Identities map[string]Identity `json:"identities,omitempty"`
 }
