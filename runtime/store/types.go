@@ -110,4 +110,6 @@ type Generation struct {
 	Instances int
 	// Spec is what it said. Store.Generation fills it in; lists leave it out.
 	Spec spec.Spec
+	// Source is the files it was made of, to judge overrides by; as Spec.
+	Source spec.Source
 }
