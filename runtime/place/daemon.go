@@ -1,0 +1,190 @@
+package place
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// The values of Daemon.Apply and Daemon.OnExit.
+const (
+	ApplyAuto   = "auto"
+	ApplyManual = "manual"
+	OnExitStop  = "stop"
+	OnExitLeave = "leave"
+)
+
+// Daemon is what a daemon was told at its start. Paths are absolute.
+type Daemon struct {
+	// Config is a file or a directory; State outlives a reboot; Run holds sockets
+	// and what must outlive only our processes; LogDir holds output files.
+	Config, State, Run, LogDir string
+	// Listen and Events are endpoints, at least one each.
+	Listen, Events []string
+	// LegacyEvents are endpoints of the form of 2011, usually none.
+	LegacyEvents []string
+	// Apply is auto (a save is applied) or manual (it waits for apply).
+	Apply string
+	// OnExit is what TERM does to programs: stop or leave.
+	OnExit string
+	// ShutdownTimeout is how long stopping everything may take; 0 is no limit.
+	ShutdownTimeout time.Duration
+	// TrustConfig is a uid that may own or write our places; nil is none.
+	TrustConfig *uint32
+	// AdminGroup may use every method, LogGroup may read output files; names or
+	// numbers, empty is none.
+	AdminGroup, LogGroup string
+	// InsecureLoopback allows tcp endpoints on loopback addresses.
+	InsecureLoopback bool
+	// Version is set when only the version is wanted; the rest is then not set.
+	Version bool
+}
+
+// getpid is a variable so that a test can be PID 1.
+var getpid = os.Getpid
+
+// ParseDaemon reads a daemon's flags; what they do not say the variables do,
+// and then the defaults. --help prints the help to stderr and returns
+// flag.ErrHelp.
+func ParseDaemon(name string, args []string, getenv func(string) string, stderr io.Writer) (Daemon, error) {
+	given, err := split(name, args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		printHelp(stderr, name, defaults(getenv))
+		return Daemon{}, err
+	case err != nil:
+		return Daemon{}, err
+	case given.version:
+		return Daemon{Version: true}, nil
+	}
+	d := defaults(getenv)
+	for _, f := range flags() {
+		if err := f.take(&d, given.values[f.name], getenv); err != nil {
+			return Daemon{}, err
+		}
+	}
+	if err := d.complete(); err != nil {
+		return Daemon{}, err
+	}
+	return d, nil
+}
+
+// defaults is a Daemon before anybody said anything, without endpoints.
+func defaults(getenv func(string) string) Daemon {
+	dirs := Defaults(os.Geteuid(), getenv)
+	d := Daemon{
+		Config: dirs.Config, State: dirs.State, Run: dirs.Run, LogDir: dirs.LogDir,
+		Apply: ApplyAuto, OnExit: OnExitStop,
+	}
+	if getpid() == 1 {
+		d.ShutdownTimeout = pid1Timeout
+	}
+	return d
+}
+
+// pid1Timeout stays below the ten seconds that container runtimes wait before
+// they kill.
+const pid1Timeout = 8 * time.Second
+
+// given is what stood on the command line.
+type given struct {
+	values  map[string][]string
+	version bool
+}
+
+// split takes the command line apart; values stay text.
+func split(name string, args []string) (given, error) {
+	g := given{values: map[string][]string{}}
+	set := flag.NewFlagSet(name, flag.ContinueOnError)
+	set.SetOutput(io.Discard)
+	set.BoolVar(&g.version, "version", false, "")
+	for _, f := range flags() {
+		add := func(text string) error {
+			g.values[f.name] = append(g.values[f.name], text)
+			return nil
+		}
+		if f.boolean {
+			set.BoolFunc(f.name, "", add)
+		} else {
+			set.Func(f.name, "", add)
+		}
+	}
+	if err := set.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return g, err
+		}
+		return g, fmt.Errorf("cannot read the command line: %s (%s --help lists the flags)", dashes(err.Error()), name)
+	}
+	if set.NArg() > 0 {
+		return g, fmt.Errorf("cannot read the command line: %s takes only flags, found %q", name, set.Arg(0))
+	}
+	return g, nil
+}
+
+// dashes writes a flag of the flag package's messages as everybody else does.
+func dashes(message string) string {
+	head, name, ok := strings.Cut(message, ": -")
+	if !ok || strings.HasPrefix(name, "-") {
+		return message
+	}
+	return head + ": --" + name
+}
+
+// complete fills in what follows from the rest, and checks what spans flags.
+func (d *Daemon) complete() error {
+	for _, p := range []struct {
+		flag string
+		path *string
+	}{{"config", &d.Config}, {"state", &d.State}, {"run", &d.Run}, {"log-dir", &d.LogDir}} {
+		if *p.path == "" {
+			return fmt.Errorf("cannot find a default for --%s: HOME is not set", p.flag)
+		}
+		abs, err := filepath.Abs(*p.path)
+		if err != nil {
+			return fmt.Errorf("cannot use --%s %q: %w", p.flag, *p.path, err)
+		}
+		*p.path = abs
+	}
+	if d.State == d.Run {
+		return fmt.Errorf("cannot use %s for both --state and --run: what outlives a reboot must be apart from what does not", d.Run)
+	}
+	if len(d.Listen) == 0 {
+		d.Listen = []string{"ipc://" + filepath.Join(d.Run, rpcSocket)}
+	}
+	if len(d.Events) == 0 {
+		d.Events = []string{"ipc://" + filepath.Join(d.Run, eventsSocket)}
+	}
+	for _, list := range []struct {
+		flag      string
+		endpoints []string
+	}{{"listen", d.Listen}, {"events", d.Events}, {"legacy-events", d.LegacyEvents}} {
+		for i, endpoint := range list.endpoints {
+			e, err := d.endpoint(endpoint)
+			if err != nil {
+				return fmt.Errorf("cannot use --%s %s: %w", list.flag, endpoint, err)
+			}
+			list.endpoints[i] = e
+		}
+	}
+	return nil
+}
+
+// Args is d as a command line.
+func (d Daemon) Args() []string {
+	var out []string
+	for _, f := range flags() {
+		values := f.get(d)
+		if len(values) == 0 {
+			values = []string{""} // said, so that no variable says otherwise
+		}
+		for _, v := range values {
+			out = append(out, "--"+f.name+"="+v)
+		}
+	}
+	return out
+}

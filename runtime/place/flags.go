@@ -1,0 +1,189 @@
+package place
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os/user"
+	"slices"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// flagRow is one flag: how it is written, read into a Daemon, and read back.
+type flagRow struct {
+	name, arg, doc string
+	// many may be repeated; the variable's values are separated by commas.
+	many    bool
+	boolean bool
+	set     func(d *Daemon, values []string) error
+	get     func(d Daemon) []string
+}
+
+// variable is the environment variable of a flag.
+func variable(flag string) string {
+	return "PROCNANNY_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+// flags is every flag that has a value, in the order of the help.
+func flags() []flagRow {
+	return []flagRow{
+		text("config", "PATH", "the configuration: a file, or a directory of them", func(d *Daemon) *string { return &d.Config }),
+		text("state", "DIR", "what must outlive a reboot", func(d *Daemon) *string { return &d.State }),
+		text("run", "DIR", "sockets, and what must only outlive our processes", func(d *Daemon) *string { return &d.Run }),
+		text("log-dir", "DIR", "the programs' output", func(d *Daemon) *string { return &d.LogDir }),
+		list("listen", "ENDPOINT", "where requests are answered; may be repeated (default ipc://RUN/rpc.sock)", func(d *Daemon) *[]string { return &d.Listen }),
+		list("events", "ENDPOINT", "where events are published; may be repeated (default ipc://RUN/events.sock)", func(d *Daemon) *[]string { return &d.Events }),
+		list("legacy-events", "ENDPOINT", "where events are published in the form of 2011; may be repeated", func(d *Daemon) *[]string { return &d.LegacyEvents }),
+		choice("apply", "auto: a save is applied; manual: it waits for `procnanny apply`", []string{ApplyAuto, ApplyManual}, func(d *Daemon) *string { return &d.Apply }),
+		choice("on-exit", "what TERM does to the programs", []string{OnExitStop, OnExitLeave}, func(d *Daemon) *string { return &d.OnExit }),
+		{
+			name: "shutdown-timeout", arg: "DURATION", doc: "how long stopping everything may take, 0 is no limit (default 0, as PID 1 8s)",
+			set: setTimeout, get: func(d Daemon) []string { return []string{d.ShutdownTimeout.String()} },
+		},
+		{
+			name: "trust-config", arg: "UID", doc: "a user, besides root, who may write what root's daemon reads",
+			set: setTrust, get: getTrust,
+		},
+		optional("admin-group", "GROUP", "whose members may use every method", func(d *Daemon) *string { return &d.AdminGroup }),
+		optional("log-group", "GROUP", "whose members may read the programs' output", func(d *Daemon) *string { return &d.LogGroup }),
+		{
+			name: "insecure-loopback", boolean: true,
+			doc: "allow tcp endpoints on loopback addresses: every local user can then do everything, as nobody can tell who asks",
+			set: func(d *Daemon, v []string) (err error) { d.InsecureLoopback, err = parseBool(v[0]); return err },
+			get: func(d Daemon) []string { return []string{strconv.FormatBool(d.InsecureLoopback)} },
+		},
+	}
+}
+
+func text(name, arg, doc string, field func(*Daemon) *string) flagRow {
+	f := optional(name, arg, doc, field)
+	f.set = func(d *Daemon, v []string) error {
+		if v[0] == "" {
+			return errors.New("expected a path")
+		}
+		if strings.ContainsRune(v[0], 0) {
+			return errors.New("a path cannot contain a NUL byte")
+		}
+		*field(d) = v[0]
+		return nil
+	}
+	return f
+}
+
+// optional is a text that may be empty: there is none.
+func optional(name, arg, doc string, field func(*Daemon) *string) flagRow {
+	return flagRow{
+		name: name, arg: arg, doc: doc,
+		set: func(d *Daemon, v []string) error { *field(d) = v[0]; return nil },
+		get: func(d Daemon) []string { return []string{*field(&d)} },
+	}
+}
+
+func list(name, arg, doc string, field func(*Daemon) *[]string) flagRow {
+	return flagRow{
+		name: name, arg: arg, doc: doc, many: true,
+		set: func(d *Daemon, v []string) error {
+			*field(d) = slices.DeleteFunc(slices.Clone(v), func(s string) bool { return s == "" })
+			if len(*field(d)) == 0 {
+				*field(d) = nil
+			}
+			return nil
+		},
+		get: func(d Daemon) []string { return *field(&d) },
+	}
+}
+
+func choice(name, doc string, of []string, field func(*Daemon) *string) flagRow {
+	f := optional(name, strings.Join(of, "|"), doc, field)
+	f.set = func(d *Daemon, v []string) error {
+		if !slices.Contains(of, v[0]) {
+			return fmt.Errorf("expected %s", strings.Join(of, " or "))
+		}
+		*field(d) = v[0]
+		return nil
+	}
+	return f
+}
+
+func setTimeout(d *Daemon, v []string) error {
+	t, err := time.ParseDuration(v[0])
+	if err != nil || t < 0 {
+		return errors.New("expected a duration such as 30s, or 0")
+	}
+	d.ShutdownTimeout = t
+	return nil
+}
+
+// setTrust takes a uid, or a name for convenience; what is kept is the uid.
+func setTrust(d *Daemon, v []string) error {
+	if v[0] == "" {
+		d.TrustConfig = nil
+		return nil
+	}
+	id := v[0]
+	if u, err := user.Lookup(id); err == nil {
+		id = u.Uid
+	}
+	n, err := strconv.ParseUint(id, 10, 32)
+	if err != nil || n == 1<<32-1 {
+		return errors.New("expected a uid, or the name of a user")
+	}
+	uid := uint32(n)
+	d.TrustConfig = &uid
+	return nil
+}
+
+func getTrust(d Daemon) []string {
+	if d.TrustConfig == nil {
+		return nil
+	}
+	return []string{strconv.FormatUint(uint64(*d.TrustConfig), 10)}
+}
+
+func parseBool(text string) (bool, error) {
+	b, err := strconv.ParseBool(text)
+	if err != nil {
+		return false, errors.New("expected true or false")
+	}
+	return b, nil
+}
+
+// take sets the flag from the command line, or else from its variable.
+func (f flagRow) take(d *Daemon, values []string, getenv func(string) string) error {
+	from := "--" + f.name
+	if len(values) == 0 {
+		v := getenv(variable(f.name))
+		if v == "" {
+			return nil
+		}
+		from, values = variable(f.name), []string{v}
+		if f.many {
+			values = strings.Split(v, ",")
+		}
+	}
+	if len(values) > 1 && !f.many {
+		values = values[len(values)-1:] // the last one wins, as everywhere
+	}
+	if err := f.set(d, values); err != nil {
+		return fmt.Errorf("cannot use %s %q: %w", from, strings.Join(values, ","), err)
+	}
+	return nil
+}
+
+func printHelp(w io.Writer, name string, d Daemon) {
+	fmt.Fprintf(w, "Usage: %s [FLAG]...\n\n", name)
+	t := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
+	for _, f := range flags() {
+		doc := f.doc
+		if def := strings.Join(f.get(d), ","); def != "" && !f.boolean && !strings.Contains(doc, "(default") {
+			doc += " (default " + def + ")"
+		}
+		fmt.Fprintf(t, "  --%s\t%s\n", strings.TrimSpace(f.name+" "+f.arg), doc)
+	}
+	fmt.Fprintf(t, "  --version\tprint the version\n  --help\tprint this\n")
+	_ = t.Flush() // w is a terminal or a buffer: there is nobody to tell
+	fmt.Fprintf(w, "\nEach flag can also be given by a variable: --log-dir is %s. Those that may be\nrepeated have their values separated by commas there.\n", variable("log-dir"))
+}

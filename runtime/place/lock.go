@@ -1,0 +1,67 @@
+package place
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Lock takes dir for this process until the file is closed or the process
+// ends. When another process has it, the error names that one's pid.
+func Lock(dir string) (*os.File, error) {
+	path := filepath.Join(dir, "lock")
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("cannot lock %s: %w", dir, err)
+	}
+	err = flock(f)
+	if err == nil {
+		err = writePID(f)
+	}
+	if err == nil {
+		return f, nil
+	}
+	defer f.Close()
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return nil, fmt.Errorf("cannot lock %s: %s has it", dir, holder(f))
+	}
+	return nil, fmt.Errorf("cannot lock %s: %w", dir, err)
+}
+
+func flock(f *os.File) error {
+	for {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
+}
+
+func writePID(f *os.File) error {
+	if err := f.Truncate(0); err != nil {
+		return err
+	}
+	_, err := f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
+	return err
+}
+
+// holder names who has the lock. Between taking it and writing the pid there
+// is a moment, so an empty file is read again for a while.
+func holder(f *os.File) string {
+	for deadline := time.Now().Add(200 * time.Millisecond); ; time.Sleep(5 * time.Millisecond) {
+		raw, err := io.ReadAll(io.NewSectionReader(f, 0, 32))
+		if pid, perr := strconv.Atoi(strings.TrimSpace(string(raw))); err == nil && perr == nil && pid > 0 {
+			return fmt.Sprintf("another procnannyd, pid %d,", pid)
+		}
+		if time.Now().After(deadline) {
+			return "another procnannyd"
+		}
+	}
+}

@@ -1,0 +1,182 @@
+package place
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// AdminGID is the admin group's gid, or nil when none was given.
+func (d Daemon) AdminGID() (*uint32, error) {
+	gid, err := groupID("admin-group", d.AdminGroup)
+	if err != nil || gid < 0 {
+		return nil, err
+	}
+	id := uint32(gid)
+	return &id, nil
+}
+
+// LogGID is the log group's gid, or -1 when none was given.
+func (d Daemon) LogGID() (int, error) { return groupID("log-group", d.LogGroup) }
+
+// groupID looks a group up by name or number; -1 is none.
+func groupID(flag, text string) (int, error) {
+	if text == "" {
+		return -1, nil
+	}
+	id := text
+	if g, err := user.LookupGroup(text); err == nil {
+		id = g.Gid
+	}
+	n, err := strconv.ParseUint(id, 10, 32)
+	if err != nil || n == 1<<32-1 {
+		return -1, fmt.Errorf("cannot use --%s %q: there is no such group", flag, text)
+	}
+	return int(n), nil
+}
+
+// dirPlan is one directory that Prepare makes.
+type dirPlan struct {
+	flag, path string
+	mode       fs.FileMode
+	gid        int // -1: as it comes
+}
+
+// Prepare makes the state, run and log directories where they are missing,
+// and, for root, checks that nobody else can write them, the configuration, or
+// anything on the way to them.
+func Prepare(d Daemon) error {
+	admin, err := groupID("admin-group", d.AdminGroup)
+	if err != nil {
+		return err
+	}
+	log, err := d.LogGID()
+	if err != nil {
+		return err
+	}
+	if err := checkConfig(d.Config, d.TrustConfig); err != nil {
+		return err
+	}
+	for _, p := range []dirPlan{
+		{"state", d.State, 0o700, -1},
+		{"run", d.Run, 0o750, admin},
+		{"log-dir", d.LogDir, 0o750, log},
+	} {
+		if err := p.make(d.TrustConfig); err != nil {
+			return fmt.Errorf("cannot use --%s %s: %w", p.flag, p.path, err)
+		}
+	}
+	return nil
+}
+
+// privileged says whether trust matters: an ordinary user's daemon can be made
+// to do only what that user can.
+func privileged() bool { return os.Geteuid() == 0 }
+
+func (p dirPlan) make(trusted *uint32) error {
+	if privileged() {
+		if err := CheckTrust(p.path, trusted); err != nil {
+			return err
+		}
+	}
+	if err := os.MkdirAll(filepath.Dir(p.path), 0o755); err != nil {
+		return err
+	}
+	err := os.Mkdir(p.path, p.mode)
+	created := err == nil
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	if p.flag == "run" {
+		if err := checkFallback(p.path, os.Geteuid()); err != nil {
+			return err
+		}
+	}
+	if err := p.own(created); err != nil {
+		return err
+	}
+	if privileged() {
+		return CheckTrust(p.path, trusted)
+	}
+	return nil
+}
+
+// own gives a directory of ours its mode and group. One that exists is taken
+// for ours when it has the owner and mode that we give; others stay as they
+// are.
+func (p dirPlan) own(created bool) error {
+	fd, err := unix.Open(p.path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if errors.Is(err, unix.ENOTDIR) {
+		return errors.New("it is not a directory")
+	}
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return err
+	}
+	ours := int(st.Uid) == os.Geteuid() && fs.FileMode(st.Mode)&0o7777 == p.mode
+	if created {
+		if err := unix.Fchmod(fd, uint32(p.mode)); err != nil { // whatever the umask was
+			return err
+		}
+	}
+	if p.gid < 0 || int(st.Gid) == p.gid || !created && !ours {
+		return unix.Access(p.path, unix.W_OK|unix.X_OK)
+	}
+	if err := unix.Fchown(fd, -1, p.gid); err != nil {
+		return fmt.Errorf("cannot give it to group %d: %w", p.gid, err)
+	}
+	return nil
+}
+
+// maxEntries bounds the look into a configuration directory.
+const maxEntries = 100_000
+
+// checkConfig checks the configuration and what is in it. Git's own directory
+// is not read by us, and links are judged by where they lead.
+func checkConfig(path string, trusted *uint32) error {
+	if !privileged() {
+		return nil
+	}
+	if err := CheckTrust(path, trusted); err != nil {
+		return fmt.Errorf("cannot use --config %s: %w", path, err)
+	}
+	root, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return nil // missing or unreadable: whoever reads the files says it better
+	}
+	left := maxEntries
+	return filepath.WalkDir(root, func(at string, e fs.DirEntry, err error) error {
+		if left--; err != nil || left < 0 {
+			return filepath.SkipAll
+		}
+		if e.IsDir() && e.Name() == ".git" {
+			return filepath.SkipDir
+		}
+		if err := judgeEntry(at, e, trusted); err != nil {
+			return fmt.Errorf("cannot use --config %s: %w", path, err)
+		}
+		return nil
+	})
+}
+
+func judgeEntry(at string, e fs.DirEntry, trusted *uint32) error {
+	if e.Type()&fs.ModeSymlink != 0 {
+		return CheckTrust(at, trusted)
+	}
+	info, err := e.Info()
+	if err != nil {
+		return nil // gone meanwhile
+	}
+	w := walk{wanted: at, trusted: trusted}
+	return w.judgeInfo(at, info, true)
+}
