@@ -25,7 +25,8 @@ const (
 // Fingerprint says which files were read. Two equal ones mean that nobody
 // touched them; two equal digests mean that they say the same.
 type Fingerprint struct {
-	// Stat is a hash over inode, size, mtime and ctime of each file.
+	// Stat is a hash over inode, size, mtime and ctime of each file, and over
+	// the names of the directories.
 	Stat string
 	// Digest is the SHA-256 over names and contents, in hex.
 	Digest string
@@ -63,7 +64,7 @@ func Read(path string) (spec.Source, Fingerprint, error) {
 func Settle(ctx context.Context, path string) (spec.Source, Fingerprint, error) {
 	deadline := time.Now().Add(busyAfter)
 	for {
-		src, fp, err := settled(path, true)
+		src, fp, err := settled(path, true, nil)
 		var b *busy
 		if !errors.As(err, &b) {
 			return src, fp, err
@@ -81,20 +82,25 @@ func Settle(ctx context.Context, path string) (spec.Source, Fingerprint, error) 
 
 // settled reads the configuration if nobody is at work on it, and says busy
 // otherwise. aged asks the file system whether the quiet time has passed;
-// a caller that listened to events knows it.
-func settled(path string, aged bool) (spec.Source, Fingerprint, error) {
+// a caller that listened to events knows it. found, if set, gets the look
+// before anything is read: whatever changes from then on is its to notice.
+func settled(path string, aged bool, found func(*scan)) (spec.Source, Fingerprint, error) {
 	s := scanPath(path)
+	if found != nil {
+		found(s)
+	}
 	if age := s.quietFor(time.Now()); aged && age >= 0 && age < quiet {
 		return spec.Source{}, Fingerprint{}, &busy{s.root, "it changed just now"}
 	}
-	if lock := gitLock(s.root); lock != "" {
+	repositories := s.repositories()
+	if lock := gitLock(repositories, time.Now()); lock != "" {
 		return spec.Source{}, Fingerprint{}, &busy{lock, "git is at work, or was killed and left this file"}
 	}
 	src, fp, err := load(s, path, beingWritten)
 	if err != nil {
 		return src, fp, err
 	}
-	if lock := gitLock(s.root); lock != "" {
+	if lock := gitLock(repositories, time.Now()); lock != "" {
 		return spec.Source{}, Fingerprint{}, &busy{lock, "git is at work"}
 	}
 	return src, fp, nil

@@ -35,11 +35,17 @@ type entry struct {
 // node identifies an inode.
 type node struct{ dev, ino uint64 }
 
+// walked is a directory whose entries were looked at.
+type walked struct {
+	path string // absolute
+	want wanted
+}
+
 // scan is what a look at the directory found, without contents.
 type scan struct {
 	root, single string
 	entries      []entry
-	dirs         []string // walked ones, absolute, the root first
+	dirs         []walked // the root first
 	links        []string // symlinks that were followed, absolute
 	newestNS     int64    // latest ctime of a file or a walked directory
 	problems     spec.Problems
@@ -101,7 +107,7 @@ func (s *scan) walk(rel string, depth int, above []node, want wanted) {
 		s.problem(dir, "cannot read directory: %v", reason(err))
 		return
 	}
-	s.dirs = append(s.dirs, dir)
+	s.dirs = append(s.dirs, walked{dir, want})
 	s.sawDir(dir)
 	for _, d := range list {
 		if s.seen++; s.seen > maxEntries {
@@ -214,6 +220,9 @@ func (s *scan) stat() string {
 			b = binary.LittleEndian.AppendUint64(b, v)
 		}
 		h.Write(b)
+	}
+	for _, d := range s.dirs { // a new one may be filled before anybody listens to it
+		fmt.Fprintf(h, "/%s\n", d.path)
 	}
 	for _, p := range s.problems {
 		fmt.Fprintf(h, "!%s\n", p.Error())
