@@ -1,0 +1,144 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"os/signal"
+	"os/user"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/procnanny/procnanny/rpc"
+	"github.com/procnanny/procnanny/rpc/zmq"
+	"github.com/procnanny/procnanny/runtime/control"
+	"github.com/procnanny/procnanny/runtime/keeper"
+	"github.com/procnanny/procnanny/runtime/place"
+)
+
+var version = "unknown"
+
+// keeperFD is where procnannyd puts the protocol's socket.
+const keeperFD = 3
+
+func main() { os.Exit(run(os.Args[1:])) }
+
+// exits are the exit codes that the keeper understands.
+var exits = []struct {
+	cause error
+	code  int
+}{
+	{control.ErrUpgrade, keeper.ExitUpgrade},
+	{control.ErrRefused, keeper.ExitRefused},
+}
+
+func run(args []string) int {
+	log := place.Logger(os.Stderr)
+	d, err := place.ParseDaemon("procnanny-control", args, os.Getenv, os.Stderr)
+	switch {
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "procnanny-control:", err)
+		return keeper.ExitRefused
+	case d.Version:
+		fmt.Println("procnanny-control", version)
+		return 0
+	}
+	// Who wants us to end asks the keeper; a terminal's ctrl-C reaches us as well.
+	signal.Ignore(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
+	err = serve(d, log)
+	for _, e := range exits {
+		if errors.Is(err, e.cause) {
+			if e.code != keeper.ExitUpgrade {
+				fmt.Fprintln(os.Stderr, "procnannyd:", err)
+			}
+			return e.code
+		}
+	}
+	if err != nil {
+		log.Error("control ends", "error", err)
+		return 1
+	}
+	return 0
+}
+
+func serve(d place.Daemon, log *slog.Logger) error {
+	conn, hello, err := keeper.Connect(os.NewFile(keeperFD, "keeper"))
+	if err != nil {
+		return fmt.Errorf("cannot talk to procnannyd (it starts this program; people do not): %w", err)
+	}
+	eval, err := place.Libexec("procnanny-eval")
+	if err != nil {
+		return err
+	}
+	rights, err := rights(d)
+	if err != nil {
+		return err
+	}
+	return control.Run(context.Background(), control.Config{
+		Place: d, Keeper: conn, Hello: hello, Eval: eval, Version: version, Rights: rights, Environ: os.Environ(), Log: log,
+		Schema: func() (string, error) { return schema(eval) },
+		Listen: func(h rpc.RequestHandler) (control.Transport, error) { return listen(d, h, log) },
+	})
+}
+
+// schema asks the evaluator, which owns it.
+func schema(eval string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, eval, "--schema").Output()
+	return string(out), err
+}
+
+func listen(d place.Daemon, h rpc.RequestHandler, log *slog.Logger) (control.Transport, error) {
+	gid, err := d.AdminGID()
+	if err != nil {
+		return nil, err
+	}
+	_ = gid
+	s, err := zmq.Listen(zmq.Config{
+		RPC: d.Listen, Events: d.Events, LegacyEvents: d.LegacyEvents, InsecureLoopback: d.InsecureLoopback, Log: log,
+	}, h)
+	if err != nil {
+		return nil, err
+	}
+	return transport{s}, nil
+}
+
+// transport is zmq's server as control knows it.
+type transport struct{ *zmq.Server }
+
+func (t transport) Publish(topic string, body []byte) {
+	t.Server.Publish([]zmq.Message{{Topic: topic, Body: body}})
+}
+
+// rights say who may do what.
+func rights(d place.Daemon) (rpc.Rights, error) {
+	gid, err := d.AdminGID()
+	if err != nil {
+		return rpc.Rights{}, err
+	}
+	return rpc.Rights{Own: uint32(os.Geteuid()), Group: gid, Groups: groupsOf}, nil
+}
+
+// groupsOf lists the groups of a uid; the kernel tells only a peer's primary one.
+func groupsOf(uid uint32) []uint32 {
+	u, err := user.LookupId(strconv.FormatUint(uint64(uid), 10))
+	if err != nil {
+		return nil
+	}
+	ids, err := u.GroupIds()
+	if err != nil {
+		return nil
+	}
+	var out []uint32
+	for _, id := range ids {
+		if n, err := strconv.ParseUint(id, 10, 32); err == nil {
+			out = append(out, uint32(n))
+		}
+	}
+	return out
+}

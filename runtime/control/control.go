@@ -1,0 +1,307 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/procnanny/procnanny/reconcile"
+	"github.com/procnanny/procnanny/rpc"
+	"github.com/procnanny/procnanny/runtime/engine"
+	"github.com/procnanny/procnanny/runtime/keeper"
+	"github.com/procnanny/procnanny/runtime/output"
+	"github.com/procnanny/procnanny/runtime/place"
+	"github.com/procnanny/procnanny/runtime/proc"
+	"github.com/procnanny/procnanny/runtime/store"
+	"github.com/procnanny/procnanny/runtime/watch"
+	"github.com/procnanny/procnanny/spec"
+)
+
+// Transport carries replies and events; cmd wires the sockets.
+type Transport interface {
+	// Publish hands an event to whoever subscribed. It never blocks.
+	Publish(topic string, body []byte)
+	// Close answers what was asked, then closes the sockets.
+	Close() error
+}
+
+// Config is what a control process stands on.
+type Config struct {
+	Place  place.Daemon
+	Keeper *keeper.Conn
+	Hello  keeper.Hello
+	// Eval is the path of procnanny-eval.
+	Eval    string
+	Version string
+	// Schema is the schema's text, for the method of that name.
+	Schema  func() (string, error)
+	Rights  rpc.Rights
+	Environ []string
+	// Listen opens the sockets.
+	Listen func(rpc.RequestHandler) (Transport, error)
+	Log    *slog.Logger
+}
+
+// Control is the running whole.
+type Control struct {
+	cfg    Config
+	log    *slog.Logger
+	store  *store.Store
+	engine *engine.Engine
+	proc   *proc.Proc
+	logs   *output.Dir
+	watch  *watch.Watcher
+	desk   *desk
+	rec    *recorder
+	look   *observer
+	net    Transport
+	// end takes the first reason to end.
+	end chan ending
+}
+
+// ending is why Run returns: what the keeper shall think of it.
+type ending struct {
+	stop bool // stop the programs first
+	err  error
+}
+
+// ErrUpgrade ends Run when the process is to be replaced by a newer one.
+var ErrUpgrade = errors.New("to be replaced by the binary that is installed now")
+
+// ErrRefused ends Run when there is nothing good to run and never was.
+var ErrRefused = errors.New("no good configuration")
+
+// Run brings everything up, serves until somebody asks for the end, and brings
+// it down. nil is an orderly shutdown: nothing of ours lives any more.
+func Run(ctx context.Context, cfg Config) error {
+	c := &Control{cfg: cfg, log: cfg.Log, end: make(chan ending, 1)}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if err := c.build(); err != nil {
+		return err
+	}
+	defer c.store.Close()
+	go c.engine.Run(ctx)
+	if err := c.open(); err != nil {
+		return err
+	}
+	go c.receive(ctx)
+	go c.desk.run(ctx)
+	go c.look.run(ctx)
+	go c.watch.Run(ctx, func(r watch.Reading) { c.desk.do(ctx, func() { c.desk.take(ctx, r) }) })
+	if c.cfg.Hello.Asked == spec.SIGTERM {
+		c.finish(ending{stop: true})
+	}
+	return c.serve(ctx)
+}
+
+// build makes the parts, from what was written down and what the keeper holds.
+func (c *Control) build() error {
+	st, found, err := store.Open(store.Config{StateDir: c.cfg.Place.State, RunDir: c.cfg.Place.Run, BootID: c.cfg.Hello.BootID, Log: c.log})
+	if err != nil {
+		return err
+	}
+	c.store = st
+	c.rec = newRecorder(c)
+	c.proc = proc.New(proc.Config{
+		Send: c.cfg.Keeper.Send, Log: c.log, Environ: c.cfg.Environ,
+		Facts: func(f []reconcile.Fact) { _ = c.engine.Facts(context.Background(), f) },
+	})
+	c.engine = engine.New(engine.Config{
+		Executor: c.proc, Recorder: c.rec, World: found.World, Containment: c.containment(),
+		View: reconcile.View{Version: c.cfg.Version, KeeperPID: c.cfg.Hello.PID, ControlPID: os.Getpid()},
+	})
+	if c.logs, err = output.Open(c.cfg.Place.LogDir, -1); err != nil {
+		return err
+	}
+	c.look = newObserver(c)
+	c.watch = watch.New(c.cfg.Place.Config, c.log)
+	c.desk = newDesk(c, found)
+	if err := c.desk.recall(found.Generations); err != nil {
+		return err
+	}
+	for _, loss := range found.Loss {
+		c.log.Warn("something was lost", "what", loss)
+		c.emit("store", rpc.Map{{Key: "event", Value: "loss"}, {Key: "detail", Value: loss}})
+	}
+	if facts := c.proc.Adopt(c.cfg.Hello, found.World); len(facts) > 0 {
+		c.rec.adopting = facts
+	}
+	return nil
+}
+
+// containment says how descendants are found, and why not better.
+func (c *Control) containment() string {
+	h := c.cfg.Hello
+	if h.Degraded == "" {
+		return h.Contain
+	}
+	return h.Contain + " (" + h.Degraded + ")"
+}
+
+// open hands the engine what the keeper holds, then opens the sockets: the
+// first status already tells what lives.
+func (c *Control) open() error {
+	if f := c.rec.adopting; f != nil {
+		c.rec.adopting = nil
+		if err := c.engine.Facts(context.Background(), f); err != nil {
+			return err
+		}
+	}
+	server := rpc.NewServer(rpc.Options{
+		Backend: c, Logs: logReader{c.logs}, Access: c.cfg.Rights, Schema: c.cfg.Schema, CUE: spec.CUE, Log: c.log,
+		States: map[string]func() string{"text": reconcile.States, "dot": reconcile.StatesDot},
+	})
+	net, err := c.cfg.Listen(server)
+	if err != nil {
+		return err
+	}
+	c.net = net
+	c.rec.attach(net)
+	return nil
+}
+
+// receive hands the keeper's facts on until the keeper is gone.
+func (c *Control) receive(ctx context.Context) {
+	for {
+		facts, err := c.cfg.Keeper.Recv()
+		if err != nil {
+			if errors.Is(err, io.EOF) {
+				err = errors.New("the keeper is gone")
+			}
+			c.finish(ending{err: err})
+			return
+		}
+		for _, f := range facts {
+			if f.Kind == keeper.FactAsked {
+				c.asked(ctx, f.Signal)
+			}
+		}
+		c.proc.Take(facts)
+	}
+}
+
+// asked is a signal that somebody sent to the keeper.
+func (c *Control) asked(ctx context.Context, s spec.Signal) {
+	if s == spec.SIGHUP {
+		c.log.Info("reading the files again", "why", "HUP")
+		c.watch.Kick()
+		return
+	}
+	c.finish(ending{stop: c.cfg.Place.OnExit != "leave"})
+}
+
+// finish ends Run; the first reason counts.
+func (c *Control) finish(e ending) {
+	select {
+	case c.end <- e:
+	default:
+	}
+}
+
+// serve waits for the end and brings everything down in order.
+func (c *Control) serve(ctx context.Context) error {
+	var e ending
+	select {
+	case e = <-c.end:
+	case <-ctx.Done():
+		e = ending{err: ctx.Err()}
+	}
+	if e.err == nil && e.stop {
+		e.err = c.stopAll(ctx)
+	}
+	if err := c.net.Close(); err != nil {
+		c.log.Warn("cannot close the sockets", "error", err)
+	}
+	if e.err != nil {
+		return e.err
+	}
+	return c.cfg.Keeper.Send([]keeper.Order{{Kind: keeper.OrderShutdown}})
+}
+
+// lastGasp is how long programs may take to vanish after KILL.
+const lastGasp = 5 * time.Second
+
+// stopAll stops every program and waits until nobody is left. With a shutdown
+// timeout, what is left then is killed.
+func (c *Control) stopAll(ctx context.Context) error {
+	c.log.Info("stopping everything")
+	by := spec.Requester{How: "signal", UID: os.Getuid(), GID: os.Getgid()}
+	if _, err := c.engine.Command(ctx, reconcile.Command{Kind: reconcile.CommandShutdown, By: by}); err != nil {
+		return err
+	}
+	within := ctx
+	if t := c.cfg.Place.ShutdownTimeout; t > 0 {
+		var cancel context.CancelFunc
+		within, cancel = context.WithTimeout(ctx, t)
+		defer cancel()
+	}
+	v, err := c.engine.Wait(within, nobodyLeft)
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	c.log.Warn("the shutdown timeout is over: killing what is left", "instances", livingNames(v))
+	if err := c.cfg.Keeper.Send(killOrders(v)); err != nil {
+		return err
+	}
+	within, cancel := context.WithTimeout(ctx, lastGasp)
+	defer cancel()
+	if v, err = c.engine.Wait(within, nobodyLeft); err != nil && ctx.Err() == nil {
+		c.log.Error("something survives KILL", "instances", livingNames(v))
+		return nil
+	}
+	return err
+}
+
+func nobodyLeft(v *reconcile.View) bool {
+	for _, p := range v.Programs {
+		for _, i := range p.Instances {
+			if i.Alive() {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+func livingNames(v *reconcile.View) []string {
+	var out []string
+	for _, p := range v.Programs {
+		for _, i := range p.Instances {
+			if i.Alive() {
+				out = append(out, i.ID.String())
+			}
+		}
+	}
+	return out
+}
+
+func killOrders(v *reconcile.View) []keeper.Order {
+	var out []keeper.Order
+	for _, p := range v.Programs {
+		for _, i := range p.Instances {
+			if i.Alive() {
+				out = append(out, keeper.Order{
+					Kind: keeper.OrderKill, Run: uint64(i.Run), Program: i.ID.Program, Index: i.ID.Index, Signal: spec.SIGKILL,
+				})
+			}
+		}
+	}
+	return out
+}
+
+// ready tells whoever started us that status is answered.
+func (c *Control) ready() {
+	if err := c.cfg.Keeper.Send([]keeper.Order{{Kind: keeper.OrderReady}}); err != nil {
+		c.log.Warn("cannot tell the keeper that all is ready", "error", err)
+	}
+}
+
+// refuse ends a start that has nothing good to run.
+func (c *Control) refuse(why string) {
+	c.finish(ending{err: fmt.Errorf("%w: %s", ErrRefused, why)})
+}

@@ -1,0 +1,356 @@
+package control
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/procnanny/procnanny/reconcile"
+	"github.com/procnanny/procnanny/rpc"
+	"github.com/procnanny/procnanny/runtime/engine"
+	"github.com/procnanny/procnanny/runtime/store"
+	"github.com/procnanny/procnanny/runtime/watch"
+	"github.com/procnanny/procnanny/spec"
+)
+
+// deskLen is how many may wait for the desk; the next one waits to be let in.
+const deskLen = 64
+
+// desk owns desired state. All of its methods run on its goroutine, but do.
+type desk struct {
+	c    *Control
+	ops  chan func()
+	eval *watch.Evaluator
+
+	// current is the generation that is desired: the newest, or the pinned one.
+	current store.Generation
+	// newest is the last one that the files gave.
+	newest    store.Generation
+	pinned    uint64
+	overrides []spec.Override
+	config    reconcile.ConfigView
+	// reading is what the files said last.
+	reading watch.Reading
+	booted  bool // overrides until boot have not been ended yet
+	ready   bool // something was desired, and the keeper was told
+}
+
+func newDesk(c *Control, found store.Recovered) *desk {
+	d := &desk{
+		c: c, ops: make(chan func(), deskLen), eval: &watch.Evaluator{Path: c.cfg.Eval},
+		overrides: found.Overrides, pinned: found.Pinned, booted: found.Rebooted,
+	}
+	return d
+}
+
+// recall loads the generations that were desired last.
+func (d *desk) recall(kept []store.Generation) error {
+	if len(kept) == 0 {
+		return nil
+	}
+	var err error
+	if d.newest, err = d.c.store.Generation(kept[len(kept)-1].Number); err != nil {
+		return fmt.Errorf("cannot load the last good generation: %w", err)
+	}
+	d.current = d.newest
+	if d.pinned == 0 {
+		return nil
+	}
+	if d.current, err = d.c.store.Generation(d.pinned); err != nil {
+		return fmt.Errorf("cannot load the pinned generation: %w", err)
+	}
+	return nil
+}
+
+// do runs op on the desk and returns when it is done.
+func (d *desk) do(ctx context.Context, op func()) error {
+	done := make(chan struct{})
+	select {
+	case d.ops <- func() { defer close(done); op() }:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// run serves the desk until ctx ends. The timer is for overrides that end by
+// themselves.
+func (d *desk) run(ctx context.Context) {
+	d.begin(ctx)
+	timer := time.NewTimer(time.Hour)
+	timer.Stop()
+	for {
+		if at := nextEnd(d.overrides); !at.IsZero() {
+			timer.Reset(time.Until(at))
+		}
+		select {
+		case op := <-d.ops:
+			op()
+		case <-timer.C:
+			d.settle(ctx)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// begin desires the last good generation at once when programs live already.
+func (d *desk) begin(ctx context.Context) {
+	if d.current.Number == 0 || len(d.c.cfg.Hello.Runs) == 0 {
+		return
+	}
+	d.config = reconcile.ConfigView{State: "ok"}
+	d.settle(ctx)
+	d.desire(ctx)
+}
+
+// nextEnd is when the next override ends by itself.
+func nextEnd(overrides []spec.Override) time.Time {
+	var at time.Time
+	for _, o := range overrides {
+		if !o.Until.IsZero() && (at.IsZero() || o.Until.Before(at)) {
+			at = o.Until
+		}
+	}
+	return at
+}
+
+// take is a settled reading of the files.
+func (d *desk) take(ctx context.Context, r watch.Reading) {
+	d.reading = r
+	switch {
+	case len(r.Problems.Errors()) > 0:
+		d.reject(ctx, r.Problems)
+	case d.sameAsAccepted(r):
+		d.accepted(ctx, r)
+	case d.c.cfg.Place.Apply == "manual" && d.newest.Number > 0:
+		d.wait(ctx, r)
+	default:
+		if _, err := d.accept(ctx, r, spec.Requester{How: "file"}, false); err != nil {
+			d.reject(ctx, problemsOf(err, r))
+		}
+	}
+	d.begun(ctx)
+}
+
+// sameAsAccepted reports whether the files say what the newest generation says
+// already.
+func (d *desk) sameAsAccepted(r watch.Reading) bool {
+	return d.newest.Number > 0 && r.Fingerprint.Digest == d.newest.Digest
+}
+
+// accepted: the files are (again) what the newest generation is. Nothing is
+// evaluated.
+func (d *desk) accepted(ctx context.Context, r watch.Reading) {
+	rejected := d.config.State == "rejected"
+	d.config = reconcile.ConfigView{State: "ok", Ahead: d.pinned != 0}
+	if r.Commit != "" {
+		d.config.Commit = r.Commit
+	}
+	if !d.ready {
+		d.settle(ctx)
+		d.desire(ctx)
+		return
+	}
+	d.show(ctx)
+	if rejected {
+		d.c.emit("config", rpc.Map{{Key: "event", Value: "restored"}, {Key: "generation", Value: d.current.Number}, {Key: "digest", Value: d.current.Digest}})
+	}
+}
+
+// wait: the files are ahead, and a person must say apply.
+func (d *desk) wait(ctx context.Context, r watch.Reading) {
+	d.config = reconcile.ConfigView{State: "ok", Ahead: true}
+	d.desireOnce(ctx)
+	d.show(ctx)
+	d.c.emit("config", rpc.Map{
+		{Key: "event", Value: "ahead"}, {Key: "generation", Value: d.current.Number}, {Key: "digest", Value: r.Fingerprint.Digest},
+	})
+}
+
+// reject keeps everything as it is and says why.
+func (d *desk) reject(ctx context.Context, problems spec.Problems) {
+	first := problems.Errors()[0]
+	d.c.log.Warn("config rejected", "reason", first.Error(), "problems", len(problems.Errors()), "generation", d.current.Number)
+	d.config = reconcile.ConfigView{State: "rejected", Error: first.Error(), Problems: problems, Ahead: true}
+	if d.current.Number == 0 {
+		d.c.refuse(texts(problems))
+		return
+	}
+	d.desireOnce(ctx)
+	d.show(ctx)
+	d.c.emit("config", rpc.Map{
+		{Key: "event", Value: "rejected"}, {Key: "generation", Value: d.current.Number}, {Key: "error", Value: first.Error()},
+		{Key: "problems", Value: len(problems.Errors())},
+	})
+}
+
+func texts(problems spec.Problems) string {
+	out := "the files cannot be used, and there is no earlier configuration that was good:"
+	for _, p := range problems.Errors() {
+		out += "\n" + p.Text()
+	}
+	return out
+}
+
+// problemsOf makes any error of accepting the files a list of problems.
+func problemsOf(err error, r watch.Reading) spec.Problems {
+	if ps, ok := err.(spec.Problems); ok { //nolint:errorlint // accept returns it bare
+		return ps
+	}
+	return spec.Problems{{File: r.Source.Root, Message: err.Error()}}
+}
+
+// desireOnce desires the last good generation if nothing was desired yet.
+func (d *desk) desireOnce(ctx context.Context) {
+	if !d.ready && d.current.Number > 0 {
+		d.settle(ctx)
+		d.desire(ctx)
+	}
+}
+
+// begun tells the world, once, that there is something to be asked about.
+func (d *desk) begun(ctx context.Context) {
+	if d.ready {
+		return
+	}
+	if d.current.Number == 0 {
+		return
+	}
+	d.ready = true
+	d.c.ready()
+}
+
+// judge evaluates a source with overrides and adds what only this host knows.
+func (d *desk) judge(ctx context.Context, src spec.Source, overrides []spec.Override) (spec.EvalResult, error) {
+	result, err := d.eval.Evaluate(ctx, src, overrides, false)
+	if err != nil {
+		return result, fmt.Errorf("cannot evaluate %s: %w", filepath.Join(src.Root, src.Single), err)
+	}
+	if problems := result.Problems.Errors(); len(problems) > 0 || result.Spec == nil {
+		return result, result.Problems
+	}
+	if p := d.c.overBudget(*result.Spec); p != nil {
+		p.File = src.Root
+		return result, spec.Problems{*p}
+	}
+	return result, nil
+}
+
+// accept makes a reading the newest generation and desires it. An error changes
+// nothing; it is a spec.Problems when the files are to blame.
+func (d *desk) accept(ctx context.Context, r watch.Reading, by spec.Requester, allowEmpty bool) (spec.EvalResult, error) {
+	result, err := d.judge(ctx, r.Source, d.overrides)
+	if err != nil {
+		return result, err
+	}
+	if len(result.Spec.Programs) == 0 && len(d.current.Spec.Programs) > 0 && !allowEmpty {
+		return result, spec.Problems{{
+			File:    filepath.Join(r.Source.Root, r.Source.Single),
+			Message: "the configuration holds no program at all; if everything shall be stopped: procnanny apply --allow-empty",
+		}}
+	}
+	gen := store.Generation{Digest: r.Fingerprint.Digest, Commit: r.Commit, At: time.Now(), By: by, Spec: *result.Spec, Source: r.Source}
+	if gen, err = d.c.store.AddGeneration(gen); err != nil {
+		return result, fmt.Errorf("cannot keep the new generation: %w", err)
+	}
+	if err := d.unpin(); err != nil {
+		return result, err
+	}
+	d.newest, d.current = gen, gen
+	d.config = reconcile.ConfigView{State: "ok", Problems: result.Problems}
+	d.drop(refusedOverrides(d.overrides, result.Refused))
+	d.settle(ctx)
+	d.desire(ctx)
+	d.c.log.Info("config accepted", "generation", gen.Number, "programs", len(gen.Spec.Programs), "commit", gen.Commit)
+	d.c.emit("config", rpc.Map{
+		{Key: "event", Value: "accepted"}, {Key: "generation", Value: gen.Number}, {Key: "digest", Value: gen.Digest},
+		{Key: "commit", Value: gen.Commit}, {Key: "by", Value: byMap(by)},
+	})
+	return result, nil
+}
+
+func (d *desk) unpin() error {
+	if d.pinned == 0 {
+		return nil
+	}
+	if err := d.c.store.SetPinned(0); err != nil {
+		return fmt.Errorf("cannot unpin generation %d: %w", d.pinned, err)
+	}
+	d.pinned = 0
+	return nil
+}
+
+// refusedOverrides are those that the files' new constraints do not allow.
+func refusedOverrides(overrides []spec.Override, refused map[string]spec.Problems) []spec.EndedOverride {
+	var out []spec.EndedOverride
+	for _, o := range overrides {
+		if ps := refused[o.Key()]; len(ps) > 0 {
+			out = append(out, spec.EndedOverride{Override: o, Why: "the files no longer allow it: " + ps[0].Error()})
+		}
+	}
+	return out
+}
+
+// settle ends the overrides that no longer hold.
+func (d *desk) settle(ctx context.Context) {
+	keep, ended := spec.Settle(d.current.Spec, d.overrides, time.Now(), d.booted)
+	d.booted = false
+	if len(ended) == 0 && len(prune(d.current.Spec, keep)) == len(keep) {
+		return
+	}
+	d.drop(ended)
+	d.overrides = prune(d.current.Spec, keep)
+	if d.ready {
+		d.desire(ctx)
+	}
+}
+
+// drop takes ended overrides away, durably, and says why.
+func (d *desk) drop(ended []spec.EndedOverride) {
+	if len(ended) == 0 {
+		return
+	}
+	d.overrides = slices.DeleteFunc(d.overrides, func(o spec.Override) bool {
+		return slices.ContainsFunc(ended, func(e spec.EndedOverride) bool { return e.Key() == o.Key() })
+	})
+	if err := d.c.store.SetOverrides(d.overrides); err != nil {
+		d.c.log.Error("cannot write down that overrides ended", "error", err)
+	}
+	for _, e := range ended {
+		d.c.log.Info("override ended", "program", e.Program, "field", e.Field, "why", e.Why)
+		d.c.emit(programTopic("override", e.Program), overrideFields("override-ended", e.Override, e.Why))
+	}
+}
+
+// desire hands what shall be to the engine.
+func (d *desk) desire(ctx context.Context) {
+	d.stamp()
+	err := d.c.engine.Desire(ctx, engine.Desired{
+		Spec: d.current.Spec.With(d.overrides), Generation: d.current.Number, Overrides: slices.Clone(d.overrides), Config: d.config,
+	})
+	if err != nil && ctx.Err() == nil {
+		d.c.log.Error("cannot desire", "error", err)
+	}
+}
+
+// show changes what status says of the configuration, and nothing else.
+func (d *desk) show(ctx context.Context) {
+	d.stamp()
+	if err := d.c.engine.SetConfig(ctx, d.config); err != nil && ctx.Err() == nil {
+		d.c.log.Error("cannot show the configuration", "error", err)
+	}
+}
+
+// stamp fills in what every config picture says.
+func (d *desk) stamp() {
+	d.config.Generation, d.config.Digest, d.config.Pinned = d.current.Number, d.current.Digest, d.pinned
+	d.config.Commit = d.current.Commit
+}

@@ -1,0 +1,30 @@
+// Package control is the reconciler's process, assembled: it holds what shall
+// be (files, overrides, generations), answers the methods of package rpc,
+// writes down and publishes what the engine decides, and brings all of it up
+// and down in the right order.
+//
+// It promises:
+//
+//   - Whatever is wrong with the files, what ran goes on: a configuration is
+//     judged whole, made durable, and only then desired.
+//   - What it says it has done is durable; what it publishes has a number, and
+//     has been written down before.
+//   - After it was killed it finds what lives again, from the keeper and from
+//     the run directory, and touches nothing that is as it should be.
+//
+// # Decisions
+//
+//   - This room is not in the first plan of the house, where the commands wire
+//     the parts "without logic". Desired state has logic (what an override
+//     replaced, when a rollback ends, what a full disk means for an accepted
+//     file), and so has the order of start and end. In cmd it could not be
+//     tested without a process.
+//   - The desk, one goroutine that takes functions from a channel, owns desired
+//     state. An evaluation runs on it: two people's overrides are judged one after
+//     the other, each against what the other left. Reads (status, events,
+//     history) never pass it.
+//   - A control that finds living programs desires the last good generation
+//     before it has read a file: nothing is stopped or started twice because
+//     the files need a moment. A keeper that has nothing yet waits for the files.
+//   - The transport is an interface: sockets are wired in cmd, and tests need none.
+package control

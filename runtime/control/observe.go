@@ -1,0 +1,87 @@
+package control
+
+import (
+	"context"
+	"time"
+
+	"github.com/procnanny/procnanny/reconcile"
+	"github.com/procnanny/procnanny/runtime/proc"
+)
+
+// observeEach is how often living programs are looked at without a reason.
+const observeEach = time.Minute
+
+// observer asks the kernel what it says of living programs.
+type observer struct {
+	c   *Control
+	ask chan chan error
+}
+
+func newObserver(c *Control) *observer { return &observer{c: c, ask: make(chan chan error)} }
+
+// run looks once a minute, and when somebody asks.
+func (o *observer) run(ctx context.Context) {
+	tick := time.NewTicker(observeEach)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			if err := o.look(ctx); err != nil && ctx.Err() == nil {
+				o.c.log.Warn("cannot observe", "error", err)
+			}
+		case reply := <-o.ask:
+			reply <- o.look(ctx)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// now looks at once.
+func (o *observer) now(ctx context.Context) error {
+	reply := make(chan error, 1)
+	select {
+	case o.ask <- reply:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case err := <-reply:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (o *observer) look(ctx context.Context) error {
+	v := o.c.engine.View()
+	var list []proc.Look
+	for _, p := range v.Programs {
+		for _, i := range p.Instances {
+			if i.Alive() && i.PID > 0 && !i.MainGone {
+				list = append(list, proc.Look{ID: i.ID, Run: i.Run, PID: i.PID, Program: &p.Spec})
+			}
+		}
+	}
+	return o.c.engine.Observe(ctx, time.Now(), o.tell(v, o.c.proc.Observe(list)))
+}
+
+// tell publishes drift that was not there at the last look.
+func (o *observer) tell(v *reconcile.View, found []reconcile.Observation) []reconcile.Observation {
+	before := map[reconcile.InstanceID]map[string]string{}
+	for _, p := range v.Programs {
+		for _, i := range p.Instances {
+			if len(i.Drift) > 0 {
+				before[i.ID] = i.Drift
+			}
+		}
+	}
+	for _, f := range found {
+		for key, how := range f.Drift {
+			if before[f.ID][key] != how {
+				o.c.emit(instanceTopic("drift", f.ID), driftFields(f, key, how))
+			}
+		}
+	}
+	return found
+}

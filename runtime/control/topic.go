@@ -1,0 +1,92 @@
+package control
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/procnanny/procnanny/reconcile"
+	"github.com/procnanny/procnanny/rpc"
+)
+
+// escapeTopic keeps a name one part of a topic: . and % are %-escaped.
+var escapeTopic = strings.NewReplacer("%", "%25", ".", "%2E").Replace
+
+func programTopic(kind, program string) string { return kind + "." + escapeTopic(program) }
+
+func instanceTopic(kind string, id reconcile.InstanceID) string {
+	return programTopic(kind, id.Program) + "." + strconv.Itoa(id.Index)
+}
+
+// rows say what is published of each event of the core: under which topic, and
+// with which keys beyond event, program and instance. A run's end is told by
+// the state event that carries the exit.
+var rows = map[reconcile.EventKind]struct {
+	topic  func(ev *reconcile.Event) string
+	fields func(ev *reconcile.Event) rpc.Map
+}{
+	reconcile.EventState:    {func(ev *reconcile.Event) string { return instanceTopic("state", ev.ID) }, stateFields},
+	reconcile.EventFlapping: {func(ev *reconcile.Event) string { return programTopic("flapping", ev.ID.Program) }, detailFields},
+	reconcile.EventStable:   {func(ev *reconcile.Event) string { return programTopic("flapping", ev.ID.Program) }, detailFields},
+	reconcile.EventHeld:     {func(ev *reconcile.Event) string { return programTopic("held", ev.ID.Program) }, detailFields},
+	reconcile.EventResumed:  {func(ev *reconcile.Event) string { return programTopic("held", ev.ID.Program) }, detailFields},
+	reconcile.EventIgnored:  {func(ev *reconcile.Event) string { return instanceTopic("ignored", ev.ID) }, detailFields},
+	reconcile.EventPending:  {func(ev *reconcile.Event) string { return instanceTopic("pending", ev.ID) }, detailFields},
+}
+
+// describe is the topic and the map of an event of the core; an empty topic
+// means that it is not published.
+func describe(ev *reconcile.Event) (string, rpc.Map) {
+	row, ok := rows[ev.Kind]
+	if !ok {
+		return "", nil
+	}
+	name := string(ev.Kind)
+	if ev.Kind == reconcile.EventState {
+		name = ev.State.String()
+	}
+	m := rpc.Map{{Key: "event", Value: name}, {Key: "program", Value: ev.ID.Program}}
+	if ev.ID.Index >= 0 {
+		m = append(m, rpc.Field{Key: "instance", Value: ev.ID.Index})
+	}
+	return row.topic(ev), append(m, row.fields(ev)...)
+}
+
+// stateFields begin as the daemon of 2011 had them: state, then code or signal
+// on the exit itself.
+func stateFields(ev *reconcile.Event) rpc.Map {
+	m := rpc.Map{{Key: "state", Value: ev.State.String()}}
+	if ev.Exit != nil {
+		m = append(m, exitFields(ev.Exit)...)
+	}
+	m = append(m, rpc.Map{
+		{Key: "from", Value: ev.From.String()}, {Key: "run_id", Value: uint64(ev.Run)}, {Key: "pid", Value: ev.PID},
+		{Key: "generation", Value: ev.Generation}, {Key: "cause", Value: string(ev.Cause)},
+	}...)
+	if ev.Detail != "" {
+		m = append(m, rpc.Field{Key: "detail", Value: ev.Detail})
+	}
+	return m
+}
+
+func exitFields(e *reconcile.Exit) rpc.Map {
+	var m rpc.Map
+	switch {
+	case e.Unknown:
+		m = rpc.Map{{Key: "code", Value: nil}, {Key: "exit_unknown", Value: true}}
+	case e.Signal != 0:
+		m = rpc.Map{{Key: "signal", Value: e.Signal.String()}, {Key: "core", Value: e.Core}}
+	case e.Error != "":
+		m = rpc.Map{{Key: "code", Value: nil}, {Key: "error", Value: e.Error}}
+	default:
+		m = rpc.Map{{Key: "code", Value: e.Code}}
+	}
+	return append(m, rpc.Field{Key: "duration", Value: e.Duration})
+}
+
+func detailFields(ev *reconcile.Event) rpc.Map {
+	m := rpc.Map{{Key: "run_id", Value: uint64(ev.Run)}, {Key: "generation", Value: ev.Generation}}
+	if ev.Detail != "" {
+		m = append(m, rpc.Field{Key: "detail", Value: ev.Detail})
+	}
+	return m
+}

@@ -1,0 +1,224 @@
+package control
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/procnanny/procnanny/reconcile"
+	"github.com/procnanny/procnanny/rpc"
+	"github.com/procnanny/procnanny/runtime/watch"
+	"github.com/procnanny/procnanny/spec"
+)
+
+// override puts overrides on top of the files: all of them or none.
+func (d *desk) override(ctx context.Context, list []spec.Override) error {
+	if d.current.Number == 0 {
+		return rpc.Errorf(rpc.CodeUnavailable, "the daemon has not read its files yet")
+	}
+	all, judge := d.overrides, false
+	for _, o := range list {
+		if p, ok := d.current.Spec.Programs[o.Program]; ok && o.Field != spec.FieldAdmin && o.Field != spec.FieldProgram {
+			o.Replaced = p.Get(o.Field)
+		}
+		all = spec.Put(all, o)
+		judge = judge || o.Field != spec.FieldAdmin
+	}
+	if judge {
+		if err := d.allowed(ctx, all, list); err != nil {
+			return err
+		}
+	}
+	all = prune(d.current.Spec, all)
+	if err := d.c.store.SetOverrides(all); err != nil {
+		return fmt.Errorf("cannot keep the override: %w", err)
+	}
+	d.overrides = all
+	d.desire(ctx)
+	for _, o := range list {
+		d.c.emit(programTopic("override", o.Program), overrideFields("override", o, ""))
+	}
+	return nil
+}
+
+// allowed judges overrides against the files' own constraints, and notes in
+// each who its program runs as.
+func (d *desk) allowed(ctx context.Context, all, added []spec.Override) error {
+	result, err := d.eval.Evaluate(ctx, d.current.Source, all, false)
+	if err != nil {
+		return fmt.Errorf("cannot judge the override: %w", err)
+	}
+	if ps := result.Problems.Errors(); len(ps) > 0 {
+		return &rpc.Error{Code: rpc.CodeRefused, Message: "the configuration is not good without the override either: " + ps[0].Error(), Problems: ps}
+	}
+	for _, o := range added {
+		if ps := result.Refused[o.Key()]; len(ps) > 0 {
+			return &rpc.Error{Code: rpc.CodeRefused, Message: fmt.Sprintf("cannot set %s of %s: %s", o.Field, o.Program, ps[0].Error()), Problems: ps}
+		}
+	}
+	for n, o := range all {
+		if id, ok := result.Identities[o.Program]; ok && o.Identifies() {
+			all[n].Identity = &id
+		}
+	}
+	if p := d.c.overBudget(d.current.Spec.With(all)); p != nil {
+		return &rpc.Error{Code: rpc.CodeRefused, Message: p.Error(), Problems: spec.Problems{*p}}
+	}
+	return nil
+}
+
+// reset takes overrides away.
+func (d *desk) reset(ctx context.Context, program, field string, by spec.Requester) ([]spec.Override, error) {
+	var keep, took []spec.Override
+	for _, o := range d.overrides {
+		if (program == "" || o.Program == program) && (field == "" || o.Field == field) {
+			took = append(took, o)
+		} else {
+			keep = append(keep, o)
+		}
+	}
+	if len(took) == 0 {
+		return nil, nil
+	}
+	if err := d.c.store.SetOverrides(keep); err != nil {
+		return nil, fmt.Errorf("cannot take overrides away: %w", err)
+	}
+	d.overrides = keep
+	d.settle(ctx) // what sat on a created program goes with it
+	d.desire(ctx)
+	for _, o := range took {
+		o.By = by
+		d.c.emit(programTopic("override", o.Program), overrideFields("override-ended", o, "reset"))
+	}
+	return took, nil
+}
+
+// files reads and judges what applying means: the daemon's own files as they
+// are now, or src.
+func (d *desk) files(ctx context.Context, src *spec.Source) (watch.Reading, spec.EvalResult, error) {
+	if src != nil {
+		result, err := d.judge(ctx, *src, d.overrides)
+		return watch.Reading{Source: *src}, result, err
+	}
+	r := watch.Look(ctx, d.c.cfg.Place.Config)
+	if ps := r.Problems.Errors(); len(ps) > 0 {
+		return r, spec.EvalResult{}, ps
+	}
+	result, err := d.judge(ctx, r.Source, d.overrides)
+	return r, result, err
+}
+
+// plan says what applying src would do, by the function that would do it.
+func (d *desk) plan(ctx context.Context, src *spec.Source) (rpc.PlanReply, watch.Reading, error) {
+	r, result, err := d.files(ctx, src)
+	if err != nil {
+		return rpc.PlanReply{}, r, err
+	}
+	keep, _ := spec.Settle(*result.Spec, d.overrides, time.Now(), false)
+	keep = slices.DeleteFunc(keep, func(o spec.Override) bool { return len(result.Refused[o.Key()]) > 0 })
+	wanted := result.Spec.With(keep)
+	p, err := d.c.engine.Plan(ctx, wanted)
+	if err != nil {
+		return rpc.PlanReply{}, r, err
+	}
+	digest, err := planDigest(p, wanted)
+	return rpc.PlanReply{Digest: digest, Changes: p.Changes, Problems: result.Problems, Generation: d.current.Number}, r, err
+}
+
+// planDigest names a plan: what is wanted, and what has to change for it. Run
+// ids are left out: they tell of other programs' lives.
+func planDigest(p reconcile.Plan, wanted spec.Spec) (string, error) {
+	changes := slices.Clone(p.Changes)
+	for i := range changes {
+		changes[i].Run = 0
+	}
+	raw, err := json.Marshal(struct {
+		Wanted  spec.Digest
+		Changes []reconcile.Change
+	}{wanted.Digest(), changes})
+	if err != nil {
+		return "", fmt.Errorf("cannot name the plan: %w", err)
+	}
+	sum := sha256.Sum256(raw)
+	return hex.EncodeToString(sum[:]), nil
+}
+
+// apply applies what the files say now, also when saving does not.
+func (d *desk) apply(ctx context.Context, o rpc.ApplyOptions) (rpc.ApplyReply, error) {
+	plan, r, err := d.plan(ctx, nil)
+	if err != nil {
+		return rpc.ApplyReply{}, err
+	}
+	if o.Digest != "" && o.Digest != plan.Digest {
+		return rpc.ApplyReply{}, rpc.Errorf(rpc.CodeStalePlan, "the plan is stale: files or programs have changed since it was made; nothing was done")
+	}
+	reply := rpc.ApplyReply{Changes: plan.Changes, Changed: len(plan.Changes) > 0}
+	if r.Fingerprint.Digest != d.newest.Digest || d.pinned != 0 {
+		if _, err := d.accept(ctx, r, o.By, o.AllowEmpty); err != nil {
+			d.reading = r
+			return rpc.ApplyReply{}, err
+		}
+		reply.Changed = true
+	}
+	d.reading = r
+	if o.Force {
+		if _, err := d.c.Command(ctx, reconcile.Command{Kind: reconcile.CommandForce, By: o.By}); err != nil {
+			return rpc.ApplyReply{}, err
+		}
+	}
+	reply.Generation, reply.Digest = d.current.Number, d.current.Digest
+	return reply, nil
+}
+
+// rollback pins a generation until the files change.
+func (d *desk) rollback(ctx context.Context, n uint64, by spec.Requester) (rpc.ApplyReply, error) {
+	g, err := d.c.generation(n)
+	if err != nil {
+		return rpc.ApplyReply{}, err
+	}
+	pin := n
+	if n == d.newest.Number {
+		pin = 0 // the files say the same: there is nothing to pin
+	}
+	keep, ended := spec.Settle(g.Spec, d.overrides, time.Now(), false)
+	p, err := d.c.engine.Plan(ctx, g.Spec.With(keep))
+	if err != nil {
+		return rpc.ApplyReply{}, err
+	}
+	if err := d.c.store.SetPinned(pin); err != nil {
+		return rpc.ApplyReply{}, fmt.Errorf("cannot pin generation %d: %w", n, err)
+	}
+	d.pinned, d.current = pin, g
+	d.drop(ended)
+	d.config.Ahead = pin != 0 || d.config.State == "rejected"
+	d.desire(ctx)
+	d.c.emit("config", rpc.Map{
+		{Key: "event", Value: "rollback"}, {Key: "generation", Value: n}, {Key: "digest", Value: g.Digest}, {Key: "by", Value: byMap(by)},
+	})
+	return rpc.ApplyReply{Generation: n, Digest: g.Digest, Changes: p.Changes, Changed: len(p.Changes) > 0}, nil
+}
+
+// prune leaves out admin wishes that say nothing: an up where nothing says
+// down, and those of an index that is no longer desired.
+func prune(files spec.Spec, overrides []spec.Override) (keep []spec.Override) {
+	effective := files.With(overrides)
+	for _, o := range overrides {
+		if o.Field == spec.FieldAdmin && idle(effective.Programs[o.Program], o) {
+			continue
+		}
+		keep = append(keep, o)
+	}
+	return keep
+}
+
+func idle(p spec.Program, o spec.Override) bool {
+	up := string(o.Value) == `"up"`
+	if o.Index == nil {
+		return up
+	}
+	return *o.Index >= p.Instances || up && !p.Admin.Down
+}
