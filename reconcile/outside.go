@@ -30,6 +30,8 @@ type Batch struct {
 	Changed []*Instance
 	Gone    []InstanceID
 	Events  []Event
+	// Programs are those whose roll changed: Target, Preflight, Held, RetryAt.
+	Programs []*Program
 	// NextRun is the world's counter after the turn.
 	NextRun RunID
 }
