@@ -3,9 +3,11 @@ package rpc
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"time"
+	"unicode/utf8"
 
 	"github.com/vmihailenco/msgpack/v5"
 )
@@ -36,15 +38,21 @@ type Arg struct {
 	Type     Type
 	Required bool
 	Doc      string
-	// Min and Max bound a TypeInt; Max 0 is no bound.
+	// Min and Max bound a TypeInt, Max the bytes of a TypeString; Max 0 is no
+	// bound.
 	Min, Max int
 	// Admin marks an argument that only administrators may give.
 	Admin bool
 }
 
 func (a Arg) typeText() string {
-	if a.Type == TypeInt && a.Max > 0 {
+	switch {
+	case a.Type == TypeInt && a.Max >= math.MaxInt32:
+		return fmt.Sprintf("an integer, %d or more", a.Min)
+	case a.Type == TypeInt && a.Max > 0:
 		return fmt.Sprintf("an integer from %d to %d", a.Min, a.Max)
+	case a.Type == TypeString && a.Max > 0:
+		return fmt.Sprintf("a string of at most %d bytes", a.Max)
 	}
 	return string(a.Type)
 }
@@ -95,6 +103,7 @@ func (a Args) Time(name string) time.Time { v, _ := a[name].(time.Time); return 
 // decodeRequest reads a guarded message. A value that is no map gives nil.
 func decodeRequest(msg []byte) (map[any]any, error) {
 	dec := msgpack.NewDecoder(bytes.NewReader(msg))
+	dec.UseLooseInterfaceDecoding(true) // inside as well: one Go type for all integers
 	dec.SetMapDecoder(func(d *msgpack.Decoder) (any, error) { return d.DecodeUntypedMap() })
 	v, err := dec.DecodeInterfaceLoose()
 	if err != nil {
@@ -132,7 +141,7 @@ func (m *Method) checkArgs(request map[any]any, admin bool) (Args, error) {
 // converters is keyed by type; each returns the value as the Go type that the
 // getters of Args read.
 var converters = map[Type]func(v any, a Arg) (any, bool){
-	TypeString:   func(v any, _ Arg) (any, bool) { return asString(v) },
+	TypeString:   convertString,
 	TypeBool:     func(v any, _ Arg) (any, bool) { b, ok := v.(bool); return b, ok },
 	TypeAny:      func(v any, _ Arg) (any, bool) { return v, true },
 	TypeInt:      convertInt,
@@ -155,6 +164,11 @@ var converters = map[Type]func(v any, a Arg) (any, bool){
 		}
 		return asString(v)
 	},
+}
+
+func convertString(v any, a Arg) (any, bool) {
+	s, ok := asString(v)
+	return s, ok && (a.Max == 0 || len(s) <= a.Max)
 }
 
 func convertInt(v any, a Arg) (any, bool) {
@@ -246,8 +260,11 @@ func toJSON(name string, v any) (json.RawMessage, error) {
 
 func jsonable(v any) (any, error) {
 	switch v := v.(type) {
-	case []byte:
-		return string(v), nil
+	case string: // and bytes: decoding made them one
+		if !utf8.ValidString(v) {
+			return nil, errors.New("its text must be UTF-8") // json.Marshal would change it silently
+		}
+		return v, nil
 	case []any:
 		out := make([]any, len(v))
 		for i, e := range v {
@@ -262,7 +279,7 @@ func jsonable(v any) (any, error) {
 		out := make(map[string]any, len(v))
 		for k, e := range v {
 			key, ok := k.(string)
-			if !ok {
+			if !ok || !utf8.ValidString(key) {
 				return nil, fmt.Errorf("its keys must be strings, found %s", describe(k))
 			}
 			p, err := jsonable(e)

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"time"
@@ -112,15 +113,12 @@ func appendFields(b []byte, m Map) ([]byte, error) {
 }
 
 func appendGoMap[V any](b []byte, m map[string]V) ([]byte, error) {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return appendEach(appendMapLen(b, len(m)), keys, func(b []byte, k string) ([]byte, error) {
+	return appendEach(appendMapLen(b, len(m)), sortedKeys(m), func(b []byte, k string) ([]byte, error) {
 		return Append(appendStr(b, k), m[k])
 	})
 }
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
 // appendJSON writes a JSON value in msgpack; no value at all is nil.
 func appendJSON(b []byte, raw json.RawMessage) ([]byte, error) {

@@ -6,16 +6,24 @@ import (
 )
 
 // EncodeEvent is the map of an event as subscribers get it: its fields in
-// their order, then seq, prev and time. Output has no seq: its offset says
-// where it belongs.
+// their order, then seq, prev, time and topic. Output has no seq: its offset
+// says where it belongs.
 func EncodeEvent(e *Event) ([]byte, error) { return Append(nil, eventMap(e)) }
+
+// rawEvent is the same for an event that may be encoded already.
+func rawEvent(e *Event) (Raw, error) {
+	if len(e.Body) > 0 {
+		return e.Body, nil
+	}
+	return EncodeEvent(e)
+}
 
 func eventMap(e *Event) Map {
 	m := slices.Clip(Map(e.Fields))
 	if e.Seq != 0 {
 		m = append(m, Map{{"seq", e.Seq}, {"prev", e.Prev}}...)
 	}
-	return append(m, Field{"time", e.Time})
+	return append(m, Map{{"time", e.Time}, {"topic", e.Topic}}...)
 }
 
 // EncodeLegacyEvent is the event as it was published in 2011: one frame, five

@@ -10,6 +10,8 @@ import (
 const (
 	// MaxRequest is the longest request in bytes.
 	MaxRequest = 1 << 20
+	// MaxReply is the longest reply; what may be longer comes in pages.
+	MaxReply = 64 << 20
 	// MaxDepth is how deep maps and arrays may nest.
 	MaxDepth = 32
 	// maxElements bounds what decoding a request allocates: an element costs

@@ -120,7 +120,7 @@ var (
 	argInstance = Arg{Name: "instance", Type: TypeInt, Max: MaxIndex, Doc: "only this instance"}
 	argTargets  = Arg{Name: "targets", Type: TypeStrings, Doc: "instead of program: `web`, `web/2`, globs such as `w*`, or `*`"}
 	argUntil    = Arg{Name: "until", Type: TypeUntil, Doc: "when it ends by itself: a duration from now, or `boot`"}
-	argReason   = Arg{Name: "reason", Type: TypeString, Doc: "why, for whoever reads `status` later"}
+	argReason   = Arg{Name: "reason", Type: TypeString, Max: 1000, Doc: "why, for whoever reads `status` later"}
 	argWait     = Arg{Name: "wait", Type: TypeBool, Doc: "send the reply when it has happened"}
 	argTimeout  = Arg{Name: "timeout", Type: TypeDuration, Doc: "how long `wait` waits at most; 60s"}
 	argLimit    = Arg{Name: "limit", Type: TypeInt, Min: 1, Max: 100_000, Doc: "how many at most; 1000"}

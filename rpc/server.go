@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/procnanny/procnanny/reconcile"
@@ -95,6 +96,23 @@ func (s *Server) Begin(peer Peer, msg []byte) (reply []byte, work func(ctx conte
 	if !peer.Known {
 		return Errorf(CodeForbidden, "the connection does not say whose it is").reply(nil), nil
 	}
+	if len(msg) > quickRequest {
+		return nil, func(ctx context.Context) []byte {
+			reply, work := s.begin(peer, msg)
+			if work != nil {
+				return work(ctx)
+			}
+			return reply
+		}
+	}
+	return s.begin(peer, msg)
+}
+
+// quickRequest is how long a request may be that is decoded on the sockets'
+// thread: nobody's megabyte of small values holds up the others.
+const quickRequest = 4 << 10
+
+func (s *Server) begin(peer Peer, msg []byte) (reply []byte, work func(ctx context.Context) []byte) {
 	if err := Guard(msg); err != nil {
 		code := CodeUndecodable
 		if len(msg) > MaxRequest {
@@ -141,11 +159,26 @@ func (s *Server) run(ctx context.Context, m *Method, peer Peer, request map[any]
 	v, err := s.call(ctx, m, peer, request)
 	if err == nil {
 		var b []byte
-		if b, err = Append(nil, v); err == nil {
+		if b, err = encodeReply(v); err == nil {
 			return b
 		}
 	}
 	return asError(err).reply(msg)
+}
+
+// encodeReply hands on what is encoded already without a copy.
+func encodeReply(v any) ([]byte, error) {
+	b, ok := v.(Raw)
+	if !ok {
+		var err error
+		if b, err = Append(nil, v); err != nil {
+			return nil, err
+		}
+	}
+	if len(b) > MaxReply {
+		return nil, Errorf(CodeTooLarge, "the reply would have %d bytes, the limit is %d: ask for less", len(b), MaxReply)
+	}
+	return b, nil
 }
 
 func (s *Server) call(ctx context.Context, m *Method, peer Peer, request map[any]any) (any, error) {
@@ -161,7 +194,7 @@ func (s *Server) call(ctx context.Context, m *Method, peer Peer, request map[any
 	}
 	c := &Call{Server: s, Backend: s.Backend, Peer: peer, Args: args, Admin: admin}
 	if m.AnyKey != "" {
-		if c.Args, err = withOtherKeys(args, request); err != nil {
+		if c.Args, err = m.withOtherKeys(args, request); err != nil {
 			return nil, err
 		}
 	}
@@ -185,14 +218,14 @@ func needsRights(m *Method) bool {
 const otherKeys = "\x00other"
 
 // withOtherKeys adds the keys beyond the row's own.
-func withOtherKeys(args Args, request map[any]any) (Args, error) {
+func (m *Method) withOtherKeys(args Args, request map[any]any) (Args, error) {
 	other := map[string]any{}
 	for k, v := range request {
 		key, ok := k.(string)
 		if !ok {
 			return nil, Errorf(CodeBadArgument, "a key must be a string, found %s", describe(k))
 		}
-		if !args.Has(key) && key != "request" {
+		if named := slices.ContainsFunc(m.Args, func(a Arg) bool { return a.Name == key }); !named && key != "request" {
 			other[key] = v
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"math"
 	"slices"
+	"sort"
 	"sync"
 	"time"
 
@@ -66,10 +67,46 @@ func (c *StatusCache) One(v *View, p *ProgramView, now time.Time) ([]byte, error
 	if err != nil {
 		return nil, err
 	}
-	out, uptimes := appendPrograms(nil, []*programBytes{pb}, len(pb.bytes), nil)
+	out, uptimes := appendPrograms(nil, []*programBytes{pb}, len(pb.bytes), nil, topKeys)
 	patch(out, uptimes, now)
 	return appendTop(out, v)
 }
+
+// Page returns the reply to `status` of at most limit programs whose names sort
+// after one. It ends early when the page gets long.
+func (c *StatusCache) Page(v *View, after string, limit int, now time.Time) ([]byte, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	first := sort.Search(len(v.Programs), func(i int) bool { return v.Programs[i].Name > after })
+	var page []*programBytes
+	size := 0
+	for _, p := range v.Programs[first:] {
+		if len(page) == limit || size >= pageBytes {
+			break
+		}
+		pb, err := c.program(p)
+		if err != nil {
+			return nil, err
+		}
+		page = append(page, pb)
+		size += len(pb.bytes)
+	}
+	keys := topKeys
+	last := first+len(page) == len(v.Programs)
+	if !last {
+		keys++
+	}
+	out, uptimes := appendPrograms(nil, page, size, nil, keys)
+	patch(out, uptimes, now)
+	out, err := appendTop(out, v)
+	if err == nil && !last {
+		out = appendStr(appendStr(out, "next"), page[len(page)-1].view.Name)
+	}
+	return out, err
+}
+
+// pageBytes is how long a page gets before it ends early.
+const pageBytes = 1 << 20
 
 // join encodes what is new of v and puts all of it behind one another.
 func (c *StatusCache) join(v *View) error {
@@ -86,7 +123,7 @@ func (c *StatusCache) join(v *View) error {
 	if len(c.programs) > len(all) {
 		c.forget(all)
 	}
-	joined, uptimes := appendPrograms(nil, all, size, c.uptimes[:0])
+	joined, uptimes := appendPrograms(nil, all, size, c.uptimes[:0], topKeys)
 	joined, err := appendTop(joined, v)
 	if err != nil {
 		return err
@@ -118,9 +155,9 @@ func (c *StatusCache) forget(living []*programBytes) {
 }
 
 // appendPrograms writes the beginning of the reply: every key before `config`.
-func appendPrograms(b []byte, all []*programBytes, size int, uptimes []uptime) ([]byte, []uptime) {
+func appendPrograms(b []byte, all []*programBytes, size int, uptimes []uptime, keys int) ([]byte, []uptime) {
 	b = slices.Grow(b, size+1024)
-	b = appendStr(append(b, 0x80|topKeys), "programs")
+	b = appendStr(append(b, 0x80|byte(keys)), "programs")
 	b = appendMapLen(b, len(all))
 	for _, pb := range all {
 		for _, u := range pb.uptimes {
@@ -219,7 +256,7 @@ func appendPairs(b []byte, m Map) ([]byte, error) {
 func (e *programBytes) appendInstance(b []byte, i *InstanceView) ([]byte, error) {
 	code, signal := exitNumbers(i.LastExit)
 	m := Map{
-		{"pid", i.PID}, {"state", i.State.String()}, {"exitcode", code}, {"exitsignal", signal}, {"admin_state", adminState(i.Down)},
+		{"pid", i.PID}, {"state", stateText(i.State)}, {"exitcode", code}, {"exitsignal", signal}, {"admin_state", adminState(i.Down)},
 		{"run_id", uint64(i.Run)}, {"since", i.Since}, {"uptime", 0.0}, {"starts", i.Starts}, {"last_exit", lastExit(i.LastExit)},
 		{"next_start", nextStart(i)}, {"containment", i.Containment}, {"pending", pending(i.Pending)},
 	}

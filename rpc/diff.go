@@ -1,0 +1,144 @@
+package rpc
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"slices"
+
+	"github.com/procnanny/procnanny/spec"
+)
+
+func diff(_ context.Context, c *Call) (any, error) {
+	v := c.Backend.View()
+	n := v.Config.Generation
+	if c.Args.Has("generation") {
+		var err error
+		if n, err = c.kept(c.Args.Int("generation", 0)); err != nil {
+			return nil, err
+		}
+	}
+	old := spec.Spec{}
+	if n > 0 {
+		var err error
+		if old, err = c.Backend.GenerationSpec(n); err != nil {
+			return nil, err
+		}
+	}
+	list, err := differences(desiredSpec(v, ""), old)
+	if err != nil {
+		return nil, err
+	}
+	return Map{{"generation", n}, {"differences", list}}, nil
+}
+
+// differences lists where two specifications differ, key by key.
+func differences(now, old spec.Spec) ([]Map, error) {
+	names := sortedKeys(now.Programs)
+	for name := range old.Programs {
+		if _, ok := now.Programs[name]; !ok {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	out := []Map{}
+	for _, name := range names {
+		list, err := programDifferences(name, now, old)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, list...)
+	}
+	return out, nil
+}
+
+func programDifferences(name string, now, old spec.Spec) ([]Map, error) {
+	a, inNow := now.Programs[name]
+	b, inOld := old.Programs[name]
+	va, err := programKeys(a, inNow)
+	if err != nil {
+		return nil, err
+	}
+	vb, err := programKeys(b, inOld)
+	if err != nil {
+		return nil, err
+	}
+	if !inNow || !inOld {
+		return []Map{difference(name, spec.FieldProgram, wholeProgram(a, inNow), wholeProgram(b, inOld))}, nil
+	}
+	out := adminDifferences(name, a.Admin, b.Admin)
+	for _, key := range sortedKeys(union(va, vb)) {
+		if !bytes.Equal(va[key], vb[key]) {
+			out = append(out, difference(name, key, redact(key, va[key]), redact(key, vb[key])))
+		}
+	}
+	return out, nil
+}
+
+func difference(program, field string, now, old any) Map {
+	return Map{{"program", program}, {"field", field}, {"desired", now}, {"generation", old}}
+}
+
+func wholeProgram(p spec.Program, there bool) any {
+	if !there {
+		return nil
+	}
+	raw, err := json.Marshal(p)
+	if err != nil {
+		return nil
+	}
+	return redact(spec.FieldProgram, raw)
+}
+
+// programKeys are the values of a program by key; env by variable.
+func programKeys(p spec.Program, there bool) (map[string]json.RawMessage, error) {
+	out := map[string]json.RawMessage{}
+	if !there {
+		return out, nil
+	}
+	raw, err := json.Marshal(p)
+	if err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(raw, &out); err != nil {
+		return nil, err
+	}
+	delete(out, "identity")
+	delete(out, "env")
+	for name, value := range p.Env {
+		if out["env."+name], err = json.Marshal(value); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+func union[V any](a, b map[string]V) map[string]V {
+	out := make(map[string]V, len(a)+len(b))
+	for _, m := range []map[string]V{a, b} {
+		for k, v := range m {
+			out[k] = v
+		}
+	}
+	return out
+}
+
+// adminDifferences: generations know no stops, so most often old is all up.
+func adminDifferences(name string, now, old spec.Admin) []Map {
+	var out []Map
+	if now.Down != old.Down {
+		out = append(out, difference(name, spec.FieldAdmin, adminState(now.Down), adminState(old.Down)))
+	}
+	indexes := []int{}
+	for index, down := range now.Index {
+		if down != old.IsDown(index) {
+			indexes = append(indexes, index)
+		}
+	}
+	slices.Sort(indexes)
+	for _, index := range indexes {
+		d := difference(name, spec.FieldAdmin, adminState(now.IsDown(index)), adminState(old.IsDown(index)))
+		out = append(out, slices.Insert(d, 1, Field{"instance", index}))
+	}
+	return out
+}

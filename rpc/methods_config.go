@@ -1,0 +1,217 @@
+package rpc
+
+import (
+	"context"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/procnanny/procnanny/reconcile"
+	"github.com/procnanny/procnanny/spec"
+)
+
+const changesDoc = "`changes`, each: program, instance, what (start, stop, replace, live, forget, wait), reason, keys (that differ), later (true: when its turn comes)"
+
+var argGeneration = Arg{Name: "generation", Type: TypeInt, Min: 1, Max: math.MaxInt32, Doc: "the generation's number"}
+
+var configMethods = []Method{
+	{
+		Name: "plan", Access: AccessRead,
+		Doc: "What applying the files would do, instance by instance. The same plan has the same digest.",
+		Args: []Arg{
+			{Name: "files", Type: TypeMap, Admin: true, Doc: "instead of the daemon's own files: path to content"},
+			{Name: "root", Type: TypeString, Admin: true, Doc: "the directory that messages say files are in"},
+			{Name: "single", Type: TypeString, Admin: true, Doc: "use only this one of files"},
+		},
+		Result:  "`digest`; `generation`, the one it would follow; " + changesDoc + "; `problems`, each: file, line, column, path, message, source_line, also, hint, warning.",
+		Handler: plan,
+	},
+	{
+		Name: "apply", Access: AccessAdmin,
+		Doc: "Apply what the files say now.",
+		Args: []Arg{
+			{Name: "digest", Type: TypeString, Doc: "of a plan: apply exactly that, or refuse because it is stale"},
+			{Name: "force", Type: TypeBool, Doc: "let rolls that are held go on"},
+			{Name: "allow_empty", Type: TypeBool, Doc: "accept a configuration without any program"},
+			argWait, argTimeout,
+		},
+		Result:  "`generation`; `digest`; `changed`, false when the files say what runs; " + changesDoc + ".",
+		Handler: apply,
+	},
+	{
+		Name: "generations", Access: AccessRead,
+		Doc:     "The configurations that were accepted, oldest first; the last 20 are kept.",
+		Result:  "`generations`, each: generation, digest, commit, at, by (how, uid, gid, pid), programs, instances, current, pinned.",
+		Handler: generations,
+	},
+	{
+		Name: "rollback", Access: AccessAdmin,
+		Doc:     "Run an earlier generation until the files change. `status` says that the files are ahead.",
+		Args:    []Arg{required(argGeneration), argWait, argTimeout},
+		Result:  "as `apply`.",
+		Handler: rollback,
+	},
+	{
+		Name: "diff", Access: AccessRead,
+		Doc:     "How what is desired now (overrides included) differs from what a generation said. Values of env are hidden.",
+		Args:    []Arg{{Name: "generation", Type: TypeInt, Min: 1, Max: math.MaxInt32, Doc: "that generation; else the files as they were accepted last"}},
+		Result:  "`generation`; `differences`, each: program, instance (of a stop or start of one), field (a key, or `program` for a whole one), desired, generation (the two values; nil is not set).",
+		Handler: diff,
+	},
+	{
+		Name: "export", Access: AccessAdmin,
+		Doc:     "Desired state, overrides included, as CUE that can be committed. It shows values of env.",
+		Args:    []Arg{{Name: "program", Type: TypeString, Doc: "only this program"}},
+		Result:  "`cue`, the text.",
+		Handler: export,
+	},
+}
+
+func required(a Arg) Arg {
+	a.Required = true
+	return a
+}
+
+func changeMaps(cs []reconcile.Change) []Map {
+	out := make([]Map, len(cs))
+	for i, c := range cs {
+		keys := c.Keys
+		if keys == nil {
+			keys = []string{}
+		}
+		out[i] = Map{
+			{"program", c.ID.Program}, {"instance", c.ID.Index}, {"what", c.What}, {"reason", c.Reason},
+			{"keys", keys}, {"later", c.Later},
+		}
+	}
+	return out
+}
+
+func plan(ctx context.Context, c *Call) (any, error) {
+	src, err := c.source()
+	if err != nil {
+		return nil, err
+	}
+	p, err := c.Backend.Plan(ctx, src)
+	if err != nil {
+		return nil, err
+	}
+	return Map{
+		{"digest", p.Digest}, {"generation", p.Generation}, {"changes", changeMaps(p.Changes)}, {"problems", problemMaps(p.Problems)},
+	}, nil
+}
+
+// source is the configuration that the request brings; nil when it brings none.
+func (c *Call) source() (*spec.Source, error) {
+	files, ok := c.Args["files"].(map[any]any)
+	if !ok {
+		if c.Args.Has("single") || c.Args.Has("root") {
+			return nil, Errorf(CodeMissingArgument, "Message is missing 'files' field")
+		}
+		return nil, nil
+	}
+	src := &spec.Source{Root: c.Args.Str("root"), Single: c.Args.Str("single"), Files: make(map[string][]byte, len(files))}
+	for k, v := range files {
+		name, nameOK := asString(k)
+		text, textOK := asString(v)
+		if !nameOK || !textOK || !localPath(name) {
+			return nil, Errorf(CodeBadArgument, "'files' must map paths below one directory to their content")
+		}
+		src.Files[name] = []byte(text)
+	}
+	if _, ok := src.Files[src.Single]; src.Single != "" && !ok {
+		return nil, Errorf(CodeBadArgument, "'single' must be one of 'files', found '%s'", src.Single)
+	}
+	return src, nil
+}
+
+// localPath: relative, and never above where it begins.
+func localPath(name string) bool {
+	return name != "" && name[0] != '/' && !slices.Contains(strings.Split(name, "/"), "..")
+}
+
+func apply(ctx context.Context, c *Call) (any, error) {
+	start := c.now()
+	r, err := c.Backend.Apply(ctx, ApplyOptions{
+		Digest: c.Args.Str("digest"), Force: c.Args.Bool("force"), AllowEmpty: c.Args.Bool("allow_empty"), By: c.by(),
+	})
+	return c.applied(ctx, r, err, start)
+}
+
+// applied is the reply of apply and rollback.
+func (c *Call) applied(ctx context.Context, r ApplyReply, err error, start time.Time) (any, error) {
+	if err != nil {
+		return nil, err
+	}
+	var programs []string
+	for _, ch := range r.Changes {
+		programs = append(programs, ch.ID.Program)
+	}
+	slices.Sort(programs)
+	if err := c.awaitSettled(ctx, slices.Compact(programs), start); err != nil {
+		return nil, err
+	}
+	return Map{{"generation", r.Generation}, {"digest", r.Digest}, {"changed", r.Changed}, {"changes", changeMaps(r.Changes)}}, nil
+}
+
+func generations(_ context.Context, c *Call) (any, error) {
+	list, err := c.Backend.Generations()
+	if err != nil {
+		return nil, err
+	}
+	config := c.Backend.View().Config
+	out := make([]Map, len(list))
+	for i, g := range list {
+		out[i] = Map{
+			{"generation", g.Number}, {"digest", g.Digest}, {"commit", orNil(g.Commit)}, {"at", g.At}, {"by", requesterMap(&g.By)},
+			{"programs", g.Programs}, {"instances", g.Instances},
+			{"current", g.Number == config.Generation}, {"pinned", g.Number == config.Pinned},
+		}
+	}
+	return Map{{"generations", out}}, nil
+}
+
+// kept refuses the number of a generation that is not kept.
+func (c *Call) kept(n int) (uint64, error) {
+	list, err := c.Backend.Generations()
+	if err != nil {
+		return 0, err
+	}
+	if !slices.ContainsFunc(list, func(g Generation) bool { return g.Number == uint64(n) }) {
+		return 0, Errorf(CodeNotFound, "generation %d is not kept: see generations", n)
+	}
+	return uint64(n), nil
+}
+
+func rollback(ctx context.Context, c *Call) (any, error) {
+	n, err := c.kept(c.Args.Int("generation", 0))
+	if err != nil {
+		return nil, err
+	}
+	start := c.now()
+	r, err := c.Backend.Rollback(ctx, n, c.by())
+	return c.applied(ctx, r, err, start)
+}
+
+// desiredSpec is what shall be now: files and overrides.
+func desiredSpec(v *View, only string) spec.Spec {
+	s := spec.Spec{Programs: map[string]spec.Program{}}
+	for _, p := range v.Programs {
+		if p.Defined && (only == "" || p.Name == only) {
+			s.Programs[p.Name] = p.Spec
+		}
+	}
+	return s
+}
+
+func export(_ context.Context, c *Call) (any, error) {
+	if c.Server.CUE == nil {
+		return nil, unavailable("printer of CUE")
+	}
+	s := desiredSpec(c.Backend.View(), c.Args.Str("program"))
+	if c.Args.Has("program") && len(s.Programs) == 0 {
+		return nil, noProgram(c.Args.Str("program"))
+	}
+	return Map{{"cue", c.Server.CUE(s)}}, nil
+}

@@ -1,0 +1,108 @@
+package rpc
+
+import (
+	"context"
+	"strings"
+	"sync"
+)
+
+var daemonMethods = []Method{
+	{
+		Name: "dance", Access: AccessRead, Quick: true,
+		Doc:     "Show that the daemon listens.",
+		Result:  "`danced`, true.",
+		Handler: func(context.Context, *Call) (any, error) { return Map{{"danced", true}}, nil },
+	},
+	{
+		Name: "version", Access: AccessRead, Quick: true,
+		Doc:     "What runs here.",
+		Result:  "`version`; `keeper`: pid; `control`: pid.",
+		Handler: version,
+	},
+	{
+		Name: "methods", Access: AccessRead, Quick: true,
+		Doc:     "This table.",
+		Result:  "`methods`, each: name, access (read, admin), doc, args (each: name, type, required, doc, and access when only administrators may give it), result, any_key, example (request and reply as JSON); `codes`, each: code, doc.",
+		Handler: methods,
+	},
+	{
+		Name: "schema", Access: AccessRead, Quick: true,
+		Doc:     "The CUE schema that files are checked with.",
+		Result:  "`schema`, the text.",
+		Handler: schema,
+	},
+	{
+		Name: "states", Access: AccessRead, Quick: true,
+		Doc:     "The tables that the daemon runs on.",
+		Args:    []Arg{{Name: "format", Type: TypeString, Doc: "`text` (default), `dot` or `markdown`"}},
+		Result:  "`states`, the text.",
+		Handler: states,
+	},
+	{
+		Name: "upgrade", Access: AccessAdmin,
+		Doc:     "Run the binaries that are installed now. No program is touched; this connection may be lost.",
+		Result:  "`upgrading`, true.",
+		Handler: upgrade,
+	},
+	{
+		Name: "shutdown", Access: AccessAdmin,
+		Doc:     "Stop every program in order and end the daemon.",
+		Result:  "`shutting_down`, true; sent before it happens.",
+		Handler: shutdown,
+	},
+}
+
+func version(_ context.Context, c *Call) (any, error) {
+	v := c.Backend.View()
+	return Map{
+		{"version", v.Version}, {"keeper", Map{{"pid", v.KeeperPID}}}, {"control", Map{{"pid", v.ControlPID}}},
+	}, nil
+}
+
+// methodsReply is encoded once: the table never changes.
+var methodsReply = sync.OnceValues(func() ([]byte, error) {
+	list := make([]Map, len(ordered))
+	for i, m := range ordered {
+		list[i] = m.describe()
+	}
+	codes := make([]Map, len(codeDocs))
+	for i, c := range codeDocs {
+		codes[i] = Map{{"code", string(c.Code)}, {"doc", c.Doc}}
+	}
+	return Append(nil, Map{{"methods", list}, {"codes", codes}})
+})
+
+func methods(context.Context, *Call) (any, error) {
+	b, err := methodsReply()
+	return Raw(b), err
+}
+
+func schema(_ context.Context, c *Call) (any, error) {
+	if c.Server.Schema == "" {
+		return nil, unavailable("schema")
+	}
+	return Map{{"schema", c.Server.Schema}}, nil
+}
+
+func states(_ context.Context, c *Call) (any, error) {
+	format := c.Args.Str("format")
+	if format == "" {
+		format = "text"
+	}
+	if len(c.Server.States) == 0 {
+		return nil, unavailable("tables of states")
+	}
+	text, ok := c.Server.States[format]
+	if !ok {
+		return nil, Errorf(CodeBadArgument, "'format' must be one of %s, found '%s'", strings.Join(sortedKeys(c.Server.States), ", "), format)
+	}
+	return Map{{"states", text()}}, nil
+}
+
+func upgrade(ctx context.Context, c *Call) (any, error) {
+	return Map{{"upgrading", true}}, c.Backend.Upgrade(ctx)
+}
+
+func shutdown(ctx context.Context, c *Call) (any, error) {
+	return Map{{"shutting_down", true}}, c.Backend.Shutdown(ctx, c.by())
+}

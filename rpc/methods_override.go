@@ -1,0 +1,317 @@
+package rpc
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"strings"
+
+	"github.com/procnanny/procnanny/spec"
+)
+
+var overrideMethods = []Method{
+	{
+		Name: "scale", Access: AccessAdmin,
+		Doc: "Want that many instances: an override of `instances`, within what the files allow.",
+		Args: []Arg{
+			argProgram,
+			{Name: "instances", Type: TypeInt, Required: true, Max: MaxIndex, Doc: "how many"},
+			argUntil, argReason, argWait, argTimeout,
+		},
+		Result:  "`program`; `instances`, now desired; `was`, desired before; `override`, as in `overrides`.",
+		Handler: scale,
+	},
+	{
+		Name: "set", Access: AccessAdmin,
+		Doc: "Set any key of a program on top of the files, within what they allow.",
+		Args: []Arg{
+			argProgram,
+			{Name: "field", Type: TypeString, Required: true, Max: 1000, Doc: "a key, with dots into maps: `nice`, `limits.nofile`, `env.LANG`"},
+			{Name: "value", Type: TypeAny, Required: true, Doc: "as in a file; nil gives the key its default"},
+			argUntil, argReason, argWait, argTimeout,
+		},
+		Result:  "`program`; `field`; `was`, the value before; `override`, as in `overrides`.",
+		Handler: set,
+	},
+	{
+		Name: "create", Access: AccessAdmin,
+		Doc: "Make a program that no file defines, and start it. It lasts until `delete`, or until the files define it.",
+		Args: []Arg{
+			{Name: "program", Type: TypeString, Required: true, Doc: "the new program's name"},
+			{Name: "command", Type: TypeString, Required: true, Doc: "the executable"},
+			{Name: "args", Type: TypeStrings, Doc: "its arguments"},
+			argUntil, argReason, argWait, argTimeout,
+		},
+		AnyKey:  "every other key of a program, as in a file: `instances`, `nice`, `env`, ...; an unknown one is an error",
+		Result:  "`created`, the name; `generation`, the configuration it starts under.",
+		Handler: create,
+	},
+	{
+		Name: "delete", Access: AccessAdmin,
+		Doc:     "Stop a program that `create` made, and forget it and its overrides. What a file defines is refused: take it out of the file.",
+		Args:    []Arg{argProgram, argWait, argTimeout},
+		Result:  "`deleted`, the name.",
+		Handler: remove,
+	},
+	{
+		Name: "reset", Access: AccessAdmin,
+		Doc: "Take overrides away, so that the files' values hold again. Programs that `create` made stay (see `delete`).",
+		Args: []Arg{
+			optional(argProgram),
+			{Name: "field", Type: TypeString, Doc: "only this one: `instances`, `nice`, `admin` (stops and starts), ..."},
+			{Name: "all", Type: TypeBool, Doc: "instead of program: those of every program"},
+			argWait, argTimeout,
+		},
+		Result:  "`reset`, the overrides that were taken away, as in `overrides`.",
+		Handler: reset,
+	},
+	{
+		Name: "overrides", Access: AccessRead, Quick: true,
+		Doc:     "What was set over RPC on top of the files, by whom, when and why. Values of env are hidden.",
+		Args:    []Arg{{Name: "program", Type: TypeString, Doc: "only those of this program"}},
+		Result:  "`overrides`, each: program, instance (of a stop or start of one), field, value, replaced (what the file said), by (how, uid, gid, pid), at, until (a time, `boot`, or nil), reason.",
+		Handler: overrides,
+	},
+}
+
+// override sets one field of a defined program and returns what came of it.
+func (c *Call) override(ctx context.Context, p *ProgramView, field string, value json.RawMessage) (any, error) {
+	if !p.Defined {
+		return nil, Errorf(CodeConflict, "%s is being removed", p.Name)
+	}
+	o := c.stamped(spec.Override{Program: p.Name, Field: field, Value: value})
+	if err := c.Backend.Override(ctx, []spec.Override{o}); err != nil {
+		return nil, err
+	}
+	for _, kept := range c.Backend.Overrides() { // as it was stored: with what it replaced
+		if kept.Key() == o.Key() {
+			o = kept
+		}
+	}
+	return overrideMap(o), c.awaitSettled(ctx, []string{p.Name}, o.At)
+}
+
+func scale(ctx context.Context, c *Call) (any, error) {
+	p, err := c.program(c.Args.Str("program"))
+	if err != nil {
+		return nil, err
+	}
+	n := c.Args.Int("instances", 0)
+	value, err := toJSON("instances", int64(n))
+	if err != nil {
+		return nil, err
+	}
+	o, err := c.override(ctx, p, "instances", value)
+	return Map{{"program", p.Name}, {"instances", n}, {"was", p.Spec.Instances}, {"override", o}}, err
+}
+
+func set(ctx context.Context, c *Call) (any, error) {
+	p, err := c.program(c.Args.Str("program"))
+	if err != nil {
+		return nil, err
+	}
+	field := c.Args.Str("field")
+	if err := checkField(field); err != nil {
+		return nil, err
+	}
+	value, err := toJSON("value", c.Args["value"])
+	if err != nil {
+		return nil, err
+	}
+	if _, err := p.Spec.Set(field, value); err != nil {
+		return nil, Errorf(CodeBadArgument, "%v", err)
+	}
+	o, err := c.override(ctx, p, field, value)
+	return Map{{"program", p.Name}, {"field", field}, {"was", redact(field, p.Spec.Get(field))}, {"override", o}}, err
+}
+
+// checkField refuses what is no dotted path of a program's keys.
+func checkField(field string) error {
+	parts := strings.Split(field, ".")
+	if slices.Contains(parts, "") {
+		return Errorf(CodeBadArgument, "'field' must be a key such as nice or limits.nofile, found '%s'", field)
+	}
+	return checkKey(parts[0])
+}
+
+// checkKey refuses what is no key of a program, and says what may be meant.
+func checkKey(key string) error {
+	if slices.Contains(spec.Keys(), key) {
+		return nil
+	}
+	hint := ""
+	if near := nearest(key, spec.Keys()); near != "" {
+		hint = " (did you mean '" + near + "'?)"
+	}
+	return Errorf(CodeBadArgument, "a program has no key '%s'%s", key, hint)
+}
+
+func create(ctx context.Context, c *Call) (any, error) {
+	name := c.Args.Str("program")
+	if err := spec.CheckName(name); err != nil {
+		return nil, Errorf(CodeBadArgument, "'program': %v", err)
+	}
+	if p := findProgram(c.Backend.View(), name); p != nil {
+		return nil, Errorf(CodeConflict, "cannot create %s: %s", name, c.whose(p))
+	}
+	value, err := programValue(c.Args)
+	if err != nil {
+		return nil, err
+	}
+	o := c.stamped(spec.Override{Program: name, Field: spec.FieldProgram, Value: value})
+	if err := c.Backend.Override(ctx, []spec.Override{o}); err != nil {
+		return nil, err
+	}
+	if err := c.awaitSettled(ctx, []string{name}, o.At); err != nil {
+		return nil, err
+	}
+	return Map{{"created", name}, {"generation", c.Backend.View().Config.Generation}}, nil
+}
+
+// programValue is the specification that the request of create holds, as JSON.
+func programValue(args Args) (json.RawMessage, error) {
+	doc := map[string]json.RawMessage{}
+	other, _ := args[otherKeys].(map[string]any)
+	values := map[string]any{"command": args.Str("command")}
+	if args.Has("args") {
+		list := []any{}
+		for _, a := range args.Strings("args") {
+			list = append(list, a)
+		}
+		values["args"] = list
+	}
+	for _, key := range sortedKeys(other) {
+		if err := checkKey(key); err != nil {
+			return nil, err
+		}
+		values[key] = other[key]
+	}
+	for _, key := range sortedKeys(values) {
+		raw, err := toJSON(key, values[key])
+		if err != nil {
+			return nil, err
+		}
+		doc[key] = raw
+	}
+	raw, err := json.Marshal(doc)
+	if err != nil {
+		return nil, err
+	}
+	var p spec.Program
+	if err := json.Unmarshal(raw, &p); err != nil {
+		return nil, Errorf(CodeBadArgument, "cannot read the program: %v", err)
+	}
+	return raw, nil
+}
+
+// created reports whether create made p, and no file.
+func created(p *ProgramView) bool {
+	return slices.ContainsFunc(p.Overrides, func(o spec.Override) bool { return o.Field == spec.FieldProgram })
+}
+
+// Definer may be implemented by a Backend that knows where its files define a
+// program: file:line, or "" when it cannot tell.
+type Definer interface {
+	DefinedIn(program string) string
+}
+
+// whose says who defines p.
+func (c *Call) whose(p *ProgramView) string {
+	switch {
+	case created(p):
+		return "it was created before"
+	case !p.Defined:
+		return "the one before it is still being removed"
+	}
+	if d, ok := c.Backend.(Definer); ok {
+		if place := d.DefinedIn(p.Name); place != "" {
+			return "the configuration defines it, in " + place
+		}
+	}
+	return "the configuration files define it"
+}
+
+func remove(ctx context.Context, c *Call) (any, error) {
+	p, err := c.program(c.Args.Str("program"))
+	if err != nil {
+		return nil, err
+	}
+	if !created(p) {
+		return nil, Errorf(CodeConflict, "cannot delete %s: %s", p.Name, c.whose(p))
+	}
+	if _, err := c.Backend.Reset(ctx, p.Name, "", c.by()); err != nil {
+		return nil, err
+	}
+	err = c.await(ctx, func(v *View) (d verdict) {
+		if p := findProgram(v, p.Name); p != nil {
+			d.wait("%s is still being stopped", p.Name)
+		}
+		return d
+	})
+	return Map{{"deleted", p.Name}}, err
+}
+
+func overrides(_ context.Context, c *Call) (any, error) {
+	name, some := c.Args.Str("program"), c.Args.Has("program")
+	out := []Map{}
+	for _, o := range c.Backend.Overrides() {
+		if !some || o.Program == name {
+			out = append(out, overrideMap(o))
+		}
+	}
+	if some && len(out) == 0 {
+		if _, err := c.program(name); err != nil {
+			return nil, err
+		}
+	}
+	return Map{{"overrides", out}}, nil
+}
+
+func reset(ctx context.Context, c *Call) (any, error) {
+	name, field := c.Args.Str("program"), c.Args.Str("field")
+	switch {
+	case c.Args.Has("program") && c.Args.Bool("all"):
+		return nil, Errorf(CodeBadArgument, "give either 'program' or 'all'")
+	case !c.Args.Has("program") && !c.Args.Bool("all"):
+		return nil, Errorf(CodeMissingArgument, "Message is missing 'program' field")
+	case field == spec.FieldProgram:
+		return nil, Errorf(CodeBadArgument, "a program that was created is taken away by delete")
+	case c.Args.Has("program"):
+		if _, err := c.program(name); err != nil {
+			return nil, err
+		}
+	}
+	start := c.now()
+	taken, err := c.resetFields(ctx, name, field)
+	if err != nil {
+		return nil, err
+	}
+	out, programs := []Map{}, []string{}
+	for _, o := range taken {
+		out = append(out, overrideMap(o))
+		programs = append(programs, o.Program)
+	}
+	return Map{{"reset", out}}, c.awaitSettled(ctx, slices.Compact(programs), start)
+}
+
+// resetFields takes overrides away one field at a time, because "all of a
+// program" would take a created program itself.
+func (c *Call) resetFields(ctx context.Context, name, field string) ([]spec.Override, error) {
+	type pair struct{ program, field string }
+	done := map[pair]bool{}
+	var taken []spec.Override
+	for _, o := range c.Backend.Overrides() {
+		p := pair{o.Program, o.Field}
+		fits := (name == "" || o.Program == name) && (field == "" || o.Field == field)
+		if !fits || done[p] || o.Field == spec.FieldProgram {
+			continue
+		}
+		done[p] = true
+		list, err := c.Backend.Reset(ctx, p.program, p.field, c.by())
+		if err != nil {
+			return nil, err
+		}
+		taken = append(taken, list...)
+	}
+	return taken, nil
+}

@@ -1,0 +1,179 @@
+package rpc
+
+import (
+	"context"
+	"math"
+	"strings"
+
+	"github.com/procnanny/procnanny/reconcile"
+	"github.com/procnanny/procnanny/spec"
+)
+
+// Bounds of one page.
+const (
+	maxRecords = 10_000
+	maxLogRead = 1 << 20
+)
+
+var argRecords = Arg{Name: "limit", Type: TypeInt, Min: 1, Max: maxRecords, Doc: "how many at most; 1000"}
+
+var recordMethods = []Method{
+	{
+		Name: "history", Access: AccessRead,
+		Doc: "The process lives of a program, oldest first.",
+		Args: []Arg{
+			argProgram, argInstance,
+			{Name: "since", Type: TypeTime, Doc: "only those that began then or later: seconds since 1970"},
+			argRecords,
+		},
+		Result:  "`runs`, each: run_id, program, instance, pid, start, end, duration, exitcode, exitsignal, core, cause, generation, by (nil is policy), start_cause; error when it could not start; exit_unknown when the kernel could not tell. A living run has no end, exitcode, exitsignal, core and cause.",
+		Handler: history,
+	},
+	{
+		Name: "events", Access: AccessRead,
+		Doc: "Events that were published, oldest first: what a subscriber missed.",
+		Args: []Arg{
+			{Name: "since", Type: TypeInt, Max: math.MaxInt, Doc: "only those with a higher seq; 0"},
+			{Name: "topic", Type: TypeString, Max: 1000, Doc: "only topics that begin so"},
+			argRecords,
+		},
+		Result:  "`events`, the maps exactly as published; `next`, the `since` of the next page; `more`, whether there may be one.",
+		Handler: events,
+	},
+	{
+		Name: "logs", Access: AccessRead,
+		Doc: "What an instance wrote, byte for byte. Offsets count its bytes over its whole life, over restarts and rotations.",
+		Args: []Arg{
+			argProgram, required(argInstance),
+			{Name: "stream", Type: TypeString, Doc: "`stdout` or `stderr`, when output.mode is separate"},
+			{Name: "offset", Type: TypeInt, Max: math.MaxInt, Doc: "where to begin; else at the oldest kept byte"},
+			{Name: "limit", Type: TypeInt, Min: 1, Max: maxLogRead, Doc: "how many bytes at most; 262144"},
+			{Name: "tail", Type: TypeInt, Min: 1, Max: 100_000, Doc: "begin with that many last lines"},
+		},
+		Result:  "`data` (bin); `offset`, where it begins (later than asked for, when that is no longer kept); `next`, the offset to go on with.",
+		Handler: logs,
+	},
+}
+
+func history(ctx context.Context, c *Call) (any, error) {
+	name := c.Args.Str("program")
+	runs, err := c.Backend.Runs(ctx, RunQuery{
+		Program: name, Instance: c.Args.IntPtr("instance"), Since: c.Args.Time("since"), Limit: c.Args.Int("limit", 1000),
+	})
+	if err != nil {
+		return nil, err
+	}
+	if len(runs) == 0 { // the program may be gone and its history still there
+		if _, err := c.program(name); err != nil {
+			return nil, err
+		}
+	}
+	out := make([]Map, len(runs))
+	for i := range runs {
+		out[i] = c.runMap(&runs[i])
+	}
+	return Map{{"runs", out}}, nil
+}
+
+func (c *Call) runMap(r *Run) Map {
+	m := Map{{"run_id", uint64(r.Run)}, {"program", r.ID.Program}, {"instance", r.ID.Index}, {"pid", r.PID}, {"start", r.Start}}
+	if r.Exit == nil {
+		m = append(m, Field{"duration", max(c.now().Sub(r.Start), 0)})
+	} else {
+		m = append(m, runEnd(r)...)
+	}
+	m = append(m, Map{{"generation", r.Generation}, {"by", requesterMap(r.By)}, {"start_cause", string(r.StartCause)}}...)
+	if r.Exit != nil && r.Exit.Error != "" {
+		m = append(m, Field{"error", r.Exit.Error})
+	}
+	if r.Exit != nil && r.Exit.Unknown {
+		m = append(m, Field{"exit_unknown", true})
+	}
+	return m
+}
+
+func runEnd(r *Run) Map {
+	end := r.End
+	if end.IsZero() {
+		end = r.Exit.At
+	}
+	code, signal := exitNumbers(r.Exit)
+	return Map{
+		{"end", end}, {"duration", r.Exit.Duration}, {"exitcode", code}, {"exitsignal", signal}, {"core", r.Exit.Core},
+		{"cause", string(r.Exit.Cause)},
+	}
+}
+
+func events(ctx context.Context, c *Call) (any, error) {
+	since, limit, topic := uint64(c.Args.Int("since", 0)), c.Args.Int("limit", 1000), c.Args.Str("topic")
+	list, err := c.Backend.Events(ctx, since, limit)
+	if err != nil {
+		return nil, err
+	}
+	out := []any{}
+	next, size, more := since, 0, len(list) >= limit
+	for i := range list {
+		e := &list[i]
+		if strings.HasPrefix(e.Topic, topic) {
+			raw, err := rawEvent(e)
+			if err != nil {
+				return nil, err
+			}
+			if size += len(raw); size > pageBytes && len(out) > 0 {
+				more = true
+				break
+			}
+			out = append(out, raw)
+		}
+		next = e.Seq
+	}
+	return Map{{"events", out}, {"next", next}, {"more", more}}, nil
+}
+
+func logs(ctx context.Context, c *Call) (any, error) {
+	if c.Server.Logs == nil {
+		return nil, unavailable("log files")
+	}
+	q, err := logQuery(c.Args)
+	if err != nil {
+		return nil, err
+	}
+	known := findProgram(c.Backend.View(), q.Program) // one that is gone may have left its files
+	if known != nil && !hasIndex(known, q.Instance) && q.Offset == nil {
+		known = nil
+	}
+	chunk, err := c.Server.Logs.ReadLog(ctx, q)
+	switch {
+	case known == nil && (err != nil || len(chunk.Data) == 0 && chunk.Next == 0):
+		return nil, Errorf(CodeNotFound, "there is no instance %v, and no output of one",
+			reconcile.InstanceID{Program: q.Program, Index: q.Instance})
+	case err != nil:
+		return nil, err
+	}
+	data := chunk.Data
+	if data == nil {
+		data = []byte{}
+	}
+	return Map{{"data", data}, {"offset", chunk.Offset}, {"next", chunk.Next}}, nil
+}
+
+func logQuery(a Args) (LogQuery, error) {
+	q := LogQuery{
+		Program: a.Str("program"), Instance: a.Int("instance", 0), Stream: a.Str("stream"),
+		Limit: a.Int("limit", 256<<10), Tail: a.Int("tail", 0),
+	}
+	if err := spec.CheckName(q.Program); err != nil { // it becomes part of a path
+		return q, noProgram(q.Program)
+	}
+	if n := a.IntPtr("offset"); n != nil {
+		offset := int64(*n)
+		q.Offset = &offset
+	}
+	switch {
+	case q.Stream != "" && q.Stream != "stdout" && q.Stream != "stderr":
+		return q, Errorf(CodeBadArgument, "'stream' must be stdout or stderr, found '%s'", q.Stream)
+	case q.Offset != nil && q.Tail != 0:
+		return q, Errorf(CodeBadArgument, "give either 'offset' or 'tail'")
+	}
+	return q, nil
+}

@@ -1,0 +1,174 @@
+package rpc
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/procnanny/procnanny/reconcile"
+	"github.com/procnanny/procnanny/spec"
+)
+
+// reason explains one instance.
+type reason struct {
+	id       reconcile.InstanceID
+	program  *ProgramView
+	instance *InstanceView // nil: not in the world yet
+	now      time.Time
+}
+
+func (r reason) reply(ends []Map) Map {
+	want, because := r.wanted()
+	state, since, pid := reconcile.StateNew, time.Time{}, 0
+	if r.instance != nil {
+		state, since, pid = r.instance.State, r.instance.Since, r.instance.PID
+	}
+	waits, until := r.waitsFor()
+	return Map{
+		{"desired", want}, {"because", because}, {"state", stateText(state)}, {"since", since}, {"pid", pid},
+		{"waits_for", orNil(waits)}, {"until", until}, {"last_ends", ends}, {"can_do", r.canDo(want)},
+		{"text", r.text(want, because, state, since, waits, until)},
+	}
+}
+
+// wanted says what is desired of it, and why.
+func (r reason) wanted() (want, because string) {
+	switch p := r.program; {
+	case !p.Defined:
+		return "gone", "the program is no longer defined"
+	case r.id.Index >= desired(p):
+		return "gone", fmt.Sprintf("%d instances are desired", desired(p))
+	case p.Spec.Admin.IsDown(r.id.Index):
+		return "down", r.override(spec.FieldAdmin, "somebody stopped it")
+	case r.instance != nil && r.instance.Finished == finishedDone:
+		return "up", "it did what it was to do, and `restart.when` does not start it again"
+	case r.instance != nil && r.instance.Finished != "":
+		return "up", "it " + r.instance.Finished + ": `restart.give_up` does not start it again"
+	}
+	return "up", r.override("instances", fmt.Sprintf("the files desire %d", desired(r.program)))
+}
+
+// override tells who set field, or else what otherwise is the reason.
+func (r reason) override(field, otherwise string) string {
+	var found *spec.Override
+	for n, o := range r.program.Overrides {
+		if o.Field == field && (o.Index == nil && found == nil || o.Index != nil && *o.Index == r.id.Index) {
+			found = &r.program.Overrides[n]
+		}
+	}
+	if found == nil {
+		return otherwise
+	}
+	text := fmt.Sprintf("uid %d set %s to %s over %s at %s", found.By.UID, field, redact(field, found.Value), found.By.How, clockText(found.At))
+	if found.Reason != "" {
+		text += ": " + found.Reason
+	}
+	switch {
+	case found.UntilBoot:
+		text += " (until boot)"
+	case !found.Until.IsZero():
+		text += " (until " + clockText(found.Until) + ")"
+	}
+	return text
+}
+
+func clockText(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05Z") }
+
+// waitsFor is what has to happen next, and by when at the latest.
+func (r reason) waitsFor() (what string, until time.Time) {
+	i := r.instance
+	if i == nil {
+		return "its first start", until
+	}
+	switch i.State {
+	case reconcile.StateStarting:
+		return fmt.Sprintf("living for %v (start.min_uptime)", r.program.Spec.Start.MinUptime), i.Until
+	case reconcile.StateStopping:
+		if i.Escalated {
+			return "the kernel to end what is left of it after the last signal", i.Until
+		}
+		return fmt.Sprintf("its end after %v; then %v follows", r.program.Spec.Stop.Signal, r.program.Spec.Stop.Escalate), i.Until
+	case reconcile.StateBackoff:
+		return "its next start", i.Until
+	case reconcile.StateRunning:
+		if i.Cycle {
+			return "its turn to be restarted", i.Until
+		}
+	}
+	if r.program.Held != "" {
+		return "the roll, which is held: " + r.program.Held, time.Time{}
+	}
+	return "", time.Time{}
+}
+
+// canDo names the methods that make sense now.
+func (r reason) canDo(want string) []string {
+	var out []string
+	i := r.instance
+	switch {
+	case want == "gone":
+	case want == "down":
+		out = append(out, "start")
+	case i != nil && (i.State == reconcile.StateBackoff || i.Finished != ""):
+		out = append(out, "start", "restart", "stop", "logs", "history")
+	case i != nil && i.Alive():
+		out = append(out, "restart", "stop", "signal", "logs")
+	default:
+		out = append(out, "stop")
+	}
+	if r.program.Held != "" {
+		out = append(out, "apply", "rollback")
+	}
+	if len(r.program.Overrides) > 0 {
+		out = append(out, "reset")
+	}
+	return out
+}
+
+func (r reason) text(want, because string, state reconcile.State, since time.Time, waits string, until time.Time) string {
+	is := fmt.Sprintf("%v is %s", r.id, stateText(state))
+	if !since.IsZero() {
+		is += fmt.Sprintf(" for %v", max(r.now.Sub(since), 0).Round(time.Second))
+	}
+	if r.instance != nil && r.instance.Alive() {
+		is += fmt.Sprintf(" (pid %d)", r.instance.PID)
+	}
+	shall := fmt.Sprintf("It shall be %s, because %s", want, because)
+	if waits != "" {
+		waits = "It waits for " + waits
+		if !until.IsZero() {
+			waits += fmt.Sprintf(", at %s", clockText(until))
+		}
+	}
+	return sentence(is, shall, waits, r.ended(), r.troubles())
+}
+
+// ended tells the last end.
+func (r reason) ended() string {
+	if r.instance == nil || r.instance.LastExit == nil {
+		return ""
+	}
+	e := r.instance.LastExit
+	return fmt.Sprintf("Its last run %s at %s, after %v (%s)", endText(e), clockText(e.At), e.Duration.Round(time.Millisecond), e.Cause)
+}
+
+// troubles are what else is not as it should be.
+func (r reason) troubles() string {
+	if r.instance == nil {
+		return ""
+	}
+	var parts []string
+	if r.instance.Flapping {
+		parts = append(parts, "it flaps")
+	}
+	for _, k := range sortedKeys(r.instance.Pending) {
+		parts = append(parts, fmt.Sprintf("%s is pending: %s", k, r.instance.Pending[k]))
+	}
+	for _, k := range sortedKeys(r.instance.Drift) {
+		parts = append(parts, r.instance.Drift[k])
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	return "Also: " + strings.Join(parts, "; ")
+}
