@@ -1,0 +1,193 @@
+package output
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Dir is the log directory. Its sinks, and all methods of Dir but Read,
+// Streams and Follow, belong to one goroutine: the one that drains. Those
+// three may be called from anywhere, also in another process.
+type Dir struct {
+	path  string
+	root  int
+	gid   int // of new files and directories; -1: the process's own
+	sinks map[key]*Sink
+	// listed are the put aside files of streams that no sink has opened yet, by
+	// program and base: a directory is read once, not once for each instance.
+	listed map[string]map[string][]int64
+	// alarm hears of what was found and dealt with; never nil.
+	alarm func(Alarm)
+	now   func() time.Time
+	began time.Time // monotonic instants count from here
+
+	// scratch is a pipe to look at bytes with tee(2), null is /dev/null to drop
+	// them; both are opened when first needed, and buf with them.
+	scratch [2]int
+	null    int
+	buf     []byte
+	grown   int64 // bytes that pipes got beyond their first capacity
+}
+
+type key struct {
+	program string
+	index   int
+	stream  string
+}
+
+// Alarm says that somebody else touched the files of a stream, or that a part
+// of the work which can wait could not be done. The output itself is safe.
+type Alarm struct {
+	Program string
+	File    string // relative to the log directory
+	Err     error
+}
+
+// Open opens the log directory and makes it if need be, 0750. The directories
+// above it are the caller's to trust; below it nothing is followed. gid, unless
+// it is -1, is the group of every file and directory made.
+func Open(dir string, gid int) (*Dir, error) {
+	path, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, fmt.Errorf("cannot open log directory %s: %w", dir, err)
+	}
+	d := &Dir{
+		path: path, root: -1, gid: gid, null: -1, scratch: [2]int{-1, -1},
+		sinks: map[key]*Sink{}, listed: map[string]map[string][]int64{},
+		alarm: func(Alarm) {}, now: time.Now, began: time.Now(),
+	}
+	if d.root, err = d.openRoot(); err != nil {
+		return nil, fmt.Errorf("cannot open log directory %s: %w", dir, err)
+	}
+	return d, nil
+}
+
+// OnAlarm sets who hears of alarms; it is called from within Drain.
+func (d *Dir) OnAlarm(f func(Alarm)) { d.alarm = f }
+
+func (d *Dir) openRoot() (int, error) {
+	err := os.MkdirAll(filepath.Dir(d.path), 0o755)
+	if err != nil {
+		return -1, err
+	}
+	made := true
+	if err = os.Mkdir(d.path, dirMode); errors.Is(err, fs.ErrExist) {
+		made = false
+	} else if err != nil {
+		return -1, err
+	}
+	fd, err := unix.Open(d.path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err == nil && made {
+		if err = d.own(fd, dirMode); err != nil {
+			unix.Close(fd)
+		}
+	}
+	return fd, err
+}
+
+// reopen makes the log directory again after somebody removed it. The number
+// of the descriptor stays, so that readers on other goroutines need no lock.
+func (d *Dir) reopen() error {
+	fd, err := d.openRoot()
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	d.listed = map[string]map[string][]int64{}
+	return unix.Dup3(fd, d.root, unix.O_CLOEXEC)
+}
+
+// Close closes all sinks and the directory. Nothing is lost by not calling it.
+func (d *Dir) Close() {
+	for _, s := range d.sinks {
+		s.Idle()
+	}
+	clear(d.sinks)
+	for _, fd := range []*int{&d.root, &d.null, &d.scratch[0], &d.scratch[1]} {
+		if *fd >= 0 {
+			unix.Close(*fd)
+		}
+		*fd = -1
+	}
+}
+
+// Sink returns the sink of one stream of one instance: "" is stdout and stderr
+// in one, else "stdout" or "stderr". The same stream has one sink, which gets
+// the policy of the last call. Nothing is opened or made until the first byte.
+func (d *Dir) Sink(program string, index int, name string, p Policy) *Sink {
+	k := key{program, index, name}
+	if s, ok := d.sinks[k]; ok {
+		s.SetPolicy(p)
+		return s
+	}
+	st, err := newStream(program, index, name)
+	s := &Sink{dir: d, key: k, stream: st, invalid: err, fd: -1, policy: p}
+	d.sinks[k] = s
+	return s
+}
+
+// Forget drops what memory holds of an instance that is gone. Its files stay,
+// and an instance that comes later under the same name continues them.
+func (d *Dir) Forget(program string, index int) {
+	for _, name := range streams {
+		if s, ok := d.sinks[key{program, index, name}]; ok {
+			s.Close()
+		}
+	}
+}
+
+// segments takes what is known of a stream's put aside files, oldest first.
+func (d *Dir) segments(dir int, st stream) ([]int64, error) {
+	all, ok := d.listed[st.program]
+	if !ok {
+		var err error
+		if all, err = listSegments(dir); err != nil {
+			return nil, err
+		}
+		d.listed[st.program] = all
+	}
+	segs := all[st.base]
+	delete(all, st.base)
+	return segs, nil
+}
+
+// giveBack is for a sink that ends: the next one need not read the directory.
+func (d *Dir) giveBack(st stream, segs []int64) {
+	if all, ok := d.listed[st.program]; ok && len(segs) > 0 {
+		all[st.base] = segs
+	}
+}
+
+// listSegments reads a program's directory: starts by base, sorted.
+func listSegments(dir int) (map[string][]int64, error) {
+	// A descriptor of its own: reading moves its position.
+	fd, err := openAt(dir, ".", unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return nil, err
+	}
+	f := os.NewFile(uintptr(fd), "log directory")
+	defer f.Close()
+	all := map[string][]int64{}
+	for {
+		names, err := f.Readdirnames(1000)
+		for _, name := range names {
+			if base, start, ok := parseSegment(name); ok {
+				all[base] = append(all[base], start)
+			}
+		}
+		if err != nil || len(names) == 0 {
+			break
+		}
+	}
+	for _, starts := range all {
+		slices.Sort(starts)
+	}
+	return all, nil
+}

@@ -1,0 +1,249 @@
+package output
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// errVanished is a pipe that has less than it said: somebody else reads it.
+var errVanished = errors.New("somebody else reads the pipe")
+
+// ready makes sure that the live file is open, is ours, and is where we think,
+// and that the index knows of what comes.
+func (s *Sink) ready(now time.Time) error {
+	if s.invalid != nil {
+		return s.invalid
+	}
+	if s.fd >= 0 {
+		s.check(now)
+	}
+	if s.fd < 0 {
+		if err := s.open(now); err != nil {
+			return err
+		}
+	}
+	switch {
+	case now.Sub(s.indexed) < indexEvery:
+	case s.run != 0 && !s.marked:
+		s.marked = s.mark(kindRun, now)
+	default:
+		s.mark(kindTime, now)
+	}
+	return nil
+}
+
+// check closes the live file if it is no longer what we think it is. Deleted
+// or changed: every Drain sees it. Moved: within checkEvery.
+func (s *Sink) check(now time.Time) {
+	var st unix.Stat_t
+	err := unix.Fstat(s.fd, &st)
+	switch {
+	case err != nil:
+		s.lost(err)
+	case st.Nlink == 0:
+		s.lost(errors.New("was deleted"))
+	case st.Size != s.pos:
+		s.closeFile() // open finds it and deals with it
+	case now.Sub(s.checked) >= checkEvery:
+		s.checked = now
+		s.checkPath()
+	}
+}
+
+func (s *Sink) checkPath() {
+	st, err := statAt(s.dir.root, s.path(s.live()))
+	switch {
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR):
+		s.lost(errors.New("was moved or deleted"))
+	case err != nil:
+		s.lost(err)
+	case st.Ino != s.inode:
+		s.lost(errors.New("was replaced"))
+	}
+}
+
+// lost gives the live file up: its bytes are elsewhere or nowhere, and the
+// next file begins where it ended.
+func (s *Sink) lost(why error) {
+	s.warn(s.live(), why)
+	s.closeFile()
+	s.start, s.pos, s.inode = s.start+s.pos, 0, 0
+}
+
+func (s *Sink) warn(name string, err error) {
+	s.dir.alarm(Alarm{s.program, s.path(name), fmt.Errorf("%s %w", s.path(name), err)})
+}
+
+// open opens or makes the live file and learns start and pos.
+func (s *Sink) open(now time.Time) error {
+	dir, err := s.dir.openProgram(s.program, true)
+	if err != nil {
+		return fmt.Errorf("cannot open directory %s: %w", s.program, err)
+	}
+	defer unix.Close(dir)
+	s.checked = now
+	fd, st, err := openRegular(dir, s.live(), unix.O_RDWR)
+	switch {
+	case errors.Is(err, errForeign):
+		if err = s.putAway(dir, err); err != nil {
+			return err
+		}
+	case err == nil:
+		s.fd = fd
+	case !errors.Is(err, unix.ENOENT):
+		return err
+	}
+	if err = s.place(dir, &st, now); err != nil {
+		s.closeFile()
+		return err
+	}
+	if s.fd < 0 {
+		return s.create(dir, now)
+	}
+	return nil
+}
+
+// create makes the live file, which begins at start.
+func (s *Sink) create(dir int, now time.Time) error {
+	fd, err := s.dir.createAt(dir, s.live())
+	if err != nil {
+		return err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		unix.Close(fd)
+		return err
+	}
+	s.fd, s.inode, s.pos, s.born = fd, st.Ino, 0, now
+	s.markIn(dir, kindSegment, now)
+	return nil
+}
+
+// putAway clears the live file's name of what is not ours.
+func (s *Sink) putAway(dir int, why error) error {
+	s.closeFile()
+	to, err := moveAside(dir, s.live())
+	if err != nil {
+		return fmt.Errorf("%w, and cannot be moved aside: %w", why, err)
+	}
+	s.warn(s.live(), fmt.Errorf("%w: moved aside as %s", why, to))
+	return nil
+}
+
+// place finds out which bytes of the stream the opened file st holds, if there
+// is one (fd >= 0), and puts aside what cannot be gone on with: then fd is -1
+// and a new file shall begin at start.
+func (s *Sink) place(dir int, st *unix.Stat_t, now time.Time) error {
+	fresh := !s.known
+	if fresh {
+		if err := s.recover(dir, st); err != nil {
+			return err
+		}
+	}
+	end := s.start + s.pos
+	size, alone := st.Size, st.Nlink == 1
+	if fresh {
+		end = max(end, s.start+size)
+	}
+	ours := fresh || st.Ino == s.inode
+	switch {
+	case s.fd < 0:
+		s.start, s.pos = end, 0
+	case ours && alone && s.start+size == end:
+		s.pos, s.inode = size, st.Ino
+	case size == 0 && alone: // truncated, or made for us
+		s.start, s.pos, s.inode, s.born = end, 0, st.Ino, now
+		s.markIn(dir, kindSegment, now)
+		s.warn(s.live(), errors.New("was emptied"))
+	case ours && s.start < end:
+		s.warn(s.live(), errors.New("was changed or linked by somebody else: put aside"))
+		return s.retire(dir, end)
+	default:
+		s.start, s.pos = end, 0
+		return s.putAway(dir, errors.New("is not ours"))
+	}
+	return nil
+}
+
+// recover learns start, pos (the least that was ever written there) and the
+// put aside files from the files alone.
+func (s *Sink) recover(dir int, st *unix.Stat_t) error {
+	last, _, err := lastRecord(dir, s.index())
+	if err != nil {
+		return err
+	}
+	if s.segs, err = s.dir.segments(dir, s.stream); err != nil {
+		return err
+	}
+	s.start, err = locate(dir, s.stream, last, s.segs, st.Ino)
+	if err != nil {
+		s.dir.giveBack(s.stream, s.segs)
+		return err
+	}
+	s.pos = max(0, last.offset-s.start)
+	s.known = true
+	return nil
+}
+
+// locate says where the live file with that inode (0: there is none) begins:
+// where the last record says, unless a file was put aside after it.
+func locate(dir int, st stream, last record, segs []int64, inode uint64) (int64, error) {
+	if len(segs) == 0 || inode != 0 && inode == last.inode || segs[len(segs)-1] < last.start {
+		return last.start, nil
+	}
+	start := segs[len(segs)-1]
+	info, err := statAt(dir, st.segment(start))
+	if errors.Is(err, unix.ENOENT) { // just deleted by somebody
+		return max(start, last.offset), nil
+	}
+	return start + info.Size, err
+}
+
+// age is when the live file got its first byte, or the nearest we know.
+func (s *Sink) age() time.Time {
+	if !s.born.IsZero() {
+		return s.born
+	}
+	var st unix.Statx_t
+	s.born = s.dir.now()
+	if err := unix.Statx(s.fd, "", unix.AT_EMPTY_PATH, unix.STATX_BTIME, &st); err == nil && st.Mask&unix.STATX_BTIME != 0 {
+		s.born = time.Unix(st.Btime.Sec, int64(st.Btime.Nsec))
+	}
+	return s.born
+}
+
+// mark adds a record to the index. A failure costs only that: the next try is
+// indexEvery later.
+func (s *Sink) mark(k kind, now time.Time) bool {
+	s.indexed = now
+	dir, err := s.dir.openProgram(s.program, false)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(dir)
+	return s.markIn(dir, k, now)
+}
+
+func (s *Sink) markIn(dir int, k kind, now time.Time) bool {
+	size, err := s.dir.appendRecord(dir, s.index(), record{
+		kind: k, time: now.UnixNano(), offset: s.start + s.pos, start: s.start, run: s.run, inode: s.inode,
+	})
+	if err == nil && size > indexMax {
+		err = s.dir.rewriteIndex(dir, s.index(), s.first())
+	}
+	if err != nil {
+		s.warn(s.index(), err)
+	}
+	return err == nil
+}
+
+// first is the offset of the first byte that is kept.
+func (s *Sink) first() int64 {
+	if len(s.segs) > 0 {
+		return s.segs[0]
+	}
+	return s.start
+}

@@ -1,0 +1,322 @@
+package output
+
+import (
+	"errors"
+	"fmt"
+	"sort"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// LimitMax bounds one Chunk's data.
+const LimitMax = 16 << 20
+
+// Query selects bytes of one stream. Since, Until and Run narrow the range;
+// Offset or TailLines say where in it to begin, else its first byte.
+type Query struct {
+	Program string
+	Index   int
+	Stream  string
+	// Offset is the first byte wanted; nil is the first kept.
+	Offset *int64
+	// Limit is the most bytes to return; 0 or more than LimitMax is LimitMax.
+	Limit int
+	// TailLines begins with the last lines of the range; an unended line
+	// counts. 0 is off; Offset goes before it.
+	TailLines int
+	// Since and Until are times; they are exact to a second, to the side of
+	// more output. Zero is no bound.
+	Since, Until time.Time
+	// Run is one run's own output; 0 is everybody's.
+	Run uint64
+}
+
+// Chunk is a page of a stream. Ask for the next one with Offset = Next.
+type Chunk struct {
+	// Data are the bytes as they are in the file. It ends early where bytes
+	// are missing (a file was removed): the next page begins after the gap.
+	Data []byte
+	// Offset is the number of Data's first byte: larger than the one asked for
+	// when that is no longer kept.
+	Offset int64
+	// Next is the number of the byte after Data.
+	Next int64
+	// End is where the range ends now: Next == End is all there is yet.
+	End int64
+	// Marks date Data: the last mark at or before Offset, then those within.
+	Marks []Mark
+}
+
+// Mark says that the bytes from Offset on came at Time or later, of Run (0:
+// not known).
+type Mark struct {
+	Offset int64
+	Time   time.Time
+	Run    uint64
+}
+
+// Read returns a page of a stream. What was never written is an empty page,
+// not an error.
+func (d *Dir) Read(q Query) (Chunk, error) {
+	st, err := newStream(q.Program, q.Index, q.Stream)
+	if err != nil {
+		return Chunk{}, err
+	}
+	if q.Limit <= 0 || q.Limit > LimitMax {
+		q.Limit = LimitMax
+	}
+	c, err := d.read(st, q)
+	if err != nil {
+		return c, fmt.Errorf("cannot read %s: %w", st, err)
+	}
+	return c, nil
+}
+
+// readTries bounds the attempts at a picture that no rotation disturbs.
+const readTries = 20
+
+func (d *Dir) read(st stream, q Query) (c Chunk, err error) {
+	for range readTries {
+		var p *picture
+		p, err = d.picture(st, q)
+		if err == nil {
+			c, err = p.read(q)
+			p.close()
+		}
+		if !errors.Is(err, errMoved) {
+			return c, err
+		}
+	}
+	return c, err
+}
+
+// errMoved is a rotation or a removal in the middle of a look.
+var errMoved = errors.New("files were put aside meanwhile")
+
+// piece is one file of a stream and which bytes of it count.
+type piece struct {
+	start, end int64
+	name       string
+}
+
+// picture is where all bytes of a stream are at one moment.
+type picture struct {
+	dir     int // -1: there is nothing
+	live    int // the open live file, or -1
+	stream  stream
+	pieces  []piece // oldest first, without overlap
+	records []record
+}
+
+func (p *picture) close() {
+	for _, fd := range []int{p.dir, p.live} {
+		if fd >= 0 {
+			unix.Close(fd)
+		}
+	}
+}
+
+func (d *Dir) picture(st stream, q Query) (*picture, error) {
+	p := &picture{dir: -1, live: -1, stream: st}
+	dir, err := d.openProgram(st.program, false)
+	if errors.Is(err, unix.ENOENT) {
+		return p, nil
+	}
+	if err != nil {
+		return p, err
+	}
+	p.dir = dir
+	if err := p.take(q); err != nil {
+		p.close()
+		return nil, err
+	}
+	return p, nil
+}
+
+// take opens the live file first and checks at the end that it still has its
+// name: then no rotation went on meanwhile.
+func (p *picture) take(q Query) error {
+	fd, live, err := openRegular(p.dir, p.stream.live(), unix.O_RDONLY)
+	if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, errForeign) {
+		return err
+	}
+	p.live = fd
+	if p.records, err = readIndex(p.dir, p.stream.index(), indexReadMax); err != nil {
+		return err
+	}
+	var last record
+	if n := len(p.records); n > 0 {
+		last = p.records[n-1]
+	}
+	// A follower reads what was just written: no need to read the directory.
+	if fd >= 0 && last.inode == live.Ino && q.Offset != nil && *q.Offset >= last.start {
+		p.pieces = []piece{{last.start, last.start + live.Size, p.stream.live()}}
+		return nil
+	}
+	if err := p.list(last, &live); err != nil {
+		return err
+	}
+	now, err := statAt(p.dir, p.stream.live())
+	if fd >= 0 && (err != nil || now.Ino != live.Ino) || fd < 0 && err == nil && regular(&now) {
+		return errMoved
+	}
+	return nil
+}
+
+// list fills in pieces.
+func (p *picture) list(last record, live *unix.Stat_t) error {
+	all, err := listSegments(p.dir)
+	if err != nil {
+		return err
+	}
+	segs := all[p.stream.base]
+	for _, start := range segs {
+		st, err := statAt(p.dir, p.stream.segment(start))
+		if err == nil && regular(&st) {
+			p.pieces = append(p.pieces, piece{start, start + st.Size, p.stream.segment(start)})
+		}
+	}
+	if p.live >= 0 {
+		start, err := locate(p.dir, p.stream, last, segs, live.Ino)
+		if err != nil {
+			return err
+		}
+		p.pieces = append(p.pieces, piece{start, start + live.Size, p.stream.live()})
+	}
+	for i := 1; i < len(p.pieces); i++ { // what others appended does not count
+		p.pieces[i-1].end = min(p.pieces[i-1].end, p.pieces[i].start)
+	}
+	return nil
+}
+
+// bounds are the first byte kept and the end.
+func (p *picture) bounds() (lo, hi int64) {
+	if len(p.pieces) == 0 {
+		return 0, 0
+	}
+	return p.pieces[0].start, p.pieces[len(p.pieces)-1].end
+}
+
+func (p *picture) read(q Query) (c Chunk, err error) {
+	lo, hi := p.bounds()
+	if !q.Since.IsZero() || !q.Until.IsZero() || q.Run != 0 {
+		from, to := span(p.records, q)
+		lo, hi = max(lo, from), min(hi, to)
+		hi = max(hi, lo)
+	}
+	at := lo
+	switch {
+	case q.Offset != nil:
+		at = min(max(lo, *q.Offset), hi)
+	case q.TailLines > 0:
+		if at, err = p.tail(lo, hi, q.TailLines); err != nil {
+			return c, err
+		}
+	}
+	c = Chunk{Offset: at, Next: at, End: hi}
+	if err := p.fill(&c, q.Limit); err != nil {
+		return Chunk{}, err
+	}
+	c.Marks = marks(p.records, c.Offset, c.Next)
+	return c, nil
+}
+
+// fill reads up to limit bytes from c.Offset, or from behind the gap there,
+// until the next gap or c.End.
+func (p *picture) fill(c *Chunk, limit int) error {
+	i := sort.Search(len(p.pieces), func(i int) bool { return p.pieces[i].end > c.Offset })
+	if i < len(p.pieces) && p.pieces[i].start > c.Offset {
+		c.Offset = min(p.pieces[i].start, c.End)
+		c.Next = c.Offset
+	}
+	for ; i < len(p.pieces) && p.pieces[i].start <= c.Next && c.Next < c.End && len(c.Data) < limit; i++ {
+		n := min(p.pieces[i].end, c.End) - c.Next
+		n = min(n, int64(limit-len(c.Data)))
+		b := make([]byte, n)
+		if err := p.pread(p.pieces[i], b, c.Next); err != nil {
+			return err
+		}
+		if c.Data == nil {
+			c.Data = b
+		} else {
+			c.Data = append(c.Data, b...)
+		}
+		c.Next += n
+	}
+	return nil
+}
+
+// pread fills b with the piece's bytes from offset on.
+func (p *picture) pread(f piece, b []byte, offset int64) error {
+	fd := p.live
+	if f.name != p.stream.live() {
+		var err error
+		if fd, _, err = openRegular(p.dir, f.name, unix.O_RDONLY); err != nil {
+			if errors.Is(err, unix.ENOENT) {
+				return errMoved
+			}
+			return err
+		}
+		defer unix.Close(fd)
+	}
+	n, err := preadFull(fd, b, offset-f.start)
+	if err == nil && n < len(b) {
+		return errMoved // truncated under us
+	}
+	return err
+}
+
+const (
+	tailBlock = 64 << 10
+	// tailScan bounds how far back the last lines are looked for.
+	tailScan = 256 << 20
+)
+
+// tail is the offset of the last lines of [lo, hi).
+func (p *picture) tail(lo, hi int64, lines int) (int64, error) {
+	lo = max(lo, hi-tailScan)
+	b := make([]byte, tailBlock)
+	for i := len(p.pieces) - 1; i >= 0; i-- {
+		f := p.pieces[i]
+		for end := min(f.end, hi); end > max(f.start, lo); {
+			from := max(f.start, lo, end-tailBlock)
+			block := b[:end-from]
+			if err := p.pread(f, block, from); err != nil {
+				return 0, err
+			}
+			for k := len(block) - 1; k >= 0; k-- {
+				at := from + int64(k) + 1
+				if block[k] != '\n' || at == hi { // the end of the last line is no beginning
+					continue
+				}
+				if lines--; lines == 0 {
+					return at, nil
+				}
+			}
+			end = from
+		}
+	}
+	return lo, nil
+}
+
+// Streams lists the streams of an instance that have files.
+func (d *Dir) Streams(program string, index int) ([]string, error) {
+	var out []string
+	for _, name := range streams {
+		st, err := newStream(program, index, name)
+		if err != nil {
+			return nil, err
+		}
+		_, err = statAt(d.root, st.path(st.index()))
+		if errors.Is(err, unix.ENOENT) {
+			_, err = statAt(d.root, st.path(st.live()))
+		}
+		if err == nil {
+			out = append(out, name)
+		} else if !errors.Is(err, unix.ENOENT) {
+			return nil, fmt.Errorf("cannot look for %s: %w", st, err)
+		}
+	}
+	return out, nil
+}

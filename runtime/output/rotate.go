@@ -1,0 +1,160 @@
+package output
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// lookMax is how far before the limit of a file we look for a line's end,
+	// and how far beyond it we wait for one.
+	lookMax = 64 << 10
+	// rotateRetry is how long a file just goes on after it could not be renamed.
+	rotateRetry = time.Second
+)
+
+// cut moves what still belongs into the live file and puts it aside. left
+// bytes are in the pipe, more than room.
+func (s *Sink) cut(pipe, left, room int, now time.Time) (int, error) {
+	data, err := s.dir.look(pipe, min(left, room+lookMax))
+	if err != nil { // no descriptor, no memory: then at any byte
+		data = nil
+	}
+	ended := s.pos == 0 || s.endsLine()
+	n, full := cutPoint(data, room, s.overlong(), s.pos > 0 && ended)
+	if err != nil {
+		n, full = room, true
+	}
+	done, err := s.splice(pipe, n)
+	if err != nil || done < n || !full {
+		return done, err
+	}
+	return done, s.rotate(now)
+}
+
+// overlong is how many bytes the file may still get for the sake of a line.
+func (s *Sink) overlong() int {
+	slack := min(lookMax, s.policy.RotateBytes)
+	return int(min(lookMax, max(0, s.policy.RotateBytes+slack-s.pos)))
+}
+
+// cutPoint says how many bytes of data the file still gets, and whether it is
+// full then. room is the limit, most is where even an unended line is cut, and
+// ended says that the file ends with a line.
+func cutPoint(data []byte, room, most int, ended bool) (n int, full bool) {
+	if i := bytes.LastIndexByte(data[:min(room, len(data))], '\n'); i >= 0 {
+		return i + 1, true
+	}
+	if ended {
+		return 0, true
+	}
+	// A line that began before is longer than the room: it ends beyond.
+	from := min(room, len(data))
+	if i := bytes.IndexByte(data[from:min(max(most, from), len(data))], '\n'); i >= 0 {
+		return from + i + 1, true
+	}
+	if len(data) >= most {
+		return most, true
+	}
+	return len(data), false
+}
+
+// endsLine reports whether the live file's last byte is a newline.
+func (s *Sink) endsLine() bool {
+	var last [1]byte
+	n, err := preadFull(s.fd, last[:], s.pos-1)
+	return n == 1 && err == nil && last[0] == '\n'
+}
+
+// rotate puts the live file aside and begins the next. The order makes it
+// recoverable from the files at any moment: the new name says where the file
+// begins, so its size says where the next one does, until a record says so.
+func (s *Sink) rotate(now time.Time) error {
+	if s.pos == 0 {
+		return nil
+	}
+	dir, err := s.dir.openProgram(s.program, false)
+	if err != nil {
+		return s.postpone(err, now)
+	}
+	defer unix.Close(dir)
+	if st, err := statAt(dir, s.live()); err != nil || st.Ino != s.inode {
+		s.lost(errors.New("was moved or deleted"))
+		return s.open(now)
+	}
+	s.midLine = !s.endsLine()
+	if err := s.retire(dir, s.start+s.pos); err != nil {
+		return s.postpone(err, now)
+	}
+	// The last one stays until the index knows where the next begins.
+	s.prune(dir, max(1, s.policy.Keep))
+	if err := s.create(dir, now); err != nil {
+		return err
+	}
+	if s.policy.Keep < 1 {
+		s.prune(dir, 0)
+	}
+	return nil
+}
+
+// postpone lets the live file grow on: better too long than not written.
+func (s *Sink) postpone(err error, now time.Time) error {
+	s.warn(s.live(), fmt.Errorf("cannot be put aside: %w", err))
+	s.noRotate = now.Add(rotateRetry)
+	return nil
+}
+
+// retire gives the live file the name of its first byte. The next one shall
+// begin at next.
+func (s *Sink) retire(dir int, next int64) error {
+	name := s.segment(s.start)
+	err := renameNew(dir, s.live(), name)
+	if errors.Is(err, unix.EEXIST) {
+		var to string
+		if to, err = moveAside(dir, name); err != nil {
+			return err
+		}
+		s.warn(name, fmt.Errorf("was in the way: moved aside as %s", to))
+		err = renameNew(dir, s.live(), name)
+	}
+	if err != nil {
+		return err
+	}
+	s.closeFile()
+	s.segs = append(s.segs, s.start)
+	s.start, s.pos, s.inode = next, 0, 0
+	return nil
+}
+
+// prune removes the oldest put aside files beyond keep and TotalBytes.
+func (s *Sink) prune(dir, keep int) {
+	drop := max(0, len(s.segs)-keep)
+	if s.policy.TotalBytes > 0 {
+		drop = max(drop, s.beyondTotal(dir))
+	}
+	for _, start := range s.segs[:drop] {
+		if err := unix.Unlinkat(dir, s.segment(start), 0); err != nil && !errors.Is(err, unix.ENOENT) {
+			s.warn(s.segment(start), fmt.Errorf("cannot be removed: %w", err))
+		}
+	}
+	s.segs = append(s.segs[:0], s.segs[drop:]...)
+}
+
+// beyondTotal counts the oldest files that must go so that the rest fits. The
+// newest stays: a stream's last words are worth more than the bound.
+func (s *Sink) beyondTotal(dir int) int {
+	var sum int64
+	for i := len(s.segs) - 1; i >= 0; i-- {
+		if st, err := statAt(dir, s.segment(s.segs[i])); err == nil {
+			sum += st.Size
+		}
+		if sum > s.policy.TotalBytes && i < len(s.segs)-1 {
+			return i + 1
+		}
+	}
+	return 0
+}
