@@ -240,3 +240,16 @@ func sleep(ctx context.Context, d time.Duration) {
 	case <-timer.C:
 	}
 }
+
+// Look is a reading of the configuration at path as it settles now, for those
+// who do not follow it.
+func Look(ctx context.Context, path string) Reading {
+	w := New(path, slog.New(slog.DiscardHandler))
+	src, fp, err := Settle(ctx, path)
+	r := Reading{Source: src, Fingerprint: fp}
+	if err != nil && !errors.As(err, &r.Problems) {
+		r.Problems = spec.Problems{{File: w.path, Message: err.Error()}}
+	}
+	r.Commit = w.commit(ctx, r)
+	return r
+}

@@ -26,6 +26,11 @@
 //     program will run as, and not only for what somebody wrote.
 //   - An override is judged by editing the syntax trees where CUE says that the
 //     field's values come from (a literal goes, a constraint stays) and by
-//     evaluating the whole again. Refused: judging the value alone, which would
-//     miss rules that relate two fields.
+//     evaluating the whole again. A literal that other programs share becomes a
+//     default, so that they keep it; one in a rule for many ([string]: ...) is a
+//     constraint. Refused: judging the value alone, which would miss rules that
+//     relate two fields.
+//   - When the files refuse several overrides together, the newest that does not
+//     go with those before it is to blame. It is looked for by halving, with few
+//     evaluations, because CPU time is limited.
 package specfile

@@ -61,7 +61,7 @@ func (e *Evaluation) Names() spec.EvalNames {
 
 // Finish gives the verdict, with what the host knows of the names.
 func (e *Evaluation) Finish(host spec.Resolved) spec.EvalResult {
-	s, problems := e.judge(e.files, host)
+	s, problems := e.judge(e.files, host, nil)
 	problems.Sort()
 	res := spec.EvalResult{Problems: problems}
 	if len(problems.Errors()) > 0 {
@@ -69,7 +69,7 @@ func (e *Evaluation) Finish(host spec.Resolved) spec.EvalResult {
 	}
 	res.Spec = &s
 	if e.edits != nil {
-		res.Refused = e.edits.refused(host)
+		res.Refused, res.Identities = e.edits.verdict(host)
 	}
 	return res
 }
@@ -119,13 +119,20 @@ func (e *Evaluation) view(extra ...*ast.File) *view {
 	return v
 }
 
-// judge checks every program of a view against the schema and our own rules,
-// with its ids filled in.
-func (e *Evaluation) judge(v *view, host spec.Resolved) (spec.Spec, spec.Problems) {
+// judge checks the programs of a view against the schema and our own rules, with
+// their ids filled in. only, unless nil, names the programs that this is for;
+// of the others it is checked that the files can be true.
+func (e *Evaluation) judge(v *view, host spec.Resolved, only map[string]bool) (spec.Spec, spec.Problems) {
 	out := spec.Spec{Programs: make(map[string]spec.Program, len(v.programs))}
 	problems := append(spec.Problems(nil), v.problems...)
 	ids := map[[2]uint32]cue.Value{}
 	for _, p := range v.programs {
+		if only != nil && !only[p.name] {
+			if err := p.value.Validate(); err != nil {
+				e.translate(&problems, err)
+			}
+			continue
+		}
 		id, who := resolve(p.asked, host)
 		filled, ok := ids[[2]uint32{id.UID, id.GID}]
 		if !ok {

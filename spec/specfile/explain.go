@@ -278,11 +278,16 @@ func (w *walker) relations() []finding {
 
 // leaf reports a value that is no struct or list, or stands where none can be.
 func (w *walker) leaf(n *node, v cue.Value, path []string) {
-	if err := v.Err(); err != nil && v.IncompleteKind() == cue.BottomKind {
-		w.e.translate(&w.out, v.Validate())
-		return
-	}
 	bad := func(c cue.Value) bool { return n.value.Unify(c).Validate() != nil }
+	if err := v.Err(); err != nil && v.IncompleteKind() == cue.BottomKind {
+		parts := parts(v, 0)
+		i := slices.IndexFunc(parts, func(c cue.Value) bool { return c.IsConcrete() && bad(c) })
+		if i < 0 {
+			w.e.translate(&w.out, v.Validate())
+			return
+		}
+		v = parts[i] // one of several values is wrong by itself
+	}
 	var p spec.Problem
 	switch {
 	case bad(v):
@@ -349,77 +354,4 @@ func (w *walker) programPos() token.Pos {
 		return w.e.tree.labelPos(c)
 	}
 	return w.e.tree.labelPos(w.p.value)
-}
-
-// describe is a value as the file could have it, in a few words.
-func describe(v cue.Value) string {
-	const most = 60
-	switch v.IncompleteKind() {
-	case cue.StructKind, cue.ListKind:
-		return kind(v)
-	}
-	if d, ok := v.Default(); ok {
-		v = d
-	}
-	text := fmt.Sprint(v)
-	if r := []rune(text); len(r) > most {
-		text = string(r[:most]) + "..."
-	}
-	return text
-}
-
-func kind(v cue.Value) string {
-	switch k := v.IncompleteKind(); k {
-	case cue.StructKind:
-		return "a struct"
-	case cue.ListKind:
-		return "a list"
-	case cue.IntKind, cue.FloatKind, cue.NumberKind:
-		return "a number"
-	case cue.StringKind:
-		return "a string"
-	case cue.BoolKind:
-		return "true or false"
-	default:
-		return k.String()
-	}
-}
-
-// syntax turns a parser's errors into problems.
-func (t *tree) syntax(name string, err error) {
-	for _, ce := range errors.Errors(err) {
-		places := t.positions(ce)
-		p := spec.Problem{File: name}
-		if len(places) > 0 {
-			p = t.problemAt(places[0])
-		}
-		format, args := ce.Msg()
-		p.Message = strings.TrimPrefix(fmt.Sprintf(format, args...), "yaml: ")
-		if t.underEnv(p.File, p.Line) {
-			p.SourceLine = ""
-		}
-		t.problems = append(t.problems, p)
-	}
-}
-
-// underEnv guesses, where nothing could be parsed, whether a line belongs to an
-// env block: it may hold a secret.
-func (t *tree) underEnv(file string, line int) bool {
-	lines := strings.Split(string(t.files[file]), "\n")
-	if line < 1 || line > len(lines) {
-		return false
-	}
-	indent := func(s string) int { return len(s) - len(strings.TrimLeft(s, " \t")) }
-	here := indent(lines[line-1])
-	for i := line - 1; i >= 0; i-- {
-		text := strings.TrimLeft(lines[i], " \t\"'{,")
-		rest, ok := strings.CutPrefix(text, "env")
-		if ok && strings.HasPrefix(strings.TrimLeft(rest, " \t\"'?!"), ":") && (i == line-1 || indent(lines[i]) < here) {
-			return true
-		}
-		if i < line-1 && strings.TrimSpace(lines[i]) != "" && indent(lines[i]) < here {
-			here = indent(lines[i])
-		}
-	}
-	return strings.Contains(lines[line-1], "env")
 }

@@ -117,6 +117,19 @@ func (t *tree) eachConjunct(v cue.Value, depth int, visit func(c cue.Value, f *a
 	}
 }
 
+// parts are the values that v is unified from.
+func parts(v cue.Value, depth int) []cue.Value {
+	op, args := v.Expr()
+	if op != cue.AndOp || depth > 64 {
+		return []cue.Value{v}
+	}
+	var out []cue.Value
+	for _, a := range args {
+		out = append(out, parts(a, depth+1)...)
+	}
+	return out
+}
+
 // labelPos is where the field v is written, as opposed to its value.
 func (t *tree) labelPos(v cue.Value) token.Pos {
 	for _, f := range t.conjuncts(v) {
