@@ -100,6 +100,8 @@ type Fact struct {
 	// Refused maps a tuning key to why the kernel refused it.
 	Refused map[string]string
 	Hello   *Hello
+	// Unknown is true when the kernel could not say how it ended: FactExited.
+	Unknown bool
 }
 
 // Hello is everything the keeper knows, for a control that starts.
@@ -117,6 +119,8 @@ type Hello struct {
 	// are its own. Every instance costs 1 for its pidfd and 1 for each pipe.
 	NoFile   uint64
 	Reserved uint64
+	// More is true when another Hello with more of Runs follows.
+	More bool
 }
 
 // Run is a process life the keeper holds: alive, or ended and not yet

@@ -1,0 +1,339 @@
+package keeper
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/procnanny/procnanny/spec"
+)
+
+// cgroups contains each instance in a leaf of cgroup v2 that stays between its
+// runs: <mount>/<our own>/procnanny-<run dir>/<program>.<index>.
+type cgroups struct {
+	dir     string // the base
+	parent  string // the cgroup we are in
+	enabled bool   // controllers were looked after
+}
+
+func newCgroups(runDir string) (*cgroups, error) {
+	parent, err := ownCgroup()
+	if err != nil {
+		return nil, err
+	}
+	c := &cgroups{parent: parent, dir: filepath.Join(parent, baseName(runDir))}
+	if err := os.Mkdir(c.dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, fmt.Errorf("cannot make a cgroup: %w", err)
+	}
+	// What is empty is of a former keeper; a leaf with processes stays.
+	for _, leaf := range subdirectories(c.dir) {
+		_ = os.Remove(filepath.Join(c.dir, leaf))
+	}
+	if err := c.probe(); err != nil {
+		_ = os.Remove(c.dir)
+		return nil, err
+	}
+	return c, nil
+}
+
+// probe makes and removes a leaf: a mount may be read-only, or not delegated.
+func (c *cgroups) probe() error {
+	leaf := filepath.Join(c.dir, "probe")
+	if err := os.Mkdir(leaf, 0o755); err != nil {
+		return fmt.Errorf("cannot make a cgroup: %w", err)
+	}
+	defer os.Remove(leaf)
+	f, err := os.OpenFile(filepath.Join(leaf, "cgroup.procs"), os.O_WRONLY, 0)
+	if err != nil {
+		return fmt.Errorf("cannot move processes into a cgroup: %w", err)
+	}
+	return f.Close()
+}
+
+// ownCgroup is the directory of the cgroup v2 that we are in.
+func ownCgroup() (string, error) {
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return "", fmt.Errorf("cannot find the cgroup mount: %w", err)
+	}
+	own, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return "", fmt.Errorf("cannot find our cgroup: %w", err)
+	}
+	return cgroupPath(string(mounts), string(own))
+}
+
+// cgroupPath puts together where cgroup2 is mounted, which part of the tree
+// that mount shows, and where in the tree we are.
+func cgroupPath(mountinfo, cgroup string) (string, error) {
+	path := ""
+	for line := range strings.Lines(cgroup) {
+		if p, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "0::"); ok {
+			path = p
+		}
+	}
+	if path == "" {
+		return "", errors.New("this machine has no cgroup v2")
+	}
+	for line := range strings.Lines(mountinfo) {
+		f := strings.Fields(line)
+		sep := slices.Index(f, "-")
+		if sep < 5 || len(f) <= sep+1 || f[sep+1] != "cgroup2" {
+			continue
+		}
+		root, mount := unescape(f[3]), unescape(f[4])
+		rel, ok := strings.CutPrefix(path, strings.TrimSuffix(root, "/"))
+		if !ok || strings.HasPrefix(path, "/..") {
+			continue // that mount does not show the place we are in
+		}
+		return filepath.Join(mount, rel), nil
+	}
+	return "", errors.New("no cgroup v2 that we are in is mounted")
+}
+
+// unescape undoes the octal escapes of mountinfo.
+func unescape(s string) string {
+	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
+}
+
+func subdirectories(dir string) (names []string) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil
+	}
+	for _, e := range entries {
+		if e.IsDir() {
+			names = append(names, e.Name())
+		}
+	}
+	return names
+}
+
+func (c *cgroups) describe() (kind, degraded string) { return "cgroup", "" }
+
+func (c *cgroups) leaf(in *instance) string { return filepath.Join(c.dir, leafName(in.instanceKey)) }
+
+func (c *cgroups) enter(k *keeper, in *instance, limits *spec.Cgroup) (int, error) {
+	leaf := c.leaf(in)
+	if !in.entered {
+		err := os.Mkdir(leaf, 0o755)
+		if err != nil && !errors.Is(err, fs.ErrExist) {
+			return -1, stepError("making cgroup "+leaf, underlying(err))
+		}
+		if err != nil && c.populated(in) {
+			// A former keeper's, without a note: started in its last moment.
+			k.log.Warn("killing processes that no run accounts for", "program", in.program, "instance", in.index)
+			writeFile(filepath.Join(leaf, "cgroup.kill"), "1")
+			return -1, stepError("waiting for processes of an unknown run, which were killed", unix.EBUSY)
+		}
+	}
+	fd, err := unix.Open(leaf, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		in.entered = false // somebody removed it: made again at the next try
+		return -1, stepError("opening cgroup "+leaf, err)
+	}
+	in.entered = true
+	if limits == nil {
+		return fd, nil
+	}
+	c.enableControllers(k)
+	if err := k.deps.limit(c.place(in), limits); err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+func underlying(err error) error {
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		return p.Err
+	}
+	return err
+}
+
+func writeFile(path, text string) error { return os.WriteFile(path, []byte(text), 0) }
+
+// controllers are those that limits of a program need.
+var controllers = []string{"cpu", "memory", "pids", "io"}
+
+// enableControllers passes controllers down to the leaves, once, when a program
+// first has limits. A cgroup with controllers below it must hold no process, so
+// where we are alone in ours we move into one beside the leaves. What cannot be
+// had shows as the step that sets a limit.
+func (c *cgroups) enableControllers(k *keeper) {
+	if c.enabled {
+		return
+	}
+	c.enabled = true
+	want := controllersIn(filepath.Join(c.parent, "cgroup.controllers"))
+	if want == "" {
+		return
+	}
+	err := writeFile(filepath.Join(c.parent, "cgroup.subtree_control"), want)
+	if errors.Is(err, unix.EBUSY) && c.alone(k) {
+		own := filepath.Join(c.dir, "supervisor") // leaves have a dot in their name
+		if err = os.Mkdir(own, 0o755); err == nil || errors.Is(err, fs.ErrExist) {
+			for _, pid := range []int{os.Getpid(), k.ctl.pid} {
+				_ = writeFile(filepath.Join(own, "cgroup.procs"), fmt.Sprint(pid))
+			}
+			err = writeFile(filepath.Join(c.parent, "cgroup.subtree_control"), want)
+		}
+	}
+	if err == nil {
+		err = writeFile(filepath.Join(c.dir, "cgroup.subtree_control"), want)
+	}
+	if err != nil {
+		k.log.Warn("cannot pass cgroup controllers on to the programs", "error", err)
+	}
+}
+
+func controllersIn(path string) string {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return ""
+	}
+	var want []string
+	for _, name := range strings.Fields(string(b)) {
+		if slices.Contains(controllers, name) {
+			want = append(want, "+"+name)
+		}
+	}
+	return strings.Join(want, " ")
+}
+
+// alone reports whether the cgroup we are in holds only us and our control.
+func (c *cgroups) alone(k *keeper) bool {
+	b, err := os.ReadFile(filepath.Join(c.parent, "cgroup.procs"))
+	if err != nil {
+		return false
+	}
+	return !slices.ContainsFunc(pids(b), func(pid int) bool { return pid != os.Getpid() && pid != k.ctl.pid })
+}
+
+func (c *cgroups) place(in *instance) string { return c.leaf(in) }
+
+func (c *cgroups) populated(in *instance) bool {
+	b, err := os.ReadFile(filepath.Join(c.leaf(in), "cgroup.events"))
+	return err == nil && bytes.Contains(b, []byte("populated 1"))
+}
+
+func (c *cgroups) left(r *run) int {
+	if !c.populated(r.in) {
+		return 0
+	}
+	n := 0
+	for _, pid := range procs(c.leaf(r.in), 0) {
+		if pid != r.pid {
+			n++
+		}
+	}
+	return n
+}
+
+// maxNested bounds how deep cgroups below a leaf are looked into: a program
+// that may make some may also make many.
+const maxNested = 16
+
+// procs are the processes of a cgroup and those below it.
+func procs(dir string, depth int) []int {
+	b, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+	if err != nil || depth > maxNested {
+		return nil
+	}
+	list := pids(b)
+	for _, sub := range subdirectories(dir) {
+		list = append(list, procs(filepath.Join(dir, sub), depth+1)...)
+	}
+	return list
+}
+
+// members holds a run's processes. A number that is listed again after its
+// process was opened is that process's.
+func (c *cgroups) members(r *run) []member {
+	leaf := c.leaf(r.in)
+	var held []member
+	for _, pid := range procs(leaf, 0) {
+		if fd, err := unix.PidfdOpen(pid, 0); err == nil {
+			held = append(held, member{pid, fd})
+		}
+	}
+	again := map[int]bool{}
+	for _, pid := range procs(leaf, 0) {
+		again[pid] = true
+	}
+	return slices.DeleteFunc(held, func(m member) bool {
+		if !again[m.pid] {
+			unix.Close(m.fd)
+		}
+		return !again[m.pid]
+	})
+}
+
+func (c *cgroups) empty(k *keeper, r *run) bool {
+	path := filepath.Join(c.leaf(r.in), "cgroup.events")
+	if r.eventsFD < 0 {
+		if !c.populated(r.in) {
+			return true
+		}
+		fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err == nil {
+			if err = k.poll.add(fd, unix.EPOLLPRI, (*runEvents)(r)); err == nil {
+				r.eventsFD = fd
+			} else {
+				unix.Close(fd)
+			}
+		}
+		if err != nil { // no descriptor free, say: look by the clock
+			k.dying[r] = struct{}{}
+			k.set(alarmSweep, sweepEvery)
+			return !c.populated(r.in)
+		}
+	}
+	var b [128]byte // reading it also arms the next event
+	n, err := unix.Pread(r.eventsFD, b[:], 0)
+	return err == unix.ENODEV || err == nil && !bytes.Contains(b[:n], []byte("populated 1"))
+}
+
+func (c *cgroups) remember(*run) {}
+
+func (c *cgroups) signal(r *run, sig spec.Signal) {
+	signalUntilStable(func() []member { return c.members(r) }, sig)
+}
+
+func (c *cgroups) kill(r *run) {
+	if writeFile(filepath.Join(c.leaf(r.in), "cgroup.kill"), "1") != nil { // before 5.14
+		c.signal(r, spec.SIGKILL)
+	}
+}
+
+func (c *cgroups) forget(in *instance) {
+	removeCgroup(c.leaf(in), 0)
+	in.entered = false
+}
+
+// removeCgroup removes a cgroup that nobody is in, with those below it.
+func removeCgroup(dir string, depth int) {
+	for _, sub := range subdirectories(dir) {
+		if depth < maxNested {
+			removeCgroup(filepath.Join(dir, sub), depth+1)
+		}
+	}
+	_ = os.Remove(dir) // what is not empty stays, and is found again
+}
+
+func (c *cgroups) close(all bool) {
+	for _, leaf := range subdirectories(c.dir) {
+		if all || leaf != "supervisor" {
+			removeCgroup(filepath.Join(c.dir, leaf), 0)
+		}
+	}
+	_ = os.Remove(c.dir)
+}

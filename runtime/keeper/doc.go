@@ -1,0 +1,47 @@
+// Package keeper is the parent of every program: it starts and stops what
+// control orders, moves output, reaps, sees to it that nobody is left behind,
+// and tells control what happened. Both ends of their protocol are here.
+//
+// # Promises
+//
+//   - At most one copy of an instance, also across a death of the keeper: a start
+//     is refused while anybody of the instance's last run lives.
+//   - Every end is seen once, with code, signal and core flag, and told after all
+//     that the process wrote has reached its file.
+//   - What happens while no control lives is in the next one's Hello.
+//   - No signal reaches a process that only got the number of one of ours: all
+//     are sent by pidfd, to a process that was seen to belong after it was opened.
+//   - Threads and goroutines do not depend on the number of instances. An idle
+//     instance costs 2 descriptors (3 with separate output), and an idle keeper
+//     is never woken.
+//   - It decides nothing and parses nothing from outside: orders come from
+//     control alone, whose death it takes as an everyday thing.
+//
+// Keep owns its process: it reaps every child and takes the signals.
+//
+// # Decisions
+//
+//   - One loop on one thread owns everything; there is no mutex. Go's runtime
+//     keeps the signals (a signalfd would race with its handlers): one goroutine
+//     carries them into the loop by an eventfd.
+//   - The wire is our own: fields by number, only what is not zero, unknown ones
+//     skipped, by reflection over the structs, so that a new field needs no
+//     code. Refused: JSON, which replaces bytes that are not UTF-8 (an inherited
+//     variable may hold any) and costs three times as much; gob, which sends
+//     types and whose decoder is large.
+//   - A process is reaped as soon as its end is seen. Holding it unreaped would
+//     keep its number for signals to its group, but those who are left are found
+//     by cgroup or sweep, one by one, and signalled by pidfd.
+//   - The child's end of its pipe is opened anew, for reading and writing: a pipe
+//     that its writer can also read never breaks, so no death of ours raises
+//     SIGPIPE. Refused: a named FIFO for each instance, which has to be named,
+//     guarded and removed.
+//   - Without cgroups, leftovers are looked for among our own children (we are
+//     subreaper), not in all of /proc: as long as there are none, an end costs
+//     nothing. A process that changed its session, its group and its environment,
+//     and whose parents ended before anybody looked, is not known to be the run's.
+//   - A leaf stays between runs: mkdir and rmdir would double the cost of a
+//     restart, and a leaf that exists and is empty is proof, not a guess.
+//   - A note is written by one write(2), not by rename: a note that a kill left
+//     half written would be of a process that the leaf shows anyway.
+package keeper

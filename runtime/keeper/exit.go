@@ -1,0 +1,179 @@
+package keeper
+
+import (
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/procnanny/procnanny/spec"
+)
+
+// How a child ended: si_code of waitid(2).
+const (
+	cldExited = 1
+	cldKilled = 2
+	cldDumped = 3
+)
+
+// ending is what the kernel says about the end of a process.
+type ending struct {
+	pid, code int
+	signal    spec.Signal
+	core      bool
+	unknown   bool
+}
+
+// siginfo is unix.Siginfo with the part that waitid fills in. The union starts
+// at the alignment of a pointer.
+type siginfo struct {
+	signo, errno, code int32
+	_                  [0]uintptr
+	pid                int32
+	uid                uint32
+	status             int32
+	_                  [100]byte
+}
+
+// wait asks for the end of a child. ok is false while there is none.
+func wait(idType, id, options int) (e ending, ok bool, err error) {
+	var si siginfo
+	for {
+		err = unix.Waitid(idType, id, (*unix.Siginfo)(unsafe.Pointer(&si)), unix.WEXITED|unix.WNOHANG|options, nil)
+		if err != unix.EINTR {
+			break
+		}
+	}
+	if err != nil || si.pid == 0 {
+		return ending{}, false, err
+	}
+	e.pid = int(si.pid)
+	if si.code == cldExited {
+		e.code = int(si.status)
+		return e, true, nil
+	}
+	e.code, e.signal, e.core = -1, spec.Signal(si.status), si.code == cldDumped
+	return e, true, nil
+}
+
+// mainGone takes note that a run's main process has ended: its output is moved
+// first, then the end is told, then whether anybody is left.
+func (k *keeper) mainGone(r *run) {
+	if r.ended {
+		return
+	}
+	e, ok := k.collect(r)
+	if !ok {
+		return
+	}
+	delete(k.mains, r.pid)
+	delete(k.exiting, r)
+	k.poll.removeClose(r.pidfd)
+	r.pidfd, r.ended = -1, true
+	f := r.fact(FactExited)
+	k.drainAll(r.in)
+	f.Code, f.Signal, f.Core, f.Unknown = e.code, e.signal, e.core, e.unknown
+	f.Left = k.box.left(r)
+	r.exit = f
+	k.tell(f)
+	k.lookEmpty(r)
+}
+
+// collect reaps a child, or learns how an adopted process ended.
+func (k *keeper) collect(r *run) (ending, bool) {
+	if r.adopted {
+		return k.collectAdopted(r)
+	}
+	e, ok, err := wait(unix.P_PIDFD, r.pidfd, 0)
+	if err != nil {
+		k.log.Error("cannot learn how a process ended", "program", r.in.program, "instance", r.in.index, "pid", r.pid, "error", err)
+		return ending{unknown: true}, true
+	}
+	return e, ok
+}
+
+// lookEmpty tells when nobody is left of a run whose main process is gone, and
+// otherwise sees to it that we learn of it.
+func (k *keeper) lookEmpty(r *run) {
+	if r.emptied || !r.ended {
+		return
+	}
+	if !k.box.empty(k, r) {
+		return
+	}
+	if r.eventsFD >= 0 {
+		k.poll.removeClose(r.eventsFD)
+		r.eventsFD = -1
+	}
+	delete(k.dying, r)
+	k.drainAll(r.in)
+	r.emptied, r.seen = true, nil
+	k.closePipes(r.in)
+	k.notes.remove(r)
+	k.tell(r.fact(FactEmptied))
+}
+
+// reap takes note of every child that has ended. Those we know are reaped by
+// their pidfd; the rest are orphans that became ours.
+func (k *keeper) reap() {
+	orphans := false
+	for range 1 << 16 {
+		e, ok, err := wait(unix.P_ALL, 0, unix.WNOWAIT)
+		if err != nil || !ok {
+			break
+		}
+		switch r := k.mains[e.pid]; {
+		case r != nil:
+			k.mainGone(r)
+		case e.pid == k.ctl.pid:
+			k.controlGone()
+		default:
+			orphans = true
+			_, _, _ = wait(unix.P_PID, e.pid, 0) // nobody asks how an orphan ended
+		}
+	}
+	if orphans && len(k.dying) > 0 {
+		k.set(alarmSweep, 0)
+	}
+}
+
+// How often, and how long, the exit status of an adopted process is asked for:
+// its own parent must reap it first.
+const (
+	askEvery = 20 * time.Millisecond
+	askMost  = 250 // 5 s
+)
+
+// collectAdopted asks the kernel how a process ended that is no child of ours.
+func (k *keeper) collectAdopted(r *run) (ending, bool) {
+	info := unix.PidfdInfo{Mask: unix.PIDFD_INFO_EXIT}
+	err := unix.IoctlPidfdInfo(r.pidfd, &info)
+	if err == nil && info.Mask&unix.PIDFD_INFO_EXIT != 0 {
+		return endingOf(unix.WaitStatus(info.Exit_code)), true
+	}
+	if status, ok := zombieStatus(r.pid); ok {
+		return endingOf(status), true
+	}
+	if r.asks++; r.asks > askMost || err == unix.ENOTTY {
+		return ending{unknown: true}, true
+	}
+	if r.asks == 1 {
+		k.poll.remove(r.pidfd) // readable from now on
+	}
+	k.exiting[r] = struct{}{}
+	k.set(alarmExit, askEvery)
+	return ending{}, false
+}
+
+func (k *keeper) askExits() {
+	for r := range k.exiting {
+		k.mainGone(r)
+	}
+}
+
+func endingOf(w unix.WaitStatus) ending {
+	if w.Signaled() {
+		return ending{code: -1, signal: spec.Signal(w.Signal()), core: w.CoreDump()}
+	}
+	return ending{code: w.ExitStatus()}
+}

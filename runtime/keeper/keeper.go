@@ -1,0 +1,190 @@
+package keeper
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"runtime"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/procnanny/procnanny/spec"
+)
+
+// Exit codes of the control process that mean something to the keeper.
+const (
+	// ExitRefused: it cannot work at all (no good configuration and no last good
+	// one, a lock, a directory). While nothing runs, the keeper then gives up.
+	ExitRefused = 64
+	// ExitUpgrade: start me again at once, my binary is new.
+	ExitUpgrade = 65
+)
+
+// Control says how the control process is started. Its descriptor 3 is the
+// socket; stdin is the null device, stdout and stderr are the keeper's stderr.
+type Control struct {
+	Path string
+	Args []string // without argv[0]
+	Env  []string // KEY=value
+}
+
+// Config is what the keeper must know.
+type Config struct {
+	Control Control
+	// RunDir is where notes of live runs are kept; it names our cgroup too.
+	RunDir string
+	// LogDir and LogGID are for output; -1 keeps the daemon's own group.
+	LogDir string
+	LogGID int
+	// Leave makes TERM end the keeper and leave the programs running.
+	Leave bool
+	// ShutdownTimeout is how long an orderly shutdown may take before
+	// everything is killed; 0 is as long as it takes.
+	ShutdownTimeout time.Duration
+	// NotifySocket is NOTIFY_SOCKET, or empty.
+	NotifySocket string
+	// Sweep makes the keeper do without cgroups.
+	Sweep bool
+	Log   *slog.Logger
+}
+
+// keeper is the state of the loop; nobody else touches it.
+type keeper struct {
+	c     Config
+	log   *slog.Logger
+	poll  *poller
+	deps  deps
+	box   containment
+	notes notes
+	boot  string
+	due   [alarms]int64 // CLOCK_MONOTONIC in ns; 0 is not set
+
+	instances map[instanceKey]*instance
+	runs      map[uint64]*run // alive, or ended and not yet acknowledged
+	mains     map[int]*run    // by pid: main processes whose end was not yet seen
+
+	dying   map[*run]struct{}    // main gone, others living, no cgroup to tell
+	exiting map[*run]struct{}    // adopted, ended, exit status not yet known
+	paused  map[*stream]struct{} // pipes that are left alone for a while
+	open    map[*stream]struct{} // sinks with open files
+
+	ctl   control
+	facts []byte // frames of this turn for control
+	asked spec.Signal
+	tries int // deaths of control since TERM was asked
+	stage stage
+
+	signals *signals
+	done    bool
+	code    int
+	err     error
+}
+
+// Keep keeps processes until it is told to end; the code is the daemon's exit
+// code. It needs its process for itself: it reaps every child.
+func Keep(c Config) (int, error) { return keep(c, func(*deps) {}) }
+
+// keep is Keep with neighbours that a test may change.
+func keep(c Config, change func(*deps)) (int, error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	k, err := newKeeper(c)
+	if err != nil {
+		return 1, err
+	}
+	defer k.close()
+	change(&k.deps)
+	k.adopt()
+	k.startControl()
+	return k.loop()
+}
+
+func newKeeper(c Config) (*keeper, error) {
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	k := &keeper{
+		c: c, log: c.Log,
+		instances: map[instanceKey]*instance{}, runs: map[uint64]*run{}, mains: map[int]*run{},
+		dying: map[*run]struct{}{}, exiting: map[*run]struct{}{},
+		paused: map[*stream]struct{}{}, open: map[*stream]struct{}{},
+		ctl: control{pidfd: -1, sock: -1},
+	}
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the boot id: %w", err)
+	}
+	k.boot = strings.TrimSpace(string(boot))
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return nil, fmt.Errorf("cannot become subreaper: %w", err)
+	}
+	if k.notes, err = openNotes(c.RunDir); err != nil {
+		return nil, err
+	}
+	if k.deps, err = realDeps(c); err != nil {
+		return nil, err
+	}
+	if k.poll, err = newPoller(); err != nil {
+		return nil, err
+	}
+	if k.signals, err = catchSignals(k.poll); err != nil {
+		return nil, err
+	}
+	k.box = k.newContainment()
+	return k, nil
+}
+
+func (k *keeper) close() {
+	k.signals.close()
+	k.deps.closeOutput()
+	k.box.close(k.nobodyLives())
+	unix.Close(k.poll.fd)
+}
+
+func (k *keeper) loop() (int, error) {
+	for !k.done {
+		events, err := k.poll.wait(k.timeout())
+		if err != nil {
+			return 1, err
+		}
+		for _, ev := range events {
+			k.poll.dispatch(k, ev)
+		}
+		if k.ctl.backlog {
+			k.obeyAll()
+		}
+		k.ring()
+		k.checkStopped()
+		k.flush()
+	}
+	return k.code, k.err
+}
+
+// end leaves the loop after this turn.
+func (k *keeper) end(code int, err error) { k.done, k.code, k.err = true, code, err }
+
+// nobodyLives reports whether no process of any run is left.
+func (k *keeper) nobodyLives() bool {
+	for _, r := range k.runs {
+		if !r.emptied {
+			return false
+		}
+	}
+	return true
+}
+
+// tell queues a fact for the end of the turn. Without a control that has asked
+// for the list nobody is told: the list will say it.
+func (k *keeper) tell(f Fact) {
+	if !k.ctl.listening {
+		return
+	}
+	b, err := AppendFact(k.facts, &f)
+	if err != nil {
+		k.log.Error("a fact was too large", "program", f.Program, "instance", f.Index, "error", err)
+		return
+	}
+	k.facts = b
+}

@@ -1,0 +1,101 @@
+package keeper
+
+import (
+	"fmt"
+
+	"github.com/procnanny/procnanny/spec"
+)
+
+type instanceKey struct {
+	program string
+	index   int
+}
+
+func (i instanceKey) String() string { return fmt.Sprintf("%s/%d", i.program, i.index) }
+
+// instance is what stays between the runs of one copy of a program.
+type instance struct {
+	instanceKey
+	// run is the current one, or the last one until it is acknowledged.
+	run *run
+	// entered is true once its cgroup was made or found empty by us.
+	entered bool
+	streams [2]stream
+	output  Output
+}
+
+// run is one process life.
+type run struct {
+	in      *instance
+	id      uint64
+	pid     int
+	pidfd   int    // -1 once the end of the main process was seen
+	inode   uint64 // of the pidfd: the process's identity in this boot
+	started int64  // CLOCK_BOOTTIME, ns
+
+	launch, tuning spec.Digest
+	generation     uint64
+	cookie         string // PROCNANNY_RUN_ID=..., to find its processes by
+
+	stopping bool
+	adopted  bool // not our child
+	ended    bool
+	emptied  bool
+	exit     Fact
+
+	eventsFD int // cgroup.events while we wait for it to be empty; -1
+	seen     *family
+	asks     int  // how often the end of an adopted process was asked for
+	killing  bool // KILL goes to whoever turns up, until nobody is left
+	noted    bool // its note is written
+}
+
+func newRun(in *instance, id uint64) *run { return &run{in: in, id: id, pidfd: -1, eventsFD: -1} }
+
+// runExit is a run as the handler of its pidfd.
+type runExit run
+
+func (r *runExit) ready(k *keeper, _ uint32) { k.mainGone((*run)(r)) }
+
+// runEvents is a run as the handler of its cgroup.events.
+type runEvents run
+
+func (r *runEvents) ready(k *keeper, _ uint32) { k.lookEmpty((*run)(r)) }
+
+// instance finds or makes what is kept of an instance.
+func (k *keeper) instance(key instanceKey) *instance {
+	in := k.instances[key]
+	if in == nil {
+		in = &instance{instanceKey: key}
+		for i := range in.streams {
+			in.streams[i] = stream{in: in, fd: -1}
+		}
+		k.instances[key] = in
+	}
+	return in
+}
+
+// fact is a fact about a run.
+func (r *run) fact(kind FactKind) Fact {
+	return Fact{Kind: kind, Run: r.id, Program: r.in.program, Index: r.in.index, PID: r.pid, AtNS: boottime()}
+}
+
+// list is the run as control sees it.
+func (r *run) list() Run {
+	return Run{
+		Run: r.id, Program: r.in.program, Index: r.in.index, PID: r.pid, StartedNS: r.started,
+		LaunchDigest: r.launch, TuningDigest: r.tuning, Generation: r.generation,
+		Stopping: r.stopping, Ended: r.ended, Emptied: r.emptied, Exit: r.exit,
+	}
+}
+
+// drop takes a run that is over out of the table.
+func (k *keeper) drop(r *run) {
+	if r == nil || !r.emptied {
+		return
+	}
+	delete(k.runs, r.id)
+	if r.in.run == r {
+		r.in.run = nil
+	}
+}

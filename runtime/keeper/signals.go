@@ -1,0 +1,102 @@
+package keeper
+
+import (
+	"fmt"
+	"os"
+	"os/signal"
+	"sync/atomic"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// asking are the signals that mean something to the keeper, as bits of
+// signals.pending.
+var asking = map[os.Signal]uint32{
+	syscall.SIGCHLD: 1 << unix.SIGCHLD,
+	syscall.SIGTERM: 1 << unix.SIGTERM,
+	syscall.SIGINT:  1 << unix.SIGINT,
+	syscall.SIGHUP:  1 << unix.SIGHUP,
+	syscall.SIGQUIT: 1 << unix.SIGQUIT,
+}
+
+// harmless are caught and do nothing: by default they would end or stop us.
+// They are caught, not ignored, because an ignored signal is inherited.
+var harmless = []os.Signal{
+	syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGPIPE, syscall.SIGALRM, syscall.SIGVTALRM, syscall.SIGWINCH,
+	syscall.SIGTTIN, syscall.SIGTTOU, syscall.SIGIO, syscall.SIGPWR, syscall.SIGSTKFLT, syscall.SIGXCPU, syscall.SIGXFSZ,
+}
+
+// signals brings what Go's runtime caught into the loop: one goroutine notes it
+// and writes to an eventfd. The runtime owns the handlers and masks, so a
+// signalfd of our own would race with it.
+type signals struct {
+	fd      int
+	pending atomic.Uint32
+	child   chan os.Signal // of its own: a thousand ends must not push out a TERM
+	others  chan os.Signal
+	stop    chan struct{}
+	stopped chan struct{}
+}
+
+func catchSignals(p *poller) (*signals, error) {
+	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		return nil, fmt.Errorf("cannot make an eventfd: %w", err)
+	}
+	s := &signals{
+		fd: fd, child: make(chan os.Signal, 1), others: make(chan os.Signal, 64),
+		stop: make(chan struct{}), stopped: make(chan struct{}),
+	}
+	if err := p.add(fd, unix.EPOLLIN, s); err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	signal.Notify(s.child, syscall.SIGCHLD)
+	signal.Notify(s.others, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT)
+	signal.Notify(s.others, harmless...)
+	go s.carry()
+	return s, nil
+}
+
+func (s *signals) carry() {
+	defer close(s.stopped)
+	for {
+		var sig os.Signal
+		select {
+		case sig = <-s.child:
+		case sig = <-s.others:
+		case <-s.stop:
+			return
+		}
+		if bit := asking[sig]; bit != 0 && s.pending.Or(bit)&bit == 0 {
+			one := [8]byte{1} // in either byte order it is not 0
+			_, _ = unix.Write(s.fd, one[:])
+		}
+	}
+}
+
+func (s *signals) close() {
+	signal.Stop(s.child)
+	signal.Stop(s.others)
+	close(s.stop)
+	<-s.stopped
+	unix.Close(s.fd)
+}
+
+// ready makes signals the loop: it acts on what is pending.
+func (s *signals) ready(k *keeper, _ uint32) {
+	var count [8]byte
+	_, _ = unix.Read(s.fd, count[:])
+	got := s.pending.Swap(0)
+	has := func(sig syscall.Signal) bool { return got&(1<<sig) != 0 }
+	if has(syscall.SIGCHLD) {
+		k.reap()
+	}
+	if has(syscall.SIGHUP) {
+		k.tell(Fact{Kind: FactAsked, Signal: sigOf(syscall.SIGHUP), AtNS: boottime()})
+	}
+	if has(syscall.SIGTERM) || has(syscall.SIGINT) || has(syscall.SIGQUIT) {
+		k.askStop()
+	}
+}

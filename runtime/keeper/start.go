@@ -1,0 +1,122 @@
+package keeper
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/procnanny/procnanny/runtime/launch"
+)
+
+// orderStart starts one instance, or says which step failed. There is at most
+// one copy: an instance of which anybody still lives is refused.
+func (k *keeper) orderStart(o *Order) {
+	s := o.Start
+	if s == nil {
+		return
+	}
+	in := k.instance(instanceKey{s.Program, s.Index})
+	if r := in.run; r != nil && !r.emptied {
+		k.tell(failed(s, &launch.StepError{Step: "starting a second copy", Errno: unix.EBUSY},
+			fmt.Sprintf("run %d still lives, pid %d", r.id, r.pid)))
+		return
+	}
+	if r := k.runs[s.Run]; r != nil && !r.emptied {
+		k.tell(failed(s, &launch.StepError{Step: "starting", Errno: unix.EEXIST}, "the run's number is taken by "+r.in.String()))
+		return
+	}
+	k.drop(in.run)
+	in.output = s.Output
+	r, err := k.launch(in, s)
+	if err != nil {
+		k.tell(failed(s, err, ""))
+		return
+	}
+	f := r.fact(FactStarted)
+	f.AtNS = r.started
+	k.tell(f)
+}
+
+func failed(s *Start, err error, reason string) Fact {
+	f := Fact{Kind: FactStartFailed, Run: s.Run, Program: s.Program, Index: s.Index, AtNS: boottime(), Reason: err.Error()}
+	var step *launch.StepError
+	if errors.As(err, &step) {
+		f.Step, f.Errno = step.Step, int(step.Errno)
+	}
+	if reason != "" {
+		f.Reason += ": " + reason
+	}
+	return f
+}
+
+// launch makes the place and the pipes, starts the process, and registers it.
+func (k *keeper) launch(in *instance, s *Start) (*run, error) {
+	cgroup, err := k.box.enter(k, in, s.Launch.Tuning.Cgroup)
+	if err != nil {
+		return nil, err
+	}
+	if cgroup >= 0 {
+		defer unix.Close(cgroup)
+	}
+	io, err := k.openPipes(in, &s.Launch, s.Run)
+	if err != nil {
+		return nil, err
+	}
+	p, err := k.deps.start(&s.Launch, io, cgroup)
+	closeStdio(io)
+	if err != nil {
+		k.closePipes(in)
+		return nil, err
+	}
+	r := newRun(in, s.Run)
+	r.pid, r.pidfd, r.started = p.PID, p.PidFD, boottime()
+	r.launch, r.tuning, r.generation = s.LaunchDigest, s.TuningDigest, s.Generation
+	r.cookie = cookieOf(s)
+	r.inode = pidfdInode(r.pidfd)
+	k.register(r)
+	k.notes.write(k, r)
+	k.set(alarmTidy, 3*time.Second)
+	return r, nil
+}
+
+// register makes r the run of its instance and watches for its end.
+func (k *keeper) register(r *run) {
+	k.runs[r.id], r.in.run = r, r
+	if !r.adopted {
+		k.mains[r.pid] = r
+	}
+	if err := k.poll.add(r.pidfd, unix.EPOLLIN, (*runExit)(r)); err != nil {
+		// Its end still comes by SIGCHLD.
+		k.log.Error("cannot watch a process", "program", r.in.program, "instance", r.in.index, "pid", r.pid, "error", err)
+	}
+	for i := range r.in.streams {
+		k.listen(&r.in.streams[i])
+	}
+}
+
+// cookieOf is the variable that marks the run's processes; the environment has
+// it, and descendants inherit it.
+func cookieOf(s *Start) string {
+	for _, v := range s.Launch.Env {
+		if strings.HasPrefix(v, cookieName) {
+			return v
+		}
+	}
+	return cookieName + strconv.FormatUint(s.Run, 10)
+}
+
+const cookieName = "PROCNANNY_RUN_ID="
+
+// pidfdInode is a process's identity in this boot, kernel 6.9 or later; 0 before.
+func pidfdInode(pidfd int) uint64 {
+	var fs unix.Statfs_t
+	var st unix.Stat_t
+	if unix.Fstatfs(pidfd, &fs) != nil || fs.Type != unix.PID_FS_MAGIC || unix.Fstat(pidfd, &st) != nil {
+		return 0
+	}
+	return st.Ino
+}

@@ -1,0 +1,227 @@
+package keeper
+
+import (
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/procnanny/procnanny/spec"
+)
+
+// sweepEvery is how often we look who is left while that matters and nothing
+// tells us. The end of an orphan makes us look at once.
+const sweepEvery = 50 * time.Millisecond
+
+// sweep contains by what /proc says. While the main process lives, its
+// descendants are below it. Those it leaves behind become our children, being
+// the subreaper; which run one belongs to is told by its session or process
+// group, by what was seen of it before, or by the environment that it was
+// executed with. One that has hidden all of these is reaped when it ends and
+// otherwise not known.
+type sweep struct {
+	k   *keeper
+	why string
+}
+
+// family is what was seen of a run while its main process lived.
+type family struct {
+	starts   map[int]uint64 // start time by pid
+	sessions map[int]bool
+}
+
+func (s *sweep) describe() (kind, degraded string) { return "sweep", s.why }
+
+func (s *sweep) enter(_ *keeper, in *instance, limits *spec.Cgroup) (int, error) {
+	if limits != nil {
+		return -1, stepError("setting cgroup limits (there is no cgroup: "+s.why+")", unix.ENOTSUP)
+	}
+	in.entered = true
+	return -1, nil
+}
+
+func (s *sweep) place(*instance) string { return "" }
+
+func (s *sweep) populated(*instance) bool { return false }
+
+func (s *sweep) forget(*instance) {}
+
+func (s *sweep) close(bool) {}
+
+// remember takes down who is below the main process, before its end scatters
+// them.
+func (s *sweep) remember(r *run) {
+	r.seen = &family{starts: map[int]uint64{}, sessions: map[int]bool{}}
+	s.walk(r.pid, func(pid int, st stat) bool {
+		r.seen.starts[pid] = st.start
+		r.seen.sessions[st.session] = true
+		return true
+	}, 0)
+}
+
+// maxWalk bounds how deep a family tree is followed.
+const maxWalk = 512
+
+// walk visits pid and all below it, until visit says no.
+func (s *sweep) walk(pid int, visit func(int, stat) bool, depth int) {
+	st := readStat(pid)
+	if !st.known || depth > maxWalk || !visit(pid, st) {
+		return
+	}
+	for _, child := range s.childrenOf(pid) {
+		s.walk(child, visit, depth+1)
+	}
+}
+
+func (s *sweep) childrenOf(pid int) []int {
+	list, ok := children(pid)
+	if ok {
+		return list
+	}
+	for _, other := range allPids() { // this kernel has no lists of children
+		if readStat(other).ppid == pid {
+			list = append(list, other)
+		}
+	}
+	return list
+}
+
+// orphans are the roots to look below for what belongs to r: our children that
+// are no main process, and for an adopted run, whose orphans went elsewhere,
+// everybody.
+func (s *sweep) orphans(r *run) []int {
+	if r.adopted {
+		return allPids()
+	}
+	var list []int
+	for _, pid := range s.childrenOf(os.Getpid()) {
+		if s.k.mains[pid] == nil && pid != s.k.ctl.pid {
+			list = append(list, pid)
+		}
+	}
+	return list
+}
+
+// belongs reports whether an orphan is of run r.
+func (s *sweep) belongs(r *run, pid int, st stat) bool {
+	if r.adopted {
+		// Candidates are everybody's processes: nothing but all marks together
+		// will do. One that left the session is not found.
+		return (st.session == r.pid || st.pgrp == r.pid) && hasVariable(pid, r.cookie) && hasVariable(pid, "PROCNANNY_PROGRAM="+r.in.program)
+	}
+	// The number of a session or group is not given away while it has members,
+	// so it can be another's only when it is that of a main process.
+	if other := s.k.mains[r.pid]; other == nil || other == r {
+		if st.session == r.pid || st.pgrp == r.pid {
+			return true
+		}
+	}
+	if r.seen != nil && (r.seen.starts[pid] == st.start || r.seen.sessions[st.session]) {
+		return true
+	}
+	return hasVariable(pid, r.cookie)
+}
+
+// pidsOf lists the living processes of a run.
+func (s *sweep) pidsOf(r *run) []int {
+	found := map[int]bool{}
+	take := func(pid int, st stat) bool {
+		if found[pid] || s.foreign(r, pid) {
+			return false
+		}
+		if !st.zombie {
+			found[pid] = true
+		}
+		return true
+	}
+	if !r.ended {
+		s.walk(r.pid, take, 0)
+	}
+	for _, pid := range s.orphans(r) {
+		if st := readStat(pid); st.known && !found[pid] && !s.foreign(r, pid) && s.belongs(r, pid, st) {
+			s.walk(pid, take, 0)
+		}
+	}
+	list := make([]int, 0, len(found))
+	for pid := range found {
+		list = append(list, pid)
+	}
+	return list
+}
+
+// foreign are processes that no run may claim but their own.
+func (s *sweep) foreign(r *run, pid int) bool {
+	other := s.k.mains[pid]
+	return pid == os.Getpid() || pid == 1 || pid == s.k.ctl.pid || (other != nil && other != r)
+}
+
+// members holds the processes of a run. One is kept only if it still belongs
+// after its descriptor was opened: then the descriptor is of that process.
+func (s *sweep) members(r *run) []member {
+	var held []member
+	before := s.pidsOf(r)
+	for _, pid := range before {
+		if fd, err := unix.PidfdOpen(pid, 0); err == nil {
+			held = append(held, member{pid, fd})
+		}
+	}
+	still := map[int]bool{}
+	for _, pid := range s.pidsOf(r) {
+		still[pid] = true
+	}
+	kept := held[:0]
+	for _, m := range held {
+		if still[m.pid] {
+			kept = append(kept, m)
+		} else {
+			unix.Close(m.fd)
+		}
+	}
+	return kept
+}
+
+func (s *sweep) left(r *run) int {
+	n := 0
+	for _, pid := range s.pidsOf(r) {
+		if pid != r.pid {
+			n++
+		}
+	}
+	return n
+}
+
+func (s *sweep) empty(k *keeper, r *run) bool {
+	if s.left(r) == 0 {
+		return true
+	}
+	k.dying[r] = struct{}{}
+	k.set(alarmSweep, sweepEvery)
+	return false
+}
+
+func (s *sweep) signal(r *run, sig spec.Signal) {
+	signalUntilStable(func() []member { return s.members(r) }, sig)
+}
+
+func (s *sweep) kill(r *run) {
+	r.killing = true
+	s.signal(r, spec.SIGKILL)
+}
+
+// sweepDying looks again at the runs that wait to be empty. One that is being
+// killed is killed again: what forked meanwhile turns up only now.
+func (k *keeper) sweepDying() {
+	for r := range k.dying {
+		if r.emptied {
+			delete(k.dying, r)
+			continue
+		}
+		if r.killing {
+			k.box.signal(r, spec.SIGKILL)
+		}
+		k.lookEmpty(r)
+	}
+	if len(k.dying) > 0 {
+		k.set(alarmSweep, sweepEvery)
+	}
+}
