@@ -1,45 +1,285 @@
 package store
 
 import (
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
 	"github.com/procnanny/procnanny/reconcile"
 	"github.com/procnanny/procnanny/spec"
 )
 
+// Bounds of what waits for the disk. What waits is in memory and in the
+// journal; above this the oldest is given up.
+const (
+	maxQueueBytes = 16 << 20
+	maxQueueLen   = reserve / 2 // events and runs
+)
+
 // Store is everything that outlives the control process. Its methods may be
 // called from any goroutine.
-type Store struct{}
+type Store struct {
+	c      Config
+	intent *intent
+	dbPath string // of the history
 
-// Open finds what was recorded and goes on from there.
-func Open(c Config) (*Store, Recovered, error) { panic("not written yet") }
+	// mu guards what Record works on. It is never held during I/O on a disk.
+	mu      sync.Mutex
+	m       *image
+	j       *journal
+	q       queue
+	scratch []byte // the frame that is being built
+	retryAt time.Time
+	closed  bool
+	aborted atomic.Bool // tests: end as kill -9 does
+
+	// dbmu guards the pointer: queries hold it to read, an exchange to write.
+	dbmu sync.RWMutex
+	db   *database
+
+	runBytes int64 // of the runs in the database; the committer's own
+	keep     Keep
+	agedAt   time.Time     // the committer's: when every program was looked at for age
+	kick     chan struct{} // something is queued
+	urgent   chan struct{} // much is queued
+	closing  chan struct{}
+	done     chan struct{}
+	losses   chan string // from Record to the committer, who tells
+}
+
+// queue is what the journal has and the database not yet.
+type queue struct {
+	events    []Event // ascending
+	runs      map[reconcile.RunID]*Run
+	instances map[reconcile.InstanceID]bool
+	programs  map[string]bool
+	counters  bool // nothing but the counters changed
+	bytes     int  // of events and runs, about
+	// What the committer is writing now: queries still see it.
+	inflight int // of events, the first ones
+	busy     map[reconcile.RunID]*Run
+
+	droppedEvents, droppedRuns uint64 // given up since the last report
+	droppedFrom, droppedTo     uint64 // numbers of those events
+}
+
+func newQueue() queue {
+	return queue{runs: map[reconcile.RunID]*Run{}, instances: map[reconcile.InstanceID]bool{}, programs: map[string]bool{}}
+}
+
+const runCost = 400 // bytes of a queued run, about
+
+func eventCost(e Event) int { return len(e.Topic) + len(e.Body) + 64 }
+
+func (q *queue) addEvent(e Event) {
+	q.events = append(q.events, e)
+	q.bytes += eventCost(e)
+}
+
+func (q *queue) addRun(r *Run) {
+	if _, ok := q.runs[r.Run]; !ok {
+		q.bytes += runCost
+	}
+	v := *r
+	q.runs[r.Run] = &v
+}
+
+// bound gives the oldest up until the queue is within its limits. An eighth
+// goes at once, so that a full queue does not pay for each new event.
+func (q *queue) bound(f *frame) {
+	if q.bytes <= maxQueueBytes && len(q.events) <= maxQueueLen && len(q.runs) <= maxQueueLen {
+		return
+	}
+	events, runs := q.droppedEvents, q.droppedRuns
+	n := q.inflight + (len(q.events)-q.inflight)/8
+	for _, e := range q.events[q.inflight:n] {
+		q.giveUp(e)
+	}
+	if len(q.runs) > maxQueueLen || q.bytes > maxQueueBytes {
+		ids := sortedRuns(q.runs)
+		for _, id := range ids[:len(ids)/8] {
+			delete(q.runs, id)
+			q.bytes -= runCost
+			q.droppedRuns++
+		}
+	}
+	q.events = slices.Concat(q.events[:q.inflight], q.events[n:])
+	f.dropped(q.droppedEvents-events, q.droppedRuns-runs)
+}
+
+func (q *queue) giveUp(e Event) {
+	q.bytes -= eventCost(e)
+	if q.droppedEvents == 0 {
+		q.droppedFrom = e.Seq
+	}
+	q.droppedTo = e.Seq
+	q.droppedEvents++
+}
+
+func (c *Config) setDefaults() {
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.BootedAt.IsZero() {
+		c.BootedAt = bootedAt(c.Now())
+	}
+	if c.Lost == nil {
+		c.Lost = func(what string) { c.Log.Error("history was lost", "what", what) }
+	}
+}
 
 // Record writes a turn down so that it survives our death, numbers the drafts
 // and returns them as events. It makes one write(2) and never waits for a disk.
-func (s *Store) Record(b reconcile.Batch, drafts []Draft) []Event { panic("not written yet") }
+func (s *Store) Record(b reconcile.Batch, drafts []Draft) []Event {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f := newFrame(s.scratch)
+	s.recordWorld(f, b)
+	events := s.number(f, drafts)
+	if next := max(b.NextRun, s.m.nextRun); next != s.m.nextRun || !f.empty() {
+		s.q.counters = s.q.counters || next != s.m.nextRun
+		s.m.nextRun = next
+		f.counters(s.m.nextRun, s.m.seq)
+	}
+	if f.empty() {
+		return nil
+	}
+	s.q.bound(f)
+	s.write(f)
+	s.wake()
+	return events
+}
+
+func (s *Store) recordWorld(f *frame, b reconcile.Batch) {
+	for _, ev := range b.Events {
+		if ev.Kind != reconcile.EventRunEnded || ev.Exit == nil || ev.Exit.Run == 0 {
+			continue
+		}
+		s.endRun(f, s.m.ended(ev.ID, ev.Exit, nil))
+	}
+	for _, i := range b.Changed {
+		ended, living := s.m.instance(i)
+		s.endRun(f, ended)
+		if living != nil {
+			s.q.addRun(living)
+		}
+		packed := appendPacked(nil, i)
+		s.m.instances[i.ID] = packed
+		s.q.instances[i.ID] = true
+		f.instance(i.ID, packed)
+	}
+	for _, p := range b.Programs {
+		packed := appendPacked(nil, rollOf(p))
+		s.m.programs[p.Name] = packed
+		s.q.programs[p.Name] = true
+		f.program(p.Name, packed)
+	}
+	for _, id := range b.Gone {
+		s.m.forget(id)
+		s.q.instances[id] = true
+		f.item(itemGone, func(b []byte) []byte { return appendID(b, id) })
+	}
+}
+
+func (s *Store) endRun(f *frame, r *Run) {
+	if r != nil {
+		s.q.addRun(r)
+		f.run(r)
+	}
+}
+
+func (s *Store) number(f *frame, drafts []Draft) []Event {
+	events := make([]Event, len(drafts))
+	for n, d := range drafts {
+		s.m.seq++
+		topic := topicName(d.Topic)
+		e := Event{Seq: s.m.seq, Prev: s.m.topics[topic], Time: d.Time, Topic: d.Topic}
+		e.Body = d.Encode(e.Seq, e.Prev)
+		s.m.topics[topic] = e.Seq
+		s.q.addEvent(e)
+		f.event(e)
+		events[n] = e
+	}
+	return events
+}
+
+// write appends the frame; a journal that cannot be written is rewritten when
+// there is room again, at most once a second.
+func (s *Store) write(f *frame) {
+	b := f.finish()
+	s.scratch = b[:0]
+	if cap(b) > 4<<20 { // a mass exit's frame is not kept
+		s.scratch = nil
+	}
+	first := s.j.broken == nil
+	err := s.j.append(b)
+	if err == nil && s.j.size < s.j.limit {
+		return
+	}
+	now := s.c.Now()
+	if err != nil && now.Before(s.retryAt) {
+		return
+	}
+	if again := s.j.rewrite(s.snapshot); again != nil {
+		s.retryAt = now.Add(time.Second)
+		s.j.limit = s.j.size + minCompact // try again later, not each time
+		if err != nil && first {
+			s.lose("the run directory takes no more (" + err.Error() + "): until it does, what happens is remembered in memory only")
+		}
+	}
+}
+
+// lose leaves a message for the committer; there is room for a few.
+func (s *Store) lose(what string) {
+	select {
+	case s.losses <- what:
+	default:
+	}
+}
+
+// wake tells the committer, who may be asleep.
+func (s *Store) wake() {
+	signal(s.kick)
+	if s.q.bytes > commitBytes || len(s.q.runs) > commitRuns {
+		signal(s.urgent)
+	}
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
 
 // SetOverrides replaces the overrides; they are on disk when it returns nil.
-func (s *Store) SetOverrides(os []spec.Override) error { panic("not written yet") }
+func (s *Store) SetOverrides(os []spec.Override) error { return s.intent.setOverrides(os) }
 
 // Overrides are those set last.
-func (s *Store) Overrides() []spec.Override { panic("not written yet") }
+func (s *Store) Overrides() []spec.Override {
+	s.intent.mu.RLock()
+	defer s.intent.mu.RUnlock()
+	return append([]spec.Override(nil), s.intent.overrides...)
+}
 
 // AddGeneration numbers g and keeps it; the oldest go when there are more than
 // 20. It is on disk when it returns.
-func (s *Store) AddGeneration(g Generation) (Generation, error) { panic("not written yet") }
+func (s *Store) AddGeneration(g Generation) (Generation, error) { return s.intent.addGeneration(g) }
 
 // SetPinned remembers the generation that a rollback pinned; 0 is none.
-func (s *Store) SetPinned(n uint64) error { panic("not written yet") }
+func (s *Store) SetPinned(n uint64) error { return s.intent.setPinned(n) }
 
-// Generation is generation n with its Spec.
-func (s *Store) Generation(n uint64) (Generation, error) { panic("not written yet") }
+// Generation is generation n with its Spec and Source.
+func (s *Store) Generation(n uint64) (Generation, error) { return s.intent.generation(n) }
 
-// Generations lists those kept, oldest first, without Spec.
-func (s *Store) Generations() []Generation { panic("not written yet") }
-
-// Runs lists past and living runs of a program, oldest first.
-func (s *Store) Runs(q RunQuery) ([]Run, error) { panic("not written yet") }
-
-// Events lists events after since, oldest first, at most limit.
-func (s *Store) Events(since uint64, limit int) ([]Event, error) { panic("not written yet") }
-
-// Close commits what is queued and lets go of the files.
-func (s *Store) Close() error { panic("not written yet") }
+// Generations lists those kept, oldest first, without Spec and Source.
+func (s *Store) Generations() []Generation {
+	s.intent.mu.RLock()
+	defer s.intent.mu.RUnlock()
+	return append([]Generation(nil), s.intent.generations...)
+}

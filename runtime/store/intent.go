@@ -1,0 +1,399 @@
+package store
+
+import (
+	"bytes"
+	"compress/gzip"
+	"crypto/rand"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/procnanny/procnanny/reconcile"
+	"github.com/procnanny/procnanny/spec"
+)
+
+const (
+	keepGenerations = 20
+	maxSpecBytes    = 1 << 30 // of one generation, unpacked
+)
+
+var (
+	bucketOverrides   = []byte("overrides")
+	bucketGenerations = []byte("generations")
+
+	keyHistory  = []byte("history")   // names the history; the journal says to which one it belongs
+	keyPinned   = []byte("pinned")    // a generation
+	keySeqFloor = []byte("seq_floor") // no event has a number above it
+	keyRunFloor = []byte("run_floor") // no run has
+)
+
+// intent is what people want: overrides, generations, the pin. It is small,
+// precious, and on disk before anybody is told that it was done.
+type intent struct {
+	path  string
+	now   func() time.Time
+	log   *slog.Logger
+	write sync.Mutex // held by one writer, through its fsync
+
+	// mu guards what follows, and is never held during I/O. A reader sees the
+	// last state that is durable.
+	mu          sync.RWMutex
+	overrides   []spec.Override
+	generations []Generation
+	pinned      uint64
+
+	// Guarded by write.
+	d                  *database
+	suspect            bool // a commit failed: the file is written anew before the next one
+	history            string
+	adopted            bool // history is another than the file says
+	seqFloor, runFloor uint64
+	genFloor           uint64       // instances ran under it: its number is taken
+	fault              func() error // tests: what the disk says to a commit
+}
+
+func initIntent(tx *bbolt.Tx) error {
+	for _, name := range [][]byte{bucketMeta, bucketOverrides, bucketGenerations} {
+		if _, err := tx.CreateBucketIfNotExists(name); err != nil {
+			return err
+		}
+	}
+	id := make([]byte, 8)
+	_, _ = rand.Read(id) // never fails
+	return errors.Join(putUint(tx.Bucket(bucketMeta), keyFormat, format), tx.Bucket(bucketMeta).Put(keyHistory, []byte(hex.EncodeToString(id))))
+}
+
+func putUint(b *bbolt.Bucket, key []byte, v uint64) error {
+	return b.Put(key, seal(binary.BigEndian.AppendUint64(nil, v)))
+}
+
+// getUint is 0 for what is missing or broken.
+func getUint(b *bbolt.Bucket, key []byte) uint64 {
+	raw, err := unseal(b.Get(key))
+	if err != nil || len(raw) != 8 {
+		return 0
+	}
+	return binary.BigEndian.Uint64(raw)
+}
+
+func uintKey(v uint64) []byte { return binary.BigEndian.AppendUint64(nil, v) }
+
+func openIntent(path string, c Config) (*intent, []string, error) {
+	in := &intent{path: path, now: c.Now, log: c.Log}
+	d, loss, err := openOrReplace(path, "what was set and accepted", c.Now(), initIntent)
+	if err != nil {
+		return nil, nil, err
+	}
+	in.d = d
+	var losses []string
+	if loss != "" {
+		losses = append(losses, loss)
+	}
+	if d.readOnly {
+		losses = append(losses, path+" cannot be written: what is set now will be refused")
+	}
+	bad, err := in.load()
+	if err != nil {
+		d.close()
+		return nil, nil, fmt.Errorf("cannot read %s: %w", path, err)
+	}
+	return in, append(losses, bad...), nil
+}
+
+// load reads everything but the specs. A value that is broken is left out and
+// named.
+func (in *intent) load() (losses []string, err error) {
+	err = in.d.view(func(tx *bbolt.Tx) error {
+		meta, overrides, generations := tx.Bucket(bucketMeta), tx.Bucket(bucketOverrides), tx.Bucket(bucketGenerations)
+		if overrides == nil || generations == nil {
+			return errors.New("a bucket is missing")
+		}
+		in.history = string(meta.Get(keyHistory))
+		in.pinned, in.seqFloor, in.runFloor = getUint(meta, keyPinned), getUint(meta, keySeqFloor), getUint(meta, keyRunFloor)
+		_ = overrides.ForEach(func(k, v []byte) error {
+			var o spec.Override
+			raw, err := unseal(v)
+			if err = cmpOr(err, func() error { return json.Unmarshal(raw, &o) }); err != nil {
+				losses = append(losses, fmt.Sprintf("%s: an override is unreadable (%v) and is left out", in.path, err))
+				return nil
+			}
+			in.overrides = append(in.overrides, o)
+			return nil
+		})
+		return generations.ForEach(func(k, v []byte) error {
+			g, err := decodeGeneration(v)
+			if err != nil {
+				losses = append(losses, fmt.Sprintf("%s: generation %d is unreadable (%v) and is left out", in.path, binary.BigEndian.Uint64(k), err))
+				return nil
+			}
+			in.generations = append(in.generations, light(g))
+			return nil
+		})
+	})
+	return losses, err
+}
+
+func cmpOr(err error, next func() error) error {
+	if err != nil {
+		return err
+	}
+	return next()
+}
+
+// light is g as lists show it.
+func light(g Generation) Generation {
+	g.Spec, g.Source = spec.Spec{}, spec.Source{}
+	return g
+}
+
+// encodeGeneration packs it: twenty times a thousand programs would be much.
+func encodeGeneration(g Generation) ([]byte, error) {
+	var buf bytes.Buffer
+	z, _ := gzip.NewWriterLevel(&buf, gzip.BestSpeed)
+	if err := json.NewEncoder(z).Encode(g); err != nil {
+		return nil, err
+	}
+	if err := z.Close(); err != nil {
+		return nil, err
+	}
+	return seal(buf.Bytes()), nil
+}
+
+func decodeGeneration(v []byte) (g Generation, err error) {
+	raw, err := unseal(v)
+	if err != nil {
+		return g, err
+	}
+	z, err := gzip.NewReader(bytes.NewReader(raw))
+	if err != nil {
+		return g, err
+	}
+	return g, json.NewDecoder(io.LimitReader(z, maxSpecBytes)).Decode(&g)
+}
+
+// update commits fn durably, or says why not. The caller holds write.
+func (in *intent) update(fn func(*bbolt.Tx) error) error {
+	if !in.d.readOnly && (in.suspect || in.d.replaced()) {
+		if err := in.renew(); err != nil {
+			return fmt.Errorf("cannot write %s anew: %w", in.path, err)
+		}
+	}
+	err := in.d.update(fn)
+	if err == nil && in.fault != nil {
+		err = in.fault()
+	}
+	if err != nil {
+		// What a failed fsync left on the disk nobody knows, and trying it again
+		// would be told that all is well.
+		in.suspect = true
+		return fmt.Errorf("cannot write %s: %w", in.path, err)
+	}
+	return nil
+}
+
+// renew writes the file anew from what is known to be durable, because the old
+// one was deleted, replaced, or failed to reach the disk.
+func (in *intent) renew() error {
+	kept := map[uint64][]byte{}
+	err := in.d.view(func(tx *bbolt.Tx) error {
+		for _, g := range in.generations {
+			if v := tx.Bucket(bucketGenerations).Get(uintKey(g.Number)); v != nil {
+				kept[g.Number] = bytes.Clone(v)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		in.log.Error("generations could not be read again", "file", in.path, "error", err)
+	}
+	if _, err := os.Stat(in.path); err == nil && in.d.replaced() {
+		if _, err := aside(in.path, in.now()); err != nil {
+			return err
+		}
+	}
+	err = create(in.path, func(tx *bbolt.Tx) error { return in.writeAll(tx, kept) })
+	if err != nil {
+		return err
+	}
+	d, err := open(in.path)
+	if err != nil {
+		return err
+	}
+	in.log.Warn("wrote what was set and accepted into a new file", "file", in.path)
+	in.d.close()
+	in.d, in.suspect = d, false
+	return nil
+}
+
+func (in *intent) writeAll(tx *bbolt.Tx, specs map[uint64][]byte) error {
+	if err := initIntent(tx); err != nil {
+		return err
+	}
+	meta := tx.Bucket(bucketMeta)
+	err := errors.Join(meta.Put(keyHistory, []byte(in.history)), putUint(meta, keyPinned, in.pinned),
+		putUint(meta, keySeqFloor, in.seqFloor), putUint(meta, keyRunFloor, in.runFloor), putOverrides(tx, in.overrides))
+	for n, v := range specs {
+		err = errors.Join(err, tx.Bucket(bucketGenerations).Put(uintKey(n), v))
+	}
+	return err
+}
+
+func putOverrides(tx *bbolt.Tx, os []spec.Override) error {
+	if err := tx.DeleteBucket(bucketOverrides); err != nil {
+		return err
+	}
+	b, err := tx.CreateBucket(bucketOverrides)
+	if err != nil {
+		return err
+	}
+	for i, o := range os {
+		raw, err := json.Marshal(o)
+		if err != nil {
+			return err
+		}
+		if err := b.Put(uintKey(uint64(i)), seal(raw)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (in *intent) setOverrides(os []spec.Override) error {
+	os = slices.Clone(os)
+	in.write.Lock()
+	defer in.write.Unlock()
+	if err := in.update(func(tx *bbolt.Tx) error { return putOverrides(tx, os) }); err != nil {
+		return err
+	}
+	in.mu.Lock()
+	in.overrides = os
+	in.mu.Unlock()
+	return nil
+}
+
+func (in *intent) addGeneration(g Generation) (Generation, error) {
+	in.write.Lock()
+	defer in.write.Unlock()
+	g.Number, g.Programs, g.Instances = 1, len(g.Spec.Programs), 0
+	if n := len(in.generations); n > 0 {
+		g.Number = in.generations[n-1].Number + 1
+	}
+	g.Number = max(g.Number, in.genFloor+1)
+	for _, p := range g.Spec.Programs {
+		g.Instances += p.Instances
+	}
+	raw, err := encodeGeneration(g)
+	if err != nil {
+		return g, fmt.Errorf("cannot encode generation %d: %w", g.Number, err)
+	}
+	kept, gone := in.retire(append(slices.Clone(in.generations), light(g)))
+	err = in.update(func(tx *bbolt.Tx) error {
+		b := tx.Bucket(bucketGenerations)
+		for _, old := range gone {
+			if err := b.Delete(uintKey(old)); err != nil {
+				return err
+			}
+		}
+		return b.Put(uintKey(g.Number), raw)
+	})
+	if err != nil {
+		return g, err
+	}
+	in.mu.Lock()
+	in.generations = kept
+	in.mu.Unlock()
+	return g, nil
+}
+
+// retire drops the oldest above the limit, but not the pinned one: it runs.
+func (in *intent) retire(all []Generation) (kept []Generation, gone []uint64) {
+	excess := len(all) - keepGenerations
+	for _, g := range all {
+		if excess > 0 && g.Number != in.pinned {
+			gone = append(gone, g.Number)
+			excess--
+			continue
+		}
+		kept = append(kept, g)
+	}
+	return kept, gone
+}
+
+func (in *intent) setPinned(n uint64) error {
+	in.write.Lock()
+	defer in.write.Unlock()
+	if err := in.update(func(tx *bbolt.Tx) error { return putUint(tx.Bucket(bucketMeta), keyPinned, n) }); err != nil {
+		return err
+	}
+	in.mu.Lock()
+	in.pinned = n
+	in.mu.Unlock()
+	return nil
+}
+
+// adopt reports whether a journal belongs to us. A state directory that is new
+// takes a running history over.
+func (in *intent) adopt(history string, freshHistory bool) bool {
+	if history == in.history {
+		return true
+	}
+	if !freshHistory || in.seqFloor != 0 || len(in.generations) > 0 {
+		return false
+	}
+	in.history, in.adopted = history, true
+	return true
+}
+
+// raise keeps the floors above everything that the history may have given out.
+func (in *intent) raise(seq uint64, run reconcile.RunID) error {
+	in.write.Lock()
+	defer in.write.Unlock()
+	if !in.adopted && seq+reserve/2 <= in.seqFloor && uint64(run)+reserve/2 <= in.runFloor {
+		return nil
+	}
+	seq, run = max(seq+reserve, in.seqFloor), max(run+reserve, reconcile.RunID(in.runFloor))
+	err := in.update(func(tx *bbolt.Tx) error {
+		meta := tx.Bucket(bucketMeta)
+		return errors.Join(meta.Put(keyHistory, []byte(in.history)), putUint(meta, keySeqFloor, seq), putUint(meta, keyRunFloor, uint64(run)))
+	})
+	if err == nil {
+		in.seqFloor, in.runFloor, in.adopted = seq, uint64(run), false
+	}
+	return err
+}
+
+func (in *intent) generation(n uint64) (g Generation, err error) {
+	in.write.Lock() // the file may be exchanged by a writer
+	defer in.write.Unlock()
+	var raw []byte
+	err = in.d.view(func(tx *bbolt.Tx) error {
+		raw = bytes.Clone(tx.Bucket(bucketGenerations).Get(uintKey(n)))
+		return nil
+	})
+	if err == nil && raw == nil {
+		err = errNotKept
+	}
+	if err == nil {
+		g, err = decodeGeneration(raw)
+	}
+	if err != nil {
+		return g, fmt.Errorf("cannot read generation %d: %w", n, err)
+	}
+	return g, nil
+}
+
+var errNotKept = errors.New("it is not kept")
+
+// isFull reports whether the disk, not the file, is the trouble.
+func isFull(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }

@@ -1,0 +1,341 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"go.etcd.io/bbolt"
+	"golang.org/x/sys/unix"
+
+	"github.com/procnanny/procnanny/reconcile"
+)
+
+// Open finds what was recorded and goes on from there. It fails only where
+// nothing could be kept at all, or where a newer version has written.
+func Open(c Config) (*Store, Recovered, error) {
+	c.setDefaults()
+	in, losses, err := openIntent(filepath.Join(c.StateDir, "procnanny.db"), c)
+	if err != nil {
+		return nil, Recovered{}, err
+	}
+	s := &Store{
+		c: c, intent: in, dbPath: filepath.Join(c.StateDir, "history.db"), j: newJournal(c.RunDir), q: newQueue(), keep: c.Keep.bounded(c.StateDir),
+		kick: make(chan struct{}, 1), urgent: make(chan struct{}, 1), closing: make(chan struct{}), done: make(chan struct{}), losses: make(chan string, 16),
+	}
+	rec, err := s.recover(losses)
+	if err != nil {
+		in.d.close()
+		s.db.close()
+		s.j.close()
+		return nil, Recovered{}, err
+	}
+	go s.commitLoop()
+	signal(s.kick)
+	return s, rec, nil
+}
+
+func (s *Store) recover(losses []string) (Recovered, error) {
+	d, l, loss, err := openHistory(s.dbPath, s.c)
+	var newer *newerError
+	if errors.As(err, &newer) {
+		return Recovered{}, err
+	}
+	if err != nil {
+		s.c.Log.Error("history cannot be written down", "error", err)
+		losses = append(losses, fmt.Sprintf("history cannot be written down until this is mended: %v", err))
+	}
+	losses = appendSome(losses, loss)
+	if l.bad > 0 {
+		losses = append(losses, fmt.Sprintf("%s: %d instances were unreadable", s.dbPath, l.bad))
+	}
+	s.db, s.m, s.runBytes = d, l.image, totalRunBytes(d)
+	past, err := readJournal(s.j.path, l.seq)
+	if err != nil {
+		return Recovered{}, err
+	}
+	losses = append(losses, s.settle(l, past)...)
+	rec := Recovered{Rebooted: rebooted(s.c.BootID, l.boot, past)}
+	bad := 0
+	if rec.World, bad = s.m.world(); bad > 0 {
+		losses = append(losses, fmt.Sprintf("%d recorded instances were unreadable", bad))
+	}
+	if rec.Rebooted {
+		rec.Ended = s.m.reboot(&rec.World, s.c.BootedAt, s.c.Now())
+		s.rewriteWorld(rec)
+	}
+	if err := s.j.rewrite(s.snapshot); err != nil {
+		return Recovered{}, err
+	}
+	if err := s.unclean(l); err != nil {
+		losses = append(losses, err.Error())
+	}
+	rec.Overrides, rec.Generations, rec.Pinned = s.Overrides(), s.Generations(), s.intent.pinned
+	rec.Loss = losses
+	return rec, nil
+}
+
+func appendSome(list []string, s string) []string {
+	if s == "" {
+		return list
+	}
+	return append(list, s)
+}
+
+// rebooted is told by whoever knows: the journal, or the database without one.
+func rebooted(boot, db string, p *past) bool {
+	if p.found {
+		return p.boot != boot
+	}
+	return db != "" && db != boot
+}
+
+// settle joins what the journal says with what the database says, and decides
+// which numbers come next.
+func (s *Store) settle(l ledger, p *past) (losses []string) {
+	m, ours := s.m, false
+	if p.found {
+		// The journal is the newer picture of the world, and a whole one.
+		m.instances, m.programs, m.living = p.m.instances, p.m.programs, p.m.living
+		m.nextRun = max(m.nextRun, p.m.nextRun)
+		if ours = s.intent.adopt(p.history, l.fresh); ours {
+			losses = append(losses, s.queuePast(p)...)
+		} else {
+			losses = append(losses, "the run directory belongs to another state directory: its events were left there")
+		}
+	}
+	s.queueLiving()
+	if p.err != nil {
+		losses = append(losses, fmt.Sprintf("%s: %v; what was recorded after that is lost", s.j.path, p.err))
+	}
+	whole := ours && p.err == nil
+	orderly := p.err == nil && l.clean && (!l.fresh || s.intent.seqFloor == 0)
+	if whole || orderly {
+		return losses
+	}
+	return appendSome(losses, s.skip(l))
+}
+
+// queuePast takes over what the database does not have yet.
+func (s *Store) queuePast(p *past) (losses []string) {
+	for _, e := range p.events {
+		s.q.addEvent(e)
+		s.m.topics[topicName(e.Topic)] = max(e.Seq, s.m.topics[topicName(e.Topic)])
+	}
+	for _, r := range p.runs {
+		s.q.addRun(r)
+	}
+	s.m.seq = max(s.m.seq, p.m.seq)
+	if p.droppedEvents+p.droppedRuns > 0 {
+		losses = append(losses, droppedText(p.droppedEvents, p.droppedRuns, 0, 0))
+	}
+	for id := range s.m.instances {
+		s.q.instances[id] = true
+	}
+	return losses
+}
+
+// queueLiving makes the database know what lives, whatever it knew before.
+func (s *Store) queueLiving() {
+	for _, r := range s.m.living {
+		if r.PID != 0 {
+			s.q.addRun(r)
+		}
+	}
+}
+
+// skip moves the numbers above everything that may have been given out.
+func (s *Store) skip(l ledger) string {
+	from := s.m.seq
+	s.m.seq = max(from, l.reserved, s.intent.seqFloor)
+	s.m.nextRun = max(s.m.nextRun, reconcile.RunID(l.runs), reconcile.RunID(s.intent.runFloor))
+	if s.m.seq == from {
+		return ""
+	}
+	return fmt.Sprintf("the last events before this start may be lost: numbers go on after %d, and those from %d on are not there", s.m.seq, from+1)
+}
+
+// rewriteWorld records what a boot made of the world.
+func (s *Store) rewriteWorld(rec Recovered) {
+	for n := range rec.Ended {
+		s.q.addRun(&rec.Ended[n])
+	}
+	for _, p := range rec.World.Programs {
+		for _, i := range p.Instances {
+			s.m.instances[i.ID] = appendPacked(nil, i)
+			s.q.instances[i.ID] = true
+		}
+		s.q.programs[p.Name] = true // gone: a boot forgets rolls
+	}
+}
+
+// unclean is on disk before the first number is given out: should the machine
+// die now, the next start must know that numbers were.
+func (s *Store) unclean(l ledger) error {
+	if s.db == nil || !l.clean {
+		return nil
+	}
+	w := work{boot: l.boot, seq: l.seq, nextRun: s.m.nextRun}
+	return s.db.update(func(tx *bbolt.Tx) error { return w.putMeta(tx.Bucket(bucketMeta)) })
+}
+
+// past is what a journal says.
+type past struct {
+	found   bool
+	err     error // what follows it is lost; an unfinished last record is none
+	boot    string
+	history string
+	m       *image
+	events  []Event
+	runs    map[reconcile.RunID]*Run
+	after   uint64 // events up to it are in the database
+
+	droppedEvents, droppedRuns uint64
+}
+
+// readJournal fails only for a journal that a newer version wrote.
+func readJournal(path string, after uint64) (*past, error) {
+	p := &past{m: newImage(), runs: map[reconcile.RunID]*Run{}, after: after}
+	f, err := os.Open(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return p, nil
+	}
+	if err != nil {
+		p.err = err
+		return p, nil
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		p.err = err
+		return p, nil
+	}
+	p.read(f, info.Size())
+	if errors.Is(p.err, errVersion) {
+		return nil, fmt.Errorf("cannot read %s: %w", path, p.err)
+	}
+	return p, nil
+}
+
+func (p *past) read(r io.Reader, size int64) {
+	err := replay(r, size, func(payload []byte) error { return items(payload, p.take) })
+	if !errors.Is(err, errTail) {
+		p.err = err
+	}
+}
+
+// take is one item of the journal; the rows say what each kind means.
+func (p *past) take(kind byte, r *reader) error {
+	if !p.found && kind != itemHeader {
+		return errors.New("it does not begin with a header")
+	}
+	if read := pastItems[kind]; read != nil {
+		if err := read(p, r); err != nil {
+			return err
+		}
+	}
+	return r.err
+}
+
+var pastItems = [256]func(*past, *reader) error{
+	itemHeader:   (*past).header,
+	itemInstance: (*past).instance,
+	itemGone:     (*past).gone,
+	itemProgram:  (*past).program,
+	itemCounters: (*past).counters,
+	itemEvent:    (*past).event,
+	itemRun:      (*past).run,
+	itemDropped:  (*past).dropped,
+}
+
+func (p *past) header(r *reader) error {
+	p.found, p.boot, p.history = true, r.string(), r.string()
+	return nil
+}
+
+func (p *past) instance(r *reader) error {
+	id := r.id()
+	if r.err != nil {
+		return r.err
+	}
+	var i reconcile.Instance
+	if err := unpack(r.b, &i); err != nil {
+		return err
+	}
+	i.ID = id
+	p.m.instances[id] = append([]byte(nil), r.b...)
+	ended, living := p.m.instance(&i)
+	for _, run := range []*Run{ended, living} {
+		if run != nil {
+			v := *run
+			p.runs[run.Run] = &v
+		}
+	}
+	return nil
+}
+
+func (p *past) gone(r *reader) error {
+	p.m.forget(r.id())
+	return nil
+}
+
+func (p *past) program(r *reader) error {
+	name := r.string()
+	if r.err == nil {
+		p.m.programs[name] = append([]byte(nil), r.b...)
+	}
+	return nil
+}
+
+func (p *past) counters(r *reader) error {
+	p.m.nextRun = max(p.m.nextRun, reconcile.RunID(r.uvarint()))
+	p.m.seq = max(p.m.seq, r.uvarint())
+	return nil
+}
+
+func (p *past) event(r *reader) error {
+	e, err := parseEvent(r.b)
+	if err != nil {
+		return err
+	}
+	p.m.seq = max(p.m.seq, e.Seq)
+	if e.Seq > p.after {
+		p.events = append(p.events, e)
+	}
+	return nil
+}
+
+func (p *past) run(r *reader) error {
+	run, err := decodeRun(r.b)
+	if err != nil {
+		return err
+	}
+	if run.PID != 0 || !run.End.IsZero() {
+		p.runs[run.Run] = &run
+	}
+	switch at := p.m.living[run.ID]; {
+	case run.End.IsZero():
+		p.m.living[run.ID] = clone(&run)
+	case at != nil && at.Run == run.Run:
+		delete(p.m.living, run.ID)
+	}
+	return nil
+}
+
+func (p *past) dropped(r *reader) error {
+	p.droppedEvents += r.uvarint()
+	p.droppedRuns += r.uvarint()
+	return nil
+}
+
+// bootedAt asks the kernel how long it has been up.
+func bootedAt(now time.Time) time.Time {
+	var up unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &up); err != nil {
+		return now
+	}
+	return now.Add(-time.Duration(up.Nano()))
+}
