@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"sync"
 )
@@ -78,10 +79,14 @@ func methods(context.Context, *Call) (any, error) {
 }
 
 func schema(_ context.Context, c *Call) (any, error) {
-	if c.Server.Schema == "" {
+	if c.Server.Schema == nil {
 		return nil, unavailable("schema")
 	}
-	return Map{{"schema", c.Server.Schema}}, nil
+	text, err := c.Server.Schema()
+	if err != nil {
+		return nil, fmt.Errorf("cannot print the schema: %w", err)
+	}
+	return Map{{"schema", text}}, nil
 }
 
 func states(_ context.Context, c *Call) (any, error) {

@@ -44,8 +44,8 @@ type Options struct {
 	Backend Backend
 	Logs    LogReader
 	Access  Rights
-	// Schema is the text that `schema` serves.
-	Schema string
+	// Schema makes the text that `schema` serves.
+	Schema func() (string, error)
 	// CUE prints a specification for `export`.
 	CUE func(spec.Spec) string
 	// States prints the core's tables for `states`, by format.
@@ -113,6 +113,12 @@ func (s *Server) Begin(peer Peer, msg []byte) (reply []byte, work func(ctx conte
 const quickRequest = 4 << 10
 
 func (s *Server) begin(peer Peer, msg []byte) (reply []byte, work func(ctx context.Context) []byte) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.Log.Error("a request made the decoder panic", "panic", p, "stack", string(debug.Stack()))
+			reply, work = Errorf(CodeInternal, "a defect in the decoder: %v", p).reply(nil), nil
+		}
+	}()
 	if err := Guard(msg); err != nil {
 		code := CodeUndecodable
 		if len(msg) > MaxRequest {
