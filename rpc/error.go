@@ -104,3 +104,13 @@ func (e *Error) reply(request []byte) []byte {
 	}
 	return b
 }
+
+// Refuse is the reply of a transport that turns a request down before any
+// method sees it. The echo is left out when reading the request would cost more
+// than its answer.
+func Refuse(code Code, message string, request []byte) []byte {
+	if len(request) > quickRequest || Guard(request) != nil {
+		request = nil
+	}
+	return Errorf(code, "%s", message).reply(request)
+}

@@ -1,0 +1,263 @@
+package zmq
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	zmq4 "github.com/pebbe/zmq4"
+	"golang.org/x/sys/unix"
+
+	"github.com/procnanny/procnanny/rpc"
+)
+
+// Times of a client.
+const (
+	defaultTimeout = 5 * time.Second
+	defaultWait    = 60 * time.Second // what a request with `wait` waits without a timeout of its own
+	askAgain       = time.Second      // a question without an answer is asked again
+	reconnect      = 20 * time.Millisecond
+	reconnectMax   = time.Second
+)
+
+// clientContext is one libzmq context for all clients of a process. It is
+// never terminated: nothing lingers in it.
+var clientContext = sync.OnceValues(newContext)
+
+// client is a Caller over one DEALER socket: one call at a time.
+type client struct {
+	endpoint string
+	timeout  time.Duration
+
+	mu     sync.Mutex
+	socket *zmq4.Socket // nil: made at the next call
+	last   uint64       // id of the last request
+	closed bool
+}
+
+// Dial makes a client of the daemon at endpoint. It does not wait for the
+// daemon: a call does, for timeout at most (0 is 5 s), or until its context's
+// deadline when that has one. A request with `wait` gets the time that it asks
+// the daemon to wait on top. Calls of one client wait for each other.
+func Dial(endpoint string, timeout time.Duration) (rpc.Caller, error) {
+	if timeout <= 0 {
+		timeout = defaultTimeout
+	}
+	c := &client{endpoint: endpoint, timeout: timeout}
+	if err := c.connect(); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+var clientOptions = []option{
+	{"linger", func(s *zmq4.Socket) error { return s.SetLinger(0) }},
+	{"longest message", func(s *zmq4.Socket) error { return s.SetMaxmsgsize(rpc.MaxReply + rpc.MaxRequest) }},
+	{"reconnection interval", func(s *zmq4.Socket) error { return s.SetReconnectIvl(reconnect) }},
+	{"longest reconnection interval", func(s *zmq4.Socket) error { return s.SetReconnectIvlMax(reconnectMax) }},
+	{"handshake interval", func(s *zmq4.Socket) error { return s.SetHandshakeIvl(handshake) }},
+	{"IPv6", func(s *zmq4.Socket) error { return s.SetIpv6(true) }},
+}
+
+func connected(kind zmq4.Type, endpoint string) (*zmq4.Socket, error) {
+	ctx, err := clientContext()
+	if err != nil {
+		return nil, err
+	}
+	s, err := newSocket(ctx, kind, clientOptions)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.Connect(endpoint); err != nil {
+		return nil, errors.Join(fmt.Errorf("cannot connect to %s: %w", endpoint, err), s.Close())
+	}
+	return s, nil
+}
+
+func (c *client) connect() (err error) {
+	c.socket, err = connected(zmq4.DEALER, c.endpoint)
+	return err
+}
+
+// Close implements rpc.Caller.
+func (c *client) Close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closed = true
+	return c.disconnect()
+}
+
+func (c *client) disconnect() error {
+	if c.socket == nil {
+		return nil
+	}
+	err := c.socket.Close()
+	c.socket = nil
+	return err
+}
+
+// Call implements rpc.Caller.
+func (c *client) Call(ctx context.Context, method string, args map[string]any, reply any) error {
+	request, err := rpc.EncodeRequest(method, args)
+	if err != nil {
+		return err
+	}
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, c.timeout+waits(args))
+		defer cancel()
+	}
+	c.mu.Lock()
+	msg, err := c.exchange(ctx, request, repeatable(method, args))
+	c.mu.Unlock()
+	if err != nil {
+		return fmt.Errorf("cannot call %s at %s: %w", method, c.endpoint, err)
+	}
+	return rpc.DecodeReply(msg, reply)
+}
+
+// waits is how long args ask the daemon to wait.
+func waits(args map[string]any) time.Duration {
+	if args["wait"] != true {
+		return 0
+	}
+	switch t := args["timeout"].(type) {
+	case time.Duration:
+		return t
+	case float64:
+		return time.Duration(t * float64(time.Second))
+	case int:
+		return time.Duration(t) * time.Second
+	case string:
+		if d, err := time.ParseDuration(t); err == nil {
+			return d
+		}
+	}
+	return defaultWait
+}
+
+// repeatable: asked twice, a question does nothing twice, and costs little. So
+// one that fell into a restart of the daemon is simply asked again.
+func repeatable(method string, args map[string]any) bool {
+	m, ok := rpc.LookupMethod(method)
+	return ok && m.Quick && (m.SlowIf == "" || args[m.SlowIf] == nil)
+}
+
+// exchange sends a request and waits for its own reply. After a failure the
+// socket is not used again: what it still holds is about the past.
+func (c *client) exchange(ctx context.Context, request []byte, repeat bool) (msg []byte, err error) {
+	if c.closed {
+		return nil, errors.New("the client is closed")
+	}
+	if c.socket == nil {
+		if err := c.connect(); err != nil {
+			return nil, err
+		}
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, c.disconnect())
+		}
+	}()
+	c.last++
+	id := binary.BigEndian.AppendUint64(nil, c.last)
+	w, err := newWaiter(ctx, c.socket)
+	if err != nil {
+		return nil, err
+	}
+	defer w.close()
+	for {
+		if _, err := c.socket.SendMessageDontwait(id, "", request); err != nil {
+			return nil, err
+		}
+		frames, err := w.receive(ctx, repeat, func(frames [][]byte) bool {
+			return len(frames) == 3 && string(frames[0]) == string(id)
+		})
+		if err != nil {
+			return nil, err
+		}
+		if frames != nil {
+			return frames[2], nil
+		}
+	}
+}
+
+// waiter waits for a socket or for a context, whichever is first.
+type waiter struct {
+	socket *zmq4.Socket
+	fds    []unix.PollFd
+	waker  *waker
+	stop   func() bool
+}
+
+func newWaiter(ctx context.Context, s *zmq4.Socket) (*waiter, error) {
+	fd, err := s.GetFd()
+	if err != nil {
+		return nil, err
+	}
+	w, err := newWaker()
+	if err != nil {
+		return nil, err
+	}
+	woken := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() { w.wake(); close(woken) })
+	return &waiter{
+		socket: s, waker: w,
+		fds: []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}, {Fd: int32(w.fd), Events: unix.POLLIN}},
+		stop: func() bool {
+			if stop() {
+				return true
+			}
+			<-woken // it has begun: the descriptor must outlive it
+			return false
+		},
+	}, nil
+}
+
+func (w *waiter) close() {
+	w.stop()
+	w.waker.close()
+}
+
+// receive returns the first message that fits; others are dropped. With impatience
+// it returns nothing after a while.
+func (w *waiter) receive(ctx context.Context, impatient bool, fits func([][]byte) bool) ([][]byte, error) {
+	var until time.Time
+	if impatient {
+		until = time.Now().Add(askAgain)
+	}
+	for {
+		frames, err := w.socket.RecvMessageBytes(zmq4.DONTWAIT)
+		switch {
+		case err == nil && fits(frames):
+			return frames, nil
+		case err == nil:
+			continue
+		case !errors.Is(err, noRoom):
+			return nil, err
+		case ctx.Err() != nil:
+			return nil, noAnswer(ctx)
+		}
+		ms := -1
+		if impatient {
+			left := time.Until(until)
+			if left <= 0 {
+				return nil, nil
+			}
+			ms = int(left/time.Millisecond) + 1
+		}
+		if _, err := unix.Poll(w.fds, ms); err != nil && !errors.Is(err, unix.EINTR) {
+			return nil, err
+		}
+	}
+}
+
+func noAnswer(ctx context.Context) error {
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return fmt.Errorf("no answer in time: %w", ctx.Err())
+	}
+	return ctx.Err()
+}

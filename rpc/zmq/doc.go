@@ -1,0 +1,42 @@
+// Package zmq carries rpc over ZeroMQ: [Listen] serves requests on ROUTER
+// sockets and publishes events on XPUB sockets; [Dial] and [Subscribe] are the
+// other ends.
+//
+// Promises of the server: one locked thread owns every socket. What only reads
+// the picture is answered on it at once; everything else runs on a bounded
+// number of goroutines, few for each connection, and never holds up another
+// client. [Server.Publish] never blocks. Every queue is bounded and counts
+// what it drops. [Server.Close] lets what is queued reach its client.
+//
+// Who a peer is, the kernel says (SO_PEERCRED, as the metadata Peer-Address of
+// each message). A message without it, such as one of ZMTP 1.0, is refused.
+// Peers of a TCP endpoint count as the daemon's own uid, which is why there is
+// none without [Config.InsecureLoopback] and none beyond the loopback; it is a
+// socket of its own, so that nobody on ipc is taken for such a peer.
+//
+// Duties of the caller: hold the lock of the run directory before Listen,
+// because a name that another daemon serves would be taken over.
+//
+// # Decisions
+//
+//   - The thread waits in poll(2) on the sockets' own descriptors and an eventfd,
+//     not in zmq_poll with an inproc socket: a wake-up from another goroutine is
+//     one write, and costs no second socket hop.
+//   - ipc sockets are bound, given their mode and listened on by us, under
+//     another name, then renamed and handed to libzmq (ZMQ_USE_FD). libzmq's own
+//     bind unlinks whatever file is in its way and makes the name visible before
+//     its mode is right.
+//   - libzmq 4.3.4 aborts the process when accept(2) finds no free descriptor.
+//     So before the last fifth of RLIMIT_NOFILE is touched we stop accepting
+//     (unbind; the listening socket stays ours and its backlog keeps new clients
+//     waiting) until descriptors are free again. What is left of the danger, and
+//     the memory that endless multi-part messages or subscriptions of somebody
+//     with access to the socket may take inside libzmq, is why this runs in
+//     control, whose death no program notices. (Go raised the soft limit to
+//     the hard one before main.)
+//   - A reply that a slow reader has no room for waits in our queue, up to a
+//     bound; then requests get `busy`, then nothing. Refused: a high water mark of
+//     thousands inside libzmq, which would keep a copy of each reply.
+//   - The client is a DEALER with request ids: a late reply is not taken for the
+//     next one, and no timeout leaves it stuck as it would a REQ.
+package zmq

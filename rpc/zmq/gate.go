@@ -1,0 +1,123 @@
+package zmq
+
+import (
+	"fmt"
+	"os"
+	"time"
+
+	zmq4 "github.com/pebbe/zmq4"
+	"golang.org/x/sys/unix"
+)
+
+// gate keeps connections from using up the process's descriptors: libzmq
+// aborts when accept(2) finds none. It counts what is open (all of the
+// process, because others open files as well), but only as often as accepted
+// connections make it worth while.
+type gate struct {
+	loop     *loop
+	monitors []*zmq4.Socket
+	limit    int // descriptors at which doors are closed
+	budget   int // connections that may come before the next count
+	shut     bool
+	lookAt   time.Time // while shut
+}
+
+// gateLook is how often a shut gate counts again.
+const gateLook = 100 * time.Millisecond
+
+func newGate(l *loop) (*gate, error) {
+	var r unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &r); err != nil {
+		return nil, fmt.Errorf("cannot read the limit of descriptors: %w", err)
+	}
+	g := &gate{loop: l, limit: gateLimit(r.Cur)}
+	for i, s := range l.sockets() {
+		name := fmt.Sprintf("inproc://accepted-%d", i)
+		if err := s.Monitor(name, zmq4.EVENT_ACCEPTED); err != nil {
+			return nil, fmt.Errorf("cannot watch connections: %w", err)
+		}
+		m, err := l.zmq.NewSocket(zmq4.PAIR)
+		if err == nil {
+			g.monitors = append(g.monitors, m)
+			err = m.Connect(name)
+		}
+		if err != nil {
+			return g, fmt.Errorf("cannot watch connections: %w", err)
+		}
+	}
+	g.count()
+	return g, nil
+}
+
+// gateLimit leaves a fifth, or 256, whichever is more, but never more than half.
+func gateLimit(soft uint64) int {
+	n := int(min(soft, 1<<30))
+	return n - min(max(n/5, 256), n/2)
+}
+
+// openDescriptors counts the process's descriptors.
+func openDescriptors() int {
+	dir, err := os.Open("/proc/self/fd")
+	if err != nil {
+		return 1 << 30 // no descriptor is left, or no /proc: be careful
+	}
+	defer dir.Close()
+	names, _ := dir.Readdirnames(-1)
+	return len(names)
+}
+
+// count looks how near the limit is, and sets the next budget.
+func (g *gate) count() {
+	free := g.limit - openDescriptors()
+	g.budget = max(free/2, 1)
+	switch {
+	case free <= 0 && !g.shut:
+		g.shut = true
+		g.loop.server.log.Warn("no more connections are accepted until descriptors are free again", "limit", g.limit)
+		for _, d := range g.loop.doors {
+			if err := d.unbind(d.socket); err != nil {
+				g.loop.server.log.Error("cannot stop accepting", "endpoint", d.text, "error", err)
+			}
+		}
+	case free > g.limit/10 && g.shut:
+		g.shut = false
+		for _, d := range g.loop.doors {
+			if err := d.bind(d.socket); err != nil {
+				g.loop.server.log.Error("cannot accept again", "endpoint", d.text, "error", err)
+				g.shut = true
+			}
+		}
+	}
+}
+
+// tend takes the monitors' events and counts when it is time.
+func (g *gate) tend(now time.Time) {
+	for _, m := range g.monitors {
+		for range burst * 16 {
+			if _, err := m.RecvMessageBytes(zmq4.DONTWAIT); err != nil {
+				break
+			}
+			g.budget--
+		}
+	}
+	if g.shut && !now.Before(g.lookAt) || !g.shut && g.budget <= 0 {
+		g.count()
+		g.lookAt = now.Add(gateLook)
+	}
+}
+
+func (g *gate) patience() time.Duration {
+	if g == nil || !g.shut {
+		return -1
+	}
+	return max(time.Until(g.lookAt), 0)
+}
+
+func (g *gate) close() {
+	if g == nil {
+		return
+	}
+	for _, s := range g.loop.sockets() {
+		_ = s.Monitor("", 0)
+	}
+}

@@ -1,0 +1,325 @@
+package zmq
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	zmq4 "github.com/pebbe/zmq4"
+	"golang.org/x/sys/unix"
+
+	"github.com/procnanny/procnanny/rpc"
+)
+
+// router is a ROUTER socket and the endpoints it is bound to: all ipc, or all
+// tcp.
+type router struct {
+	index  int
+	socket *zmq4.Socket
+	who    func(address string) rpc.Peer
+}
+
+// publisher is an XPUB socket.
+type publisher struct {
+	socket *zmq4.Socket
+	subs   *subscriptions
+	legacy bool
+}
+
+// loop is what the thread owns. Nothing in it is touched by anybody else.
+type loop struct {
+	server     *Server
+	zmq        *zmq4.Context
+	routers    []*router
+	publishers []*publisher
+	doors      []*door
+	fds        []unix.PollFd // the sockets', then the waker's
+	pool       *pool
+	gate       *gate
+}
+
+// door is an endpoint and the socket that is bound to it.
+type door struct {
+	*endpoint
+	socket *zmq4.Socket
+}
+
+// newLoop makes the sockets. What it returns is to be closed even when it
+// fails.
+func newLoop(s *Server, c Config) (*loop, error) {
+	l := &loop{server: s}
+	l.pool = newPool(l)
+	var err error
+	if l.zmq, err = newContext(); err != nil {
+		return l, err
+	}
+	for _, group := range []struct {
+		texts []string
+		open  func(ipc bool) (*zmq4.Socket, error)
+	}{{c.RPC, l.openRouter}, {c.Events, l.openPublisher(s.events, false)}, {c.LegacyEvents, l.openPublisher(s.legacy, true)}} {
+		if err := l.listen(group.texts, c, group.open); err != nil {
+			return l, err
+		}
+	}
+	if l.gate, err = newGate(l); err != nil {
+		return l, err
+	}
+	for _, socket := range l.sockets() {
+		fd, err := socket.GetFd()
+		if err != nil {
+			return l, fmt.Errorf("cannot find a socket's descriptor: %w", err)
+		}
+		l.fds = append(l.fds, unix.PollFd{Fd: int32(fd), Events: unix.POLLIN})
+	}
+	l.fds = append(l.fds, unix.PollFd{Fd: int32(s.waker.fd), Events: unix.POLLIN})
+	return l, nil
+}
+
+// sockets are all that may have something for us.
+func (l *loop) sockets() []*zmq4.Socket {
+	var all []*zmq4.Socket
+	for _, r := range l.routers {
+		all = append(all, r.socket)
+	}
+	for _, p := range l.publishers {
+		all = append(all, p.socket)
+	}
+	if l.gate != nil {
+		all = append(all, l.gate.monitors...)
+	}
+	return all
+}
+
+// listen binds endpoints of one kind: one socket for all ipc ones and one for
+// all tcp ones, because a socket's peers are judged alike.
+func (l *loop) listen(texts []string, c Config, open func(ipc bool) (*zmq4.Socket, error)) error {
+	opened := map[bool]*zmq4.Socket{}
+	for _, text := range texts {
+		e, err := parseEndpoint(text, c.InsecureLoopback)
+		if err != nil {
+			return err
+		}
+		ipc := e.path != ""
+		if opened[ipc] == nil {
+			if opened[ipc], err = open(ipc); err != nil {
+				return err
+			}
+		}
+		d := &door{endpoint: e, socket: opened[ipc]}
+		if ipc {
+			if err := e.listen(c.Group); err != nil {
+				return err
+			}
+		}
+		l.doors = append(l.doors, d)
+		if err := e.bind(d.socket); err != nil {
+			return err
+		}
+		l.server.endpoints = append(l.server.endpoints, e.text)
+	}
+	return nil
+}
+
+func (l *loop) openRouter(ipc bool) (*zmq4.Socket, error) {
+	s, err := newSocket(l.zmq, zmq4.ROUTER, commonOptions, routerOptions)
+	if err != nil {
+		return nil, err
+	}
+	who := loopbackPeer
+	if ipc {
+		who = ipcPeer
+	}
+	l.routers = append(l.routers, &router{index: len(l.routers), socket: s, who: who})
+	return s, nil
+}
+
+func (l *loop) openPublisher(subs *subscriptions, legacy bool) func(bool) (*zmq4.Socket, error) {
+	return func(bool) (*zmq4.Socket, error) {
+		s, err := newSocket(l.zmq, zmq4.XPUB, commonOptions, publisherOptions)
+		if err != nil {
+			return nil, err
+		}
+		l.publishers = append(l.publishers, &publisher{socket: s, subs: subs, legacy: legacy})
+		return s, nil
+	}
+}
+
+// burst is how many messages one socket may have served before the others.
+const burst = 64
+
+// run serves until Close was called and its work is done.
+func (l *loop) run() {
+	var end time.Time
+	woken := false
+	for {
+		l.server.waker.clear(woken)
+		closing, finished, messages := l.server.take()
+		l.pool.finish(finished)
+		l.publish(messages)
+		if closing && end.IsZero() {
+			end = l.stopAccepting()
+		}
+		if !end.IsZero() && l.pool.drained(time.Now(), end) {
+			return
+		}
+		busy := l.receive(end.IsZero())
+		l.pool.retry(time.Now())
+		l.gate.tend(time.Now())
+		woken = l.wait(busy, end)
+	}
+}
+
+// take returns what other goroutines left.
+func (s *Server) take() (closing bool, done []finished, messages []Message) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	done, messages = s.finished, s.queue.take()
+	s.finished = nil
+	s.counters.Published += uint64(len(messages))
+	return s.closing, done, messages
+}
+
+// receive serves each socket a burst. It reports whether one may have more.
+func (l *loop) receive(requests bool) (busy bool) {
+	for _, r := range l.routers {
+		for n := 0; requests; n++ {
+			if n == burst {
+				busy = true
+				break
+			}
+			if !l.request(r) {
+				break
+			}
+		}
+	}
+	for _, p := range l.publishers {
+		for range burst * 16 {
+			msg, err := p.socket.RecvBytes(zmq4.DONTWAIT)
+			if err != nil {
+				break
+			}
+			p.subs.change(msg)
+		}
+	}
+	return busy
+}
+
+// maxEnvelope is how many frames may come before the request itself.
+const maxEnvelope = 16
+
+// request takes one message of a ROUTER; false is none left.
+func (l *loop) request(r *router) bool {
+	frames, meta, err := r.socket.RecvMessageBytesWithMetadata(zmq4.DONTWAIT, peerAddress)
+	if err != nil || len(frames) == 0 {
+		return false
+	}
+	last := len(frames) - 1
+	key := peerKey{router: r.index, id: string(frames[0])}
+	var envelope [][]byte
+	if last > 1 && last <= maxEnvelope {
+		envelope = frames[1:last]
+	}
+	l.pool.request(key, envelope, r.who(meta[peerAddress]), frames[last])
+	return true
+}
+
+func (l *loop) publish(list []Message) {
+	for i := range list {
+		for _, p := range l.publishers {
+			m := &list[i]
+			switch {
+			case !p.legacy && p.subs.matches(m.Topic):
+				_, _ = p.socket.SendMessageDontwait(m.Topic, m.Body) // an XPUB drops and never refuses
+			case p.legacy && m.Legacy != nil:
+				_, _ = p.socket.SendBytes(m.Legacy, zmq4.DONTWAIT)
+			}
+		}
+	}
+}
+
+// send writes a reply to its connection; EAGAIN is no room, EHOSTUNREACH is
+// nobody there.
+func (l *loop) send(to peerKey, envelope [][]byte, reply []byte) error {
+	socket := l.routers[to.router].socket
+	if _, err := socket.Send(to.id, zmq4.SNDMORE|zmq4.DONTWAIT); err != nil {
+		return err
+	}
+	for _, frame := range envelope {
+		if _, err := socket.SendBytes(frame, zmq4.SNDMORE|zmq4.DONTWAIT); err != nil {
+			return err
+		}
+	}
+	_, err := socket.SendBytes(reply, zmq4.DONTWAIT)
+	return err
+}
+
+// wait polls until a socket or another goroutine has something, or a deadline
+// comes. A socket's descriptor only tells of changes, so what may have come
+// while we sent is asked first.
+func (l *loop) wait(busy bool, end time.Time) (woken bool) {
+	timeout := time.Duration(-1)
+	for _, d := range []time.Duration{l.pool.patience(), l.gate.patience(), untilEnd(end)} {
+		if d >= 0 && (timeout < 0 || d < timeout) {
+			timeout = d
+		}
+	}
+	if busy || end.IsZero() && l.readable() {
+		timeout = 0
+	}
+	ms := -1
+	if timeout >= 0 {
+		ms = int((timeout + time.Millisecond - 1) / time.Millisecond)
+	}
+	_, err := unix.Poll(l.fds, ms)
+	if err != nil && !errors.Is(err, unix.EINTR) {
+		l.server.log.Error("cannot wait for requests", "error", err)
+		time.Sleep(10 * time.Millisecond) // ENOMEM: nothing better to do than not to spin
+	}
+	return err == nil && l.fds[len(l.fds)-1].Revents != 0
+}
+
+func (l *loop) readable() bool {
+	for _, s := range l.sockets() {
+		if state, err := s.GetEvents(); err == nil && state&zmq4.POLLIN != 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// untilEnd is how soon a closing loop looks again.
+func untilEnd(end time.Time) time.Duration {
+	if end.IsZero() {
+		return -1
+	}
+	return 5 * time.Millisecond
+}
+
+// Times of a close.
+const (
+	closeGrace = 200 * time.Millisecond // running work may end by itself
+	closeLimit = 2 * time.Second        // then it must
+)
+
+// stopAccepting begins the end: no new connection, no new request.
+func (l *loop) stopAccepting() (end time.Time) {
+	for _, d := range l.doors {
+		_ = d.unbind(d.socket)
+	}
+	return time.Now().Add(closeLimit)
+}
+
+// close takes everything away; linger lets what libzmq holds out.
+func (l *loop) close() {
+	l.pool.cancel()
+	l.gate.close()
+	for _, s := range l.sockets() {
+		_ = s.Close()
+	}
+	for _, d := range l.doors {
+		d.endpoint.close()
+	}
+	if l.zmq != nil {
+		_ = l.zmq.Term()
+	}
+}
