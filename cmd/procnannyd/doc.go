@@ -1,0 +1,26 @@
+// Command procnannyd is what people start: the keeper, parent of every program.
+// It runs procnanny-control, which reads the configuration, decides and answers
+// clients, and starts it again when it dies. Killing control, or replacing it,
+// touches no program.
+//
+//	procnannyd --config PATH --state DIR --run DIR --log-dir DIR ...
+//
+// --help lists all flags; each has a variable PROCNANNY_<FLAG>. It stays in the
+// foreground and logs to stderr. TERM, INT and QUIT stop everything in order and
+// exit 0, or, with --on-exit leave, leave the programs running for the next
+// daemon, which finds them by the notes in the run directory. HUP reads the
+// configuration again. Other signals do nothing.
+//
+// It exits with 0 when it was told to stop and has; with 1 when it cannot
+// start, when control refuses to work while nothing runs (no good
+// configuration and no last good one), or when a program could not be stopped;
+// with 2 when a flag is wrong.
+//
+// # Decisions
+//
+//   - The locks of the run and the state directory are the keeper's, not
+//     control's: they mean "these programs have a parent", which control's death
+//     does not change.
+//   - Two Go threads of work are enough for one loop, and each costs memory: so
+//     GOMAXPROCS is 2 on any machine, and the collector runs early.
+package main
