@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/procnanny/procnanny/rpc"
+	"github.com/procnanny/procnanny/runtime/place"
 )
 
 // app is what every command shares: the streams, the global flags, and the way
@@ -23,15 +25,19 @@ type app struct {
 	dial      func(endpoint string, timeout time.Duration) (rpc.Caller, error)
 	subscribe func(endpoint string, topics []string) (subscription, error)
 	terminal  terminal
+	// uid is ours: it decides where a daemon is looked for.
+	uid int
 
-	run, connect, output string
-	timeout              time.Duration
+	// The global flags. A timeout of 0 is the default, see patienceFor.
+	place   place.Client
+	output  string
+	timeout time.Duration
 }
 
 // terminal is what is known of stdout.
 type terminal struct {
-	// is says whether stdout is a terminal at all.
-	is bool
+	// is says whether stdout is a terminal at all, err whether stderr is.
+	is, err bool
 	// size returns its columns and rows, asked anew for each picture.
 	size func() (width, height int)
 }
@@ -44,9 +50,12 @@ type subscription interface {
 
 // paint says whether colours are wanted: on a terminal that has them, and
 // nobody said no.
-func (a *app) paint() painter {
-	return painter(a.terminal.is && a.getenv("NO_COLOR") == "" && a.getenv("TERM") != "dumb")
-}
+func (a *app) paint() painter { return painter(a.terminal.is && a.colours()) }
+
+// paintErr is the same for stderr.
+func (a *app) paintErr() painter { return painter(a.terminal.err && a.colours()) }
+
+func (a *app) colours() bool { return a.getenv("NO_COLOR") == "" && a.getenv("TERM") != "dumb" }
 
 // limit is how wide a line may be: the terminal's width, or 0 in a pipe.
 func (a *app) limit() int {
@@ -57,10 +66,21 @@ func (a *app) limit() int {
 	return w
 }
 
+// eventsEndpoint is where events are published.
+func (a *app) eventsEndpoint() (string, error) {
+	endpoint, err := a.endpoint()
+	if err != nil {
+		return "", err
+	}
+	if e := place.ClientEvents(endpoint, a.getenv); e != "" {
+		return e, nil
+	}
+	return "", errors.New("cannot tell where events are published: set PROCNANNY_EVENTS")
+}
+
 // call asks the daemon and returns its answer as a tree.
 func (a *app) call(ctx context.Context, method string, args map[string]any) (any, error) {
-	endpoint := a.endpoint()
-	c, err := a.open(ctx, endpoint)
+	c, endpoint, err := a.open(ctx, a.patienceFor(args))
 	if err != nil {
 		return nil, err
 	}
@@ -68,16 +88,20 @@ func (a *app) call(ctx context.Context, method string, args map[string]any) (any
 	return ask(ctx, c, endpoint, method, args)
 }
 
-// open connects to the daemon.
-func (a *app) open(ctx context.Context, endpoint string) (rpc.Caller, error) {
-	if err := knock(ctx, endpoint, min(a.timeout, patience)); err != nil {
-		return nil, unreachable(endpoint, err)
-	}
-	c, err := a.dial(endpoint, a.timeout)
+// open connects to the daemon; timeout is for each answer.
+func (a *app) open(ctx context.Context, timeout time.Duration) (rpc.Caller, string, error) {
+	endpoint, err := a.endpoint()
 	if err != nil {
-		return nil, unreachable(endpoint, err)
+		return nil, "", err
 	}
-	return c, nil
+	if err := knock(ctx, endpoint, min(timeout, patience)); err != nil {
+		return nil, endpoint, unreachable(endpoint, err)
+	}
+	c, err := a.dial(endpoint, timeout)
+	if err != nil {
+		return nil, endpoint, unreachable(endpoint, err)
+	}
+	return c, endpoint, nil
 }
 
 func ask(ctx context.Context, c rpc.Caller, endpoint, method string, args map[string]any) (any, error) {
@@ -96,7 +120,7 @@ func ask(ctx context.Context, c rpc.Caller, endpoint, method string, args map[st
 }
 
 // patience is how long a socket that nobody listens on is tried again: the
-// daemon's control process may be on its way back.
+// daemon's control process may be on its way back, or the daemon just starts.
 const patience = 2 * time.Second
 
 // knock tries an ipc endpoint with a plain connect, so that a daemon that is not
@@ -112,7 +136,7 @@ func knock(ctx context.Context, endpoint string, within time.Duration) error {
 		if err == nil {
 			return conn.Close()
 		}
-		if !errors.Is(err, syscall.ECONNREFUSED) || time.Now().After(deadline) {
+		if !worthWaiting(path, err) || time.Now().After(deadline) {
 			return reason(err)
 		}
 		select {
@@ -121,6 +145,21 @@ func knock(ctx context.Context, endpoint string, within time.Duration) error {
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
+}
+
+// worthWaiting reports whether a socket may come to life: its daemon lives, or
+// nobody can say.
+func worthWaiting(path string, err error) bool {
+	pid, known := place.Holder(filepath.Dir(path))
+	switch {
+	case errors.Is(err, syscall.EAGAIN): // a full queue: somebody is there
+		return true
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return pid != 0 || !known
+	case errors.Is(err, syscall.ENOENT):
+		return pid != 0
+	}
+	return false
 }
 
 // reason says in words what a connect ended with.

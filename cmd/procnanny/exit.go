@@ -5,8 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
+	"strings"
 
 	"github.com/procnanny/procnanny/rpc"
+	"github.com/procnanny/procnanny/runtime/place"
 )
 
 // The exit codes.
@@ -35,7 +39,26 @@ func (e *exit) Unwrap() error { return e.cause }
 
 // unreachable says that no daemon answered at endpoint, and how to get one.
 func unreachable(endpoint string, cause error) error {
-	return &exit{exitUnreachable, fmt.Errorf("cannot reach procnannyd at %s: %w\nstart one with: procnannyd --config PATH (or name another with --run or --connect)", endpoint, cause)}
+	hint := "start one with: procnannyd --config PATH (or name another with --run or --connect)"
+	if dir, ok := runDir(endpoint); ok {
+		if pid, _ := place.Holder(dir); pid != 0 {
+			hint = fmt.Sprintf("procnannyd lives there (pid %d) and may be busy: see what it logs, or try again", pid)
+		} else if system := place.Defaults(0, nil).Run; dir != system && exists(system) {
+			hint += "\nthe system's daemon is asked with: --run " + system
+		}
+	}
+	return &exit{exitUnreachable, fmt.Errorf("cannot reach procnannyd at %s: %w\n%s", endpoint, cause, hint)}
+}
+
+// runDir is the directory of an ipc endpoint.
+func runDir(endpoint string) (string, bool) {
+	path, ok := strings.CutPrefix(endpoint, "ipc://")
+	return filepath.Dir(path), ok
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 // code prints why a command did not end well, and says its exit code.
@@ -53,9 +76,11 @@ func code(w io.Writer, err error) int {
 	case errors.Is(err, context.Canceled):
 		return exitFailed // ctrl-C: its sender knows
 	case errors.As(err, &refused):
-		report(w, err.Error())
-		for _, p := range refused.Problems {
-			fmt.Fprintln(w, safeLines(p.Text()))
+		if len(refused.Problems) == 0 || refused.Message != refused.Problems.Error() {
+			report(w, err.Error())
+		}
+		for _, p := range refused.Problems { // each with its source line
+			report(w, p.Text())
 		}
 		return exitFailed
 	}
@@ -63,4 +88,6 @@ func code(w io.Writer, err error) int {
 	return exitFailed
 }
 
-func report(w io.Writer, message string) { fmt.Fprintln(w, "procnanny: "+safeLines(message)) }
+func report(w io.Writer, message string) {
+	fmt.Fprintln(w, "procnanny: "+safeLines(strings.TrimRight(message, "\n")))
+}

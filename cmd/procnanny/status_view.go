@@ -21,6 +21,7 @@ type statusReply struct {
 		Pinned     uint64  `json:"pinned"`
 		Ahead      bool    `json:"ahead"`
 		Error      *string `json:"error"`
+		Problems   []any   `json:"problems"`
 	} `json:"config"`
 }
 
@@ -74,44 +75,52 @@ const collapseFrom = 20
 // statusText prints what a status reply says.
 type statusText struct {
 	reply statusReply
-	now   time.Time
+	// now is what ages are counted from; zero shows none, so that two views
+	// differ only when something happened.
+	now time.Time
 	// want are the targets to show; empty is all.
 	want []pattern
 	// every shows each instance, however many there are.
 	every bool
 }
 
-// header is the line above the table: the configuration and a summary.
-func (s *statusText) header() [][]cell {
+// header is what stands above the table: the configuration and a summary.
+func (s *statusText) header() []cell {
 	c := s.reply.Config
-	var lines [][]cell
-	if c.State == "rejected" {
-		why := ""
-		if c.Error != nil {
-			why = ": " + *c.Error
-		}
-		text := fmt.Sprintf("config rejected%s; generation %d keeps running", why, c.Generation)
-		if c.Generation == 0 {
-			text = "config rejected" + why + "; nothing runs"
-		}
-		lines = append(lines, []cell{{text, red}})
-	} else {
+	lines := []cell{s.config()}
+	if c.Pinned != 0 {
+		lines = append(lines, cell{fmt.Sprintf("generation %d is pinned by rollback until the files change", c.Pinned), yellow})
+	}
+	if c.Ahead {
+		lines = append(lines, cell{"the files are ahead of what runs: procnanny plan shows how", yellow})
+	}
+	if line := s.degraded(); line != "" {
+		lines = append(lines, cell{line, dim})
+	}
+	return append(lines, cell{s.summary(), none})
+}
+
+// config says which configuration runs, and why not the newest.
+func (s *statusText) config() cell {
+	c := s.reply.Config
+	if c.State != "rejected" {
 		text := fmt.Sprintf("config %s, generation %d", cmp.Or(c.State, "ok"), c.Generation)
 		if c.Commit != "" {
 			text += ", commit " + short(c.Commit)
 		}
-		lines = append(lines, []cell{{text, bold}})
+		return cell{text, bold}
 	}
-	if c.Pinned != 0 {
-		lines = append(lines, []cell{{fmt.Sprintf("generation %d is pinned by rollback until the files change", c.Pinned), yellow}})
+	why := ""
+	if c.Error != nil {
+		why = ": " + *c.Error
 	}
-	if c.Ahead {
-		lines = append(lines, []cell{{"the files are ahead of what runs: procnanny plan shows how", yellow}})
+	if n := len(c.Problems) - 1; n > 0 {
+		why += fmt.Sprintf(" (and %s)", many(n, "more problem"))
 	}
-	if line := s.degraded(); line != "" {
-		lines = append(lines, []cell{{line, dim}})
+	if c.Generation == 0 {
+		return cell{"config rejected" + why + "; nothing runs", red}
 	}
-	return append(lines, []cell{{s.summary(), none}})
+	return cell{fmt.Sprintf("config rejected%s; generation %d keeps running", why, c.Generation), red}
 }
 
 func short(commit string) string { return commit[:min(len(commit), 7)] }
@@ -160,19 +169,41 @@ func many(n int, what string) string {
 	return fmt.Sprintf("%d %ss", n, what)
 }
 
-// table is the rows, one for each instance or for a group of equal ones.
-func (s *statusText) table() *table {
+// table is the rows, one for each instance or for a group of equal ones. Where
+// they would be wider than limit, notes stand below their row.
+func (s *statusText) table(limit int) *table {
+	t := s.rows(0)
+	if limit > 0 && t.width() > limit {
+		return s.rows(limit)
+	}
+	return t
+}
+
+// otherColumns is about what the columns beside the name need.
+const otherColumns = 58
+
+// rows makes the table; with a limit, a narrow one.
+func (s *statusText) rows(limit int) *table {
 	t := &table{head: []string{"NAME", "STATE", "PID", "UPTIME", "STARTS", "LAST EXIT", "NOTES"}}
-	for _, name := range slices.Sorted(maps.Keys(s.reply.Programs)) {
-		if wanted(s.want, name) {
-			s.program(t, name, s.reply.Programs[name])
+	name := 0
+	if limit > 0 {
+		t.head, name = t.head[:len(t.head)-1], max(limit-otherColumns, 12)
+	}
+	for _, p := range slices.Sorted(maps.Keys(s.reply.Programs)) {
+		if wanted(s.want, p) {
+			s.program(t, p, name)
 		}
 	}
 	return t
 }
 
-func (s *statusText) program(t *table, name string, p programStatus) {
-	notes := p.notes()
+// program adds the rows of one program; a narrow table shows at most so many
+// columns of a name, 0 is a wide one.
+func (s *statusText) program(t *table, name string, narrow int) {
+	p := s.reply.Programs[name]
+	if notes := p.notes(); len(notes) > 0 {
+		t.addAcross(0, cell{name + ": " + strings.Join(notes, "; "), yellow})
+	}
 	var indexes []int
 	for index := range p.Instances {
 		if wantedInstance(s.want, name, index) {
@@ -180,18 +211,23 @@ func (s *statusText) program(t *table, name string, p programStatus) {
 		}
 	}
 	sort.Ints(indexes)
-	if len(indexes) == 0 && len(p.Instances) == 0 {
-		t.add(append(plainCells(name, "none", "", "", "", ""), cell{strings.Join(notes, "; "), yellow})...)
-		return
-	}
 	collapse := !s.every && len(p.Instances) > collapseFrom && !named(s.want, name)
 	for len(indexes) > 0 {
 		n := 1
 		if collapse {
 			n = s.alike(p, indexes)
 		}
-		t.add(s.row(name, p, indexes[:n], notes)...)
-		indexes, notes = indexes[n:], nil
+		cells, notes := s.row(name, p, indexes[:n], narrow)
+		switch {
+		case narrow == 0:
+			t.add(append(cells, notes)...)
+		case notes.text != "":
+			t.add(cells...)
+			t.addAcross(4, notes)
+		default:
+			t.add(cells...)
+		}
+		indexes = indexes[n:]
 	}
 }
 
@@ -212,31 +248,31 @@ func (i instanceStatus) look(overrides []overrideView, index int) string {
 	return i.State + "\x00" + strings.Join(i.notes(overrides, index, time.Time{}), "\x00")
 }
 
-func (s *statusText) row(name string, p programStatus, indexes []int, notes []string) []cell {
+// row is the cells and the notes of an instance, or of a group of equal ones.
+func (s *statusText) row(name string, p programStatus, indexes []int, narrow int) ([]cell, cell) {
 	first := indexes[0]
 	i := p.Instances[first]
-	notes = append(slices.Clone(notes), i.notes(p.Overrides, first, s.now)...)
-	label, pid, starts := fmt.Sprintf("%s/%d", name, first), "", fmt.Sprint(i.Starts)
-	uptime, last := "", ""
+	notes := i.notes(p.Overrides, first, s.now)
+	pid, starts, uptime, last := "", fmt.Sprint(i.Starts), "", ""
 	if alive[i.State] && i.PID != nil && *i.PID > 0 {
 		pid = fmt.Sprint(*i.PID)
 	}
-	if alive[i.State] && i.Uptime > 0 {
+	if alive[i.State] && i.Uptime > 0 && !s.now.IsZero() {
 		uptime = span(seconds(i.Uptime))
 	}
 	if i.LastExit != nil {
 		last = i.LastExit.text(s.now)
 	}
 	if n := len(indexes); n > 1 {
-		label = fmt.Sprintf("%s-%d", label, indexes[n-1])
 		pid, last = "", ""
-		uptime, starts = spread(p, indexes)
+		if uptime, starts = spread(p, indexes); s.now.IsZero() {
+			uptime = ""
+		}
 		notes = append([]string{many(n, "instance")}, notes...)
 	}
-	return []cell{
-		{label, none}, {i.State, stateStyle[i.State]}, {pid, none}, {uptime, none}, {starts, none}, {last, none},
-		{strings.Join(notes, "; "), yellow},
-	}
+	label := indexRange{first, indexes[len(indexes)-1]}.label(clip(safe(name), narrow))
+	cells := []cell{{label, none}, {i.State, stateStyle[i.State]}, {pid, none}, {uptime, none}, {starts, none}, {last, none}}
+	return cells, cell{strings.Join(notes, "; "), yellow}
 }
 
 // spread is the shortest and longest uptime of a group, and its sum of starts.
@@ -261,7 +297,7 @@ func (e *exitView) text(now time.Time) string {
 	signal := signalName(e.Signal)
 	switch {
 	case e.Error != "":
-		what = e.Error
+		what = "no start" // why is a note
 	case e.Unknown:
 		what = "unknown"
 	case signal != "":
@@ -272,7 +308,7 @@ func (e *exitView) text(now time.Time) string {
 	if e.Core {
 		what += " (core)"
 	}
-	if e.At != 0 {
+	if e.At != 0 && !now.IsZero() {
 		what += ", " + ago(e.At, now)
 	}
 	return what

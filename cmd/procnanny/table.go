@@ -47,10 +47,22 @@ func (p painter) paint(text string, s style) string {
 // table is rows of cells, aligned when printed.
 type table struct {
 	head []string
-	rows [][]cell
+	rows []row
 }
 
-func (t *table) add(cells ...cell) { t.rows = append(t.rows, cells) }
+// row is one line of a table: cells in columns, or one text across them all.
+type row struct {
+	cells  []cell
+	across bool
+	indent int // of a text across
+}
+
+func (t *table) add(cells ...cell) { t.rows = append(t.rows, row{cells: cells}) }
+
+// addAcross adds a text that is not in columns, and folded where it is too wide.
+func (t *table) addAcross(indent int, c cell) {
+	t.rows = append(t.rows, row{cells: []cell{c}, across: true, indent: indent})
+}
 
 // write prints the table with two spaces between columns. A line longer than
 // limit columns is clipped; 0 is no limit.
@@ -61,30 +73,66 @@ func (t *table) write(w io.Writer, p painter, limit int) error {
 		for i, h := range t.head {
 			head[i] = cell{h, dim}
 		}
-		rows = append([][]cell{head}, rows...)
+		rows = append([]row{{cells: head}}, rows...)
 	}
 	widths := measure(rows)
 	var b strings.Builder
-	for _, row := range rows {
-		b.WriteString(line(row, widths, p, limit))
+	for _, r := range rows {
+		if r.across {
+			b.WriteString(across(r, p, limit))
+			continue
+		}
+		b.WriteString(line(r.cells, widths, p, limit))
 		b.WriteByte('\n')
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
 }
 
-func measure(rows [][]cell) []int {
+// width is how many columns the widest row takes.
+func (t *table) width() int {
+	widths := measure(t.rows)
+	for i, h := range t.head {
+		if i < len(widths) {
+			widths[i] = max(widths[i], columns(h))
+		}
+	}
+	n := 2 * (len(widths) - 1)
+	for _, w := range widths {
+		n += w
+	}
+	return n
+}
+
+// measure escapes every cell and returns the width of each column.
+func measure(rows []row) []int {
 	var widths []int
-	for _, row := range rows {
-		for i := range row {
-			row[i].text = safe(row[i].text)
+	for _, r := range rows {
+		for i := range r.cells {
+			r.cells[i].text = safe(r.cells[i].text)
+			if r.across {
+				continue
+			}
 			if i == len(widths) {
 				widths = append(widths, 0)
 			}
-			widths[i] = max(widths[i], columns(row[i].text))
+			widths[i] = max(widths[i], columns(r.cells[i].text))
 		}
 	}
 	return widths
+}
+
+// across is a text over the whole width, its further lines indented.
+func across(r row, p painter, limit int) string {
+	pad := strings.Repeat(" ", r.indent)
+	var b strings.Builder
+	for i, part := range fold(r.cells[0].text, max(limit-r.indent-2, 0)) {
+		if i > 0 {
+			b.WriteString("  ")
+		}
+		b.WriteString(pad + p.paint(clip(part, max(limit-r.indent, 0)), r.cells[0].style) + "\n")
+	}
+	return b.String()
 }
 
 func line(row []cell, widths []int, p painter, limit int) string {

@@ -65,3 +65,23 @@ func holder(f *os.File) string {
 		}
 	}
 }
+
+// Holder is the pid of the living process that locked dir, or 0. known is
+// false when the lock may not be read. It does not touch the lock itself, so
+// that asking never keeps a daemon from starting.
+func Holder(dir string) (pid int, known bool) {
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return 0, errors.Is(err, os.ErrNotExist)
+	}
+	defer f.Close()
+	raw, err := io.ReadAll(io.LimitReader(f, 32))
+	if err != nil {
+		return 0, false
+	}
+	pid, err = strconv.Atoi(strings.TrimSpace(string(raw)))
+	if err != nil || pid <= 0 || errors.Is(unix.Kill(pid, 0), unix.ESRCH) {
+		return 0, true
+	}
+	return pid, true
+}

@@ -53,9 +53,15 @@ func TestLockOfTwoProcesses(t *testing.T) {
 	if _, err := Lock(dir); err == nil || err.Error() != want {
 		t.Errorf("got  %v\nwant %s", err, want)
 	}
+	if pid, known := Holder(dir); pid != first.Process.Pid || !known {
+		t.Errorf("the holder is %d, %v", pid, known)
+	}
 	// A killed holder leaves nothing behind.
 	must(t, first.Process.Kill())
 	_ = first.Wait()
+	if pid, known := Holder(dir); pid != 0 || !known {
+		t.Errorf("a dead process holds the lock: %d, %v", pid, known)
+	}
 	f, err := Lock(dir)
 	must(t, err)
 	defer f.Close()

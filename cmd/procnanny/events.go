@@ -1,0 +1,290 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/procnanny/procnanny/reconcile"
+	"github.com/procnanny/procnanny/rpc"
+)
+
+func (a *app) eventsCommand() *cobra.Command {
+	var e eventReader
+	cmd := &cobra.Command{
+		Use: "events [TOPIC]...", Short: "Show what happened, and follow what happens",
+		Long: `Show the last events, or those after a sequence number; with -f go on with what
+happens now, without gaps. A TOPIC is a prefix: "state.", "state.web.0", "config",
+"output.web.0". Events of output are not kept: they are seen with -f only.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			e.app, e.topics, e.sinceGiven = a, args, cmd.Flags().Changed("since")
+			return e.run(cmd.Context())
+		},
+	}
+	cmd.Flags().BoolVarP(&e.follow, "follow", "f", false, "go on, until ctrl-C")
+	cmd.Flags().Uint64Var(&e.since, "since", 0, "only events after this `SEQ`")
+	cmd.Flags().IntVar(&e.limit, "limit", 100, "without --since, how many of the last")
+	return cmd
+}
+
+// eventReader prints events from the daemon's store. While it follows, the
+// subscription only says when to look, so that nothing is printed twice, out of
+// order, or missed: what has no seq (output) is the exception, and printed as it
+// comes.
+type eventReader struct {
+	app        *app
+	topics     []string
+	follow     bool
+	since      uint64
+	sinceGiven bool
+	limit      int
+}
+
+// eventPage is how many events are asked for at once.
+const eventPage = 1000
+
+// eventsReply is one page.
+type eventsReply struct {
+	Events []map[string]any `json:"events"`
+	Next   uint64           `json:"next"`
+	More   bool             `json:"more"`
+}
+
+func (e *eventReader) run(ctx context.Context) error {
+	c, endpoint, err := e.app.open(ctx, e.app.patienceFor(nil))
+	if err != nil {
+		return err
+	}
+	defer func() { c.Close() }()
+	var live <-chan map[string]any
+	if e.follow {
+		var stop func()
+		if live, stop, err = e.listen(ctx); err != nil {
+			return err
+		}
+		defer stop()
+	}
+	if err := e.past(ctx, c, endpoint); err != nil || !e.follow {
+		return err
+	}
+	for {
+		event, ok := e.wait(ctx, live)
+		if !ok {
+			return nil
+		}
+		if event != nil && event["seq"] == nil {
+			if err := e.print(event); err != nil {
+				return err
+			}
+			continue
+		}
+		// A daemon that is away for a moment is asked again at the next look.
+		if err := e.print(e.pages(ctx, c, endpoint)...); err != nil {
+			return err
+		}
+	}
+}
+
+// past prints what is kept: after since, or the last few. Following begins
+// with what comes now.
+func (e *eventReader) past(ctx context.Context, c rpc.Caller, endpoint string) error {
+	keep := e.limit
+	if e.follow && !e.sinceGiven {
+		keep = 0
+	}
+	var last []map[string]any
+	for more := true; more; {
+		page, err := e.page(ctx, c, endpoint)
+		if err != nil {
+			return err
+		}
+		e.since, more = page.Next, page.More
+		if e.sinceGiven {
+			if err := e.print(page.Events...); err != nil {
+				return err
+			}
+			continue
+		}
+		last = append(last, page.Events...)
+		last = last[max(0, len(last)-keep):]
+	}
+	return e.print(last...)
+}
+
+// pages are all events after the last that was seen.
+func (e *eventReader) pages(ctx context.Context, c rpc.Caller, endpoint string) []map[string]any {
+	var out []map[string]any
+	for {
+		page, err := e.page(ctx, c, endpoint)
+		if err != nil {
+			return out
+		}
+		out = append(out, page.Events...)
+		e.since = page.Next
+		if !page.More {
+			return out
+		}
+	}
+}
+
+func (e *eventReader) page(ctx context.Context, c rpc.Caller, endpoint string) (page eventsReply, err error) {
+	query := map[string]any{"since": e.since, "limit": eventPage}
+	if len(e.topics) == 1 {
+		query["topic"] = e.topics[0]
+	}
+	tree, err := ask(ctx, c, endpoint, "events", query)
+	if err != nil {
+		return page, err
+	}
+	if err := into(tree, &page); err != nil {
+		return page, err
+	}
+	page.Events = slices.DeleteFunc(page.Events, func(ev map[string]any) bool { return !e.wants(ev) })
+	return page, nil
+}
+
+func (e *eventReader) wants(event map[string]any) bool {
+	topic, ok := event["topic"].(string)
+	return len(e.topics) == 0 || !ok || slices.ContainsFunc(e.topics, func(t string) bool { return strings.HasPrefix(topic, t) })
+}
+
+// catchUpEvery is when we look without having been told to: what was published
+// while the daemon's control process came back has no other way to us.
+const catchUpEvery = 2 * time.Second
+
+// wait returns the next event, or nil when it is time to look; false at the end.
+func (e *eventReader) wait(ctx context.Context, live <-chan map[string]any) (map[string]any, bool) {
+	tick := time.NewTimer(catchUpEvery)
+	defer tick.Stop()
+	select {
+	case <-ctx.Done():
+		return nil, false
+	case event := <-live:
+		return event, true
+	case <-tick.C:
+		return nil, true
+	}
+}
+
+// maxLive is how many events may wait to be printed. What has a seq is in the
+// store; output beyond that is lost to us, and visible in its offsets.
+const maxLive = 1024
+
+func (e *eventReader) listen(ctx context.Context) (<-chan map[string]any, func(), error) {
+	endpoint, err := e.app.eventsEndpoint()
+	if err != nil {
+		return nil, nil, err
+	}
+	topics := e.topics
+	if len(topics) == 0 {
+		topics = []string{""}
+	}
+	sub, err := e.app.subscribe(endpoint, topics)
+	if err != nil {
+		return nil, nil, fmt.Errorf("cannot follow events at %s: %w", endpoint, err)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	ch, done := make(chan map[string]any, maxLive), make(chan struct{})
+	go func() {
+		defer close(done)
+		defer sub.Close()
+		for {
+			topic, event, err := sub.Next(ctx)
+			if err != nil {
+				return
+			}
+			m, _ := normal(event).(map[string]any)
+			if m == nil {
+				continue
+			}
+			if len(e.topics) == 0 && m["seq"] == nil {
+				continue // output only where it was asked for
+			}
+			m["topic"] = topic
+			select {
+			case ch <- m:
+			default:
+			}
+		}
+	}()
+	return ch, func() { cancel(); <-done }, nil
+}
+
+// print writes events: a line each, also as JSON.
+func (e *eventReader) print(events ...map[string]any) error {
+	for _, ev := range events {
+		var err error
+		switch e.app.output {
+		case "json":
+			err = writeLine(e.app.out, ev)
+		case "yaml":
+			if _, err = fmt.Fprintln(e.app.out, "---"); err == nil {
+				err = writeYAML(e.app.out, ev)
+			}
+		default:
+			_, err = fmt.Fprintln(e.app.out, eventLine(ev, e.app.paint()))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// unsaid are the keys that a line says otherwise, or leaves to -o json.
+var unsaid = map[string]bool{
+	"event": true, "program": true, "instance": true, "state": true, "seq": true, "prev": true, "time": true, "topic": true,
+	"from": true, "run_id": true, "generation": true, "duration": true, "source": true, "offset": true,
+}
+
+// eventLine is when, what of, what, and the rest.
+func eventLine(event map[string]any, p painter) string {
+	at, _ := event["time"].(float64)
+	name, _ := event["event"].(string)
+	what := safe(name)
+	look := stateStyle[name]
+	if look == dim {
+		look = none
+	}
+	line := p.paint(epoch(at).Local().Format("2006-01-02 15:04:05.000"), dim)
+	if id := eventSubject(event); id != "" {
+		line += "  " + safe(id)
+	}
+	line += "  " + p.paint(what, look)
+	for _, key := range slices.Sorted(maps.Keys(event)) {
+		if v := event[key]; !unsaid[key] && v != nil && v != false && v != "" {
+			line += "  " + safe(key) + "=" + safe(fieldText(key, v))
+		}
+	}
+	return line
+}
+
+func eventSubject(event map[string]any) string {
+	program, ok := event["program"].(string)
+	if !ok {
+		return ""
+	}
+	if index := event["instance"]; index != nil {
+		return reconcile.InstanceID{Program: program, Index: int(number(index))}.String()
+	}
+	return program
+}
+
+// fieldText is a value on a line; who asked is said in words.
+func fieldText(key string, v any) string {
+	if by, ok := v.(map[string]any); ok && key == "by" {
+		var b byView
+		if into(by, &b) == nil {
+			return b.text()
+		}
+	}
+	if data, ok := v.([]byte); ok {
+		return string(data)
+	}
+	return rawText(v)
+}

@@ -1,0 +1,66 @@
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"golang.org/x/term"
+
+	"github.com/procnanny/procnanny/rpc"
+	"github.com/procnanny/procnanny/rpc/zmq"
+)
+
+// version is set by the linker.
+var version = "unknown"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	a := newApp()
+	c := run(ctx, a, os.Args[1:])
+	stop()
+	os.Exit(c)
+}
+
+// newApp is the app of a real process.
+func newApp() *app {
+	return &app{
+		in: os.Stdin, out: os.Stdout, err: os.Stderr, getenv: os.Getenv, now: time.Now, uid: os.Geteuid(),
+		dial: func(endpoint string, timeout time.Duration) (rpc.Caller, error) { return zmq.Dial(endpoint, timeout) },
+		subscribe: func(endpoint string, topics []string) (subscription, error) {
+			s, err := zmq.Subscribe(endpoint, topics)
+			if err != nil {
+				return nil, err
+			}
+			return s, nil
+		},
+		terminal: terminal{
+			is: term.IsTerminal(int(os.Stdout.Fd())), err: term.IsTerminal(int(os.Stderr.Fd())), size: terminalSize,
+		},
+	}
+}
+
+// terminalSize is the size of stdout, or the one that terminals always had.
+func terminalSize() (width, height int) {
+	w, h, err := term.GetSize(int(os.Stdout.Fd()))
+	if err != nil || w <= 0 || h <= 0 {
+		return 80, 24
+	}
+	return w, h
+}
+
+// run carries out one command line and says its exit code.
+func run(ctx context.Context, a *app, args []string) int {
+	root := a.root()
+	root.SetArgs(args)
+	root.SetIn(a.in)
+	root.SetOut(a.out)
+	root.SetErr(a.err)
+	err := root.ExecuteContext(ctx)
+	if err != nil && ctx.Err() != nil {
+		err = ctx.Err()
+	}
+	return code(a.err, err)
+}

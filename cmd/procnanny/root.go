@@ -1,0 +1,112 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/procnanny/procnanny/runtime/place"
+)
+
+// commands is every command, in the order of the help: looking, changing,
+// configuration, records, the daemon.
+func (a *app) commands() []*cobra.Command {
+	return []*cobra.Command{
+		a.statusCommand(), a.whyCommand(), a.logsCommand(), a.eventsCommand(), a.historyCommand(),
+		a.planCommand(), a.applyCommand(), a.vetCommand(), a.diffCommand(), a.generationsCommand(), a.rollbackCommand(),
+		a.scaleCommand(), a.startCommand(), a.stopCommand(), a.restartCommand(), a.signalCommand(),
+		a.setCommand(), a.createCommand(), a.deleteCommand(), a.overridesCommand(), a.resetCommand(), a.exportCommand(),
+		a.statesCommand(), a.schemaCommand(), a.methodsCommand(), a.callCommand(),
+		a.versionCommand(), a.upgradeCommand(), a.shutdownCommand(), a.completionCommand(),
+	}
+}
+
+const rootLong = `See and change what procnannyd runs.
+
+A TARGET is a program ("web"), one instance ("web/2"), or a glob ("w*", "*/0").
+Exit codes: 0 done, 1 refused or failed, 2 plan and diff found changes,
+3 the daemon cannot be reached.`
+
+// root is the whole command tree.
+func (a *app) root() *cobra.Command {
+	cobra.EnableCommandSorting = false
+	root := &cobra.Command{
+		Use:               "procnanny",
+		Short:             "See and change what procnannyd runs",
+		Long:              rootLong,
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
+		PersistentPreRunE: func(*cobra.Command, []string) error { return a.checkFlags() },
+	}
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return fmt.Errorf("%w (%s --help lists the flags)", err, cmd.CommandPath())
+	})
+	f := root.PersistentFlags()
+	f.SortFlags = false
+	f.StringVarP(&a.output, "output", "o", "text", "`FORMAT` of what is printed: text for people; json or yaml, stable, for scripts")
+	f.StringVar(&a.place.Run, "run", "", "the daemon's run `DIR` (default $PROCNANNY_RUN, or as for procnannyd)")
+	f.StringVar(&a.place.Connect, "connect", "", "instead, the daemon's `ENDPOINT`, ipc://PATH or tcp://ADDRESS:PORT (default $PROCNANNY_CONNECT)")
+	f.DurationVar(&a.timeout, "timeout", 0, "how long to wait for an answer, a `DURATION` (default 10s, with --wait 60s)")
+	root.PersistentFlags().BoolP("help", "h", false, "print help")
+	register(root, "output", cobra.FixedCompletions(outputs, cobra.ShellCompDirectiveNoFileComp))
+	for _, cmd := range a.commands() {
+		cmd.Flags().SortFlags = false
+		root.AddCommand(cmd)
+	}
+	return root
+}
+
+var outputs = []string{"text", "json", "yaml"}
+
+func (a *app) checkFlags() error {
+	if !slices.Contains(outputs, a.output) {
+		return fmt.Errorf("cannot use -o %s: expected text, json or yaml", safe(a.output))
+	}
+	if a.timeout < 0 {
+		return fmt.Errorf("cannot use --timeout %v: it is negative", a.timeout)
+	}
+	return nil
+}
+
+// The times to wait for an answer when nobody said one. A daemon that is asked
+// to wait gets some time less than we wait, so that it can say what is missing.
+const (
+	answerTimeout = 10 * time.Second
+	waitTimeout   = 60 * time.Second
+	waitGrace     = 5 * time.Second
+)
+
+// patienceFor is how long to wait for an answer.
+func (a *app) patienceFor(args map[string]any) time.Duration {
+	if args["wait"] == true {
+		return a.waitFor() + waitGrace
+	}
+	if a.timeout > 0 {
+		return a.timeout
+	}
+	return answerTimeout
+}
+
+// waitFor is how long the daemon is asked to wait.
+func (a *app) waitFor() time.Duration {
+	if a.timeout > 0 {
+		return a.timeout
+	}
+	return waitTimeout
+}
+
+// endpoint is where the daemon is asked.
+func (a *app) endpoint() (string, error) {
+	return place.ClientEndpoint(a.place, a.uid, a.getenv)
+}
+
+// register sets the completion of a flag's values; that the flag exists is
+// known here.
+func register(cmd *cobra.Command, flag string, f cobra.CompletionFunc) {
+	if err := cmd.RegisterFlagCompletionFunc(flag, f); err != nil {
+		panic(err)
+	}
+}
