@@ -30,6 +30,9 @@ const (
 	StateStopping       // on its way to nobody left
 	StateExited         // nobody left
 	StateBackoff        // nobody left, waiting for its next start
+	// StateImpossible is no state: it stands in the fact table for a pair that
+	// cannot come to pass. Such a fact moves nothing and becomes EventIgnored.
+	StateImpossible
 )
 
 // Goal is what an instance shall come to; Diff derives it anew each time.
@@ -57,28 +60,6 @@ const (
 	VerbWait        // a deadline (Until) will say
 	VerbSettle      // nobody runs and nobody shall: call it exited
 	VerbForget      // take the instance out of the world
-)
-
-// FactKind is what happened to an instance. The zero value is unset.
-type FactKind uint8
-
-// The facts. Ordered ones are our own verbs taking effect; the rest come from
-// the kernel, a probe or a deadline.
-const (
-	FactUnset        FactKind = iota
-	FactStartOrdered          // a start was handed to the keeper
-	FactStopOrdered           // a stop was handed to the keeper
-	FactSettled               // VerbSettle took effect
-	FactStarted               // exec succeeded: PID, At
-	FactStartFailed           // exec did not: Step, Errno, Reason
-	FactReady                 // known good: min_uptime passed, or readiness
-	FactExited                // the main process ended: Exit; Left says how many others live
-	FactEmptied               // nobody is left in the containment
-	FactDeadline              // Instance.Until passed
-	FactAdopted               // the keeper says this run lives (control was restarted)
-	FactLost                  // the keeper does not know this run: its end is unknown
-	FactTuned                 // live tuning was tried: Refused, Tuning
-	FactPreflight             // program-wide: a preflight of Launch ended; Reason empty is good
 )
 
 // Cause is why a run started or ended.
@@ -157,9 +138,19 @@ type Instance struct {
 	Finished string `json:"finished,omitempty"`
 	// Cycle is set while a person's restart of this run is owed.
 	Cycle bool `json:"cycle,omitempty"`
+	// AtOnce means that Cycle does not wait for its turn in a roll.
+	AtOnce bool `json:"at_once,omitempty"`
 	// Rolling is set from the stop of the old process of a replacement until
 	// the new one is running.
 	Rolling bool `json:"rolling,omitempty"`
+	// Held is why this one's replacement did not get to run; while it is set on
+	// an instance of the desired launch, the program's roll is held.
+	Held string `json:"held,omitempty"`
+	// Owed is the next step of its stop, due now: ActionSweep or ActionKill.
+	Owed ActionKind `json:"owed,omitempty"`
+	// Unjudged is set when a run ended before its program's policy was known
+	// (control was away): the next Diff's policy judges it.
+	Unjudged bool `json:"unjudged,omitempty"`
 	// Escalated is set once KILL was ordered.
 	Escalated bool `json:"escalated,omitempty"`
 	// EndCause is why a stop was ordered; the run's end takes it.
@@ -186,7 +177,8 @@ type Program struct {
 	Name string
 	// Instances are sorted by index.
 	Instances []*Instance
-	// Target is the launch digest that the last Diff wanted.
+	// Target is the launch digest that the last Diff wanted; empty when the
+	// program is gone from desired.
 	Target spec.Digest
 	// Preflight is what is known of Target: PreflightUnknown, Asked, Good, Bad.
 	Preflight PreflightState
@@ -194,9 +186,17 @@ type Program struct {
 	Held string
 	// RetryAt is when a bad preflight is asked again.
 	RetryAt time.Time
-	// Spec is the desired program of the last Diff; its policy judges exits.
-	// Nil for a program that is gone from desired.
+	// Spec is the desired program of the last Diff that had one; its policy
+	// judges exits. Nil until then: a recovered world knows instances only.
 	Spec *spec.Program
+	// Forced is the Target that a person forced: what fails there holds nothing.
+	Forced spec.Digest
+	// tuning is the tuning digest of Spec, kept beside Target because digests
+	// are dear: both hold as long as Spec is the same pointer.
+	tuning spec.Digest
+	// past are the desired programs before Spec, the newest first, so that a
+	// plan can say what differs from what an old process has.
+	past []version
 }
 
 // PreflightState is what is known of a new launch before an old process is
@@ -223,166 +223,4 @@ type World struct {
 	Booting bool
 	// ShuttingDown makes every goal GoalDown.
 	ShuttingDown bool
-}
-
-// Fact is something that happened. A fact of another run than the instance's
-// current one is ignored.
-type Fact struct {
-	Kind FactKind
-	ID   InstanceID
-	Run  RunID
-	// At is when it happened (not when it was learnt).
-	At  time.Time
-	PID int
-	// Exit is set for FactExited. Its Run, PID, Start, Generation, Duration and
-	// Cause are filled in by Apply.
-	Exit *Exit
-	// Left is how many other processes of the containment live: FactExited.
-	Left int
-	// Step and Errno say what failed: FactStartFailed.
-	Step  string
-	Errno int
-	// Reason is for people: FactStartFailed, FactPreflight (empty is good).
-	Reason string
-	// Launch is the digest a preflight was about, or that an adopted run has.
-	Launch spec.Digest
-	// Tuning is the digest that FactTuned was about.
-	Tuning spec.Digest
-	// Refused maps tuning keys the kernel refused to the reason: FactTuned.
-	Refused map[string]string
-	// Change is set for the ordered facts.
-	Change *Change
-	// Stopping is set for FactAdopted when a stop was already ordered.
-	Stopping bool
-}
-
-// CommandKind is what a person asked for that moves the world itself. What
-// changes desired state (scale, stop, set, ...) is an override instead.
-type CommandKind uint8
-
-// The commands.
-const (
-	CommandUnset CommandKind = iota
-	// CommandRestart owes every matching living instance a new process, and
-	// starts what rests or backs off. Down instances are skipped and say so.
-	CommandRestart
-	// CommandStart makes what finished, gave up or backs off start now.
-	CommandStart
-	// CommandSignal sends Signal to the main process.
-	CommandSignal
-	// CommandForce lets a held roll go on.
-	CommandForce
-	// CommandShutdown stops everything.
-	CommandShutdown
-)
-
-// Command is what a person said.
-type Command struct {
-	Kind    CommandKind
-	Targets []InstanceID
-	Program string // CommandForce: one program, or all when empty
-	Signal  spec.Signal
-	By      spec.Requester
-}
-
-// Outcome is what a command will do to one instance: Reason is empty when it
-// is done or on its way, else why not.
-type Outcome struct {
-	ID     InstanceID
-	Reason string
-}
-
-// Change is one line of a plan: an instance, what is done, and why.
-type Change struct {
-	ID   InstanceID `json:"id"`
-	Verb Verb       `json:"verb"`
-	// What is for people and scripts: start, stop, replace, live, forget, wait.
-	What   string `json:"what"`
-	Reason string `json:"reason"`
-	// Keys are the keys that differ, for replace and live.
-	Keys []string `json:"keys,omitempty"`
-	// Run is the id a start will have.
-	Run RunID `json:"run_id,omitempty"`
-	// StartCause and EndCause are recorded with the run.
-	StartCause Cause `json:"start_cause,omitempty"`
-	EndCause   Cause `json:"end_cause,omitempty"`
-	// Launch and Tuning are the digests a start or a retune brings.
-	Launch spec.Digest `json:"-"`
-	Tuning spec.Digest `json:"-"`
-	// Until is the deadline that the change sets, if any.
-	Until time.Time `json:"-"`
-	// Later marks a change that waits for others (a roll): foretold, not yet
-	// ordered, and without an action.
-	Later bool `json:"later,omitempty"`
-}
-
-// ActionKind is what must be done outside.
-type ActionKind uint8
-
-// The actions.
-const (
-	ActionUnset     ActionKind = iota
-	ActionStart                // start Run of ID as the desired program says
-	ActionSignal               // Signal to the stop scope (main's process group)
-	ActionKill                 // the escalation signal to the whole containment, until it is empty
-	ActionSweep                // Signal to what is left after the main process ended
-	ActionTune                 // bring Tuning to the live run
-	ActionPreflight            // check that the desired launch of ID.Program would start
-	ActionForget               // drop what is kept for ID (log file, containment)
-	ActionPoke                 // a person's signal to the main process only
-)
-
-// Action is one thing to do.
-type Action struct {
-	Kind   ActionKind
-	ID     InstanceID
-	Run    RunID
-	Signal spec.Signal
-	// Launch and Tuning are the digests it is about.
-	Launch spec.Digest
-	Tuning spec.Digest
-	// At is when the action was decided.
-	At time.Time
-}
-
-// Plan is what Diff found: what changes, what to do now, and when to look again.
-type Plan struct {
-	Changes []Change
-	Actions []Action
-	// Wake is the earliest deadline in the world; zero is none.
-	Wake time.Time
-}
-
-// Empty reports whether desired and observed agree.
-func (p Plan) Empty() bool { return len(p.Changes) == 0 && len(p.Actions) == 0 }
-
-// EventKind is what we tell others.
-type EventKind string
-
-// The events of the core. State events carry the state's name.
-const (
-	EventState    EventKind = "state"
-	EventFlapping EventKind = "flapping"
-	EventStable   EventKind = "stable"
-	EventHeld     EventKind = "held"
-	EventResumed  EventKind = "resumed"
-	EventIgnored  EventKind = "ignored" // an impossible pair of state and fact
-	EventPending  EventKind = "pending" // the kernel refused a live change
-	EventRunEnded EventKind = "run"     // a run is over: Exit
-)
-
-// Event is one thing that others may want to know.
-type Event struct {
-	Kind  EventKind
-	ID    InstanceID
-	State State
-	From  State
-	Run   RunID
-	PID   int
-	Exit  *Exit
-	Cause Cause
-	At    time.Time
-	// Detail is for people.
-	Detail     string
-	Generation uint64
 }

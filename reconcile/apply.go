@@ -1,0 +1,250 @@
+package reconcile
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/procnanny/procnanny/spec"
+)
+
+// turn is what the application of one fact (and of those that follow from it)
+// works on.
+type turn struct {
+	w      *World
+	p      *Program
+	i      *Instance
+	now    time.Time
+	events []Event
+	// late are events that come after the change of state they belong to.
+	late []Event
+	// exit is set while a fact that ends a run is applied.
+	exit *Exit
+	// next is what follows at once, through the table too.
+	next FactKind
+}
+
+// Apply says what a fact means.
+func Apply(w World, f Fact, now time.Time) (World, []Event) {
+	t := turn{w: &w, now: now}
+	t.apply(f)
+	return w, t.events
+}
+
+func (t *turn) apply(f Fact) {
+	if f.At.IsZero() {
+		f.At = t.now
+	}
+	if f.Kind == FactPreflight {
+		t.preflight(&f)
+		return
+	}
+	f.Kind = f.precise()
+	t.p, t.i = t.w.instance(f.ID)
+	if why := t.foreign(&f); why != "" {
+		t.ignore(&f, why)
+		return
+	}
+	t.move(&f)
+	for t.next != FactUnset {
+		follow := Fact{Kind: t.next, ID: f.ID, Run: t.i.Run, At: f.At}
+		t.next = FactUnset
+		t.move(&follow)
+	}
+}
+
+// precise is the row of the table that f belongs to.
+func (f *Fact) precise() FactKind {
+	switch {
+	case f.Kind == FactExited && f.Left > 0:
+		return FactMainExited
+	case f.Kind == FactAdopted && f.Stopping:
+		return FactAdoptedStopping
+	}
+	return f.Kind
+}
+
+// ours are the facts that our own verbs make: they bring their run with them.
+var ours = map[FactKind]bool{FactStartOrdered: true, FactStopOrdered: true, FactSettled: true}
+
+// foreign says why a fact is about nothing we know. The keeper's word on what
+// lives or lived is taken even then: what is not in the world cannot be
+// stopped, and a second copy could start beside it.
+func (t *turn) foreign(f *Fact) string {
+	lives := f.Kind == FactAdopted || f.Kind == FactAdoptedStopping
+	ended := f.Kind == FactExited || f.Kind == FactMainExited
+	switch {
+	case f.Kind == FactUnset || int(f.Kind) >= factCount:
+		return "no such fact"
+	case f.ID.Index < 0 || f.ID.Program == "" || f.Run == 0 && !ours[f.Kind]:
+		return "it names no run of an instance"
+	case ours[f.Kind] && t.i != nil:
+		return ""
+	case t.i == nil && !(lives || ended) && !ours[f.Kind]:
+		return "there is no such instance"
+	case t.i == nil || f.Run > t.i.Run && ended:
+		t.takeIn(f, f.Kind)
+		return ""
+	case f.Run == t.i.Run:
+		return ""
+	case lives:
+		t.takeOver(f)
+		return ""
+	}
+	return fmt.Sprintf("it is of run %d; the last one is %d", f.Run, t.i.Run)
+}
+
+// takeIn makes room in the world for a run that it does not know.
+func (t *turn) takeIn(f *Fact, kind FactKind) {
+	t.p = t.w.program(f.ID.Program)
+	if t.i = t.p.find(f.ID.Index); t.i == nil {
+		t.i = &Instance{ID: f.ID, State: StateNew, Since: f.At}
+		t.p.insert(t.i)
+	}
+	if ours[kind] {
+		return
+	}
+	t.takeOver(f)
+	if kind == FactExited || kind == FactMainExited {
+		lived := Fact{Kind: FactAdopted, ID: f.ID, Run: f.Run, At: f.At, PID: f.PID}
+		if f.Exit != nil && !f.Exit.Start.IsZero() {
+			lived.At = f.Exit.Start
+		}
+		t.move(&lived)
+		t.next = FactUnset
+	}
+}
+
+// takeOver makes f's run the current one. The keeper lets only one run of an
+// instance live, so another that we took to be alive is over.
+func (t *turn) takeOver(f *Fact) {
+	if t.i.Alive() && !t.i.MainGone {
+		t.move(&Fact{Kind: FactLost, ID: f.ID, Run: t.i.Run, At: f.At})
+		t.next = FactUnset
+	}
+	i := t.i
+	i.Run, i.PID, i.StartedAt, i.Pending = f.Run, 0, time.Time{}, nil
+	i.Launch, i.Tuning, i.Generation = "", "", 0
+	i.StartCause, i.By, i.Unjudged = "", nil, false
+	i.Starts++
+	t.w.NextRun = max(t.w.NextRun, f.Run+1)
+}
+
+// move lets the table decide, lets the fact have its effect, and tells.
+func (t *turn) move(f *Fact) {
+	i := t.i
+	from, to := i.State, moves[i.State][f.Kind]
+	if to == StateImpossible {
+		t.ignore(f, "it cannot come to pass here")
+		return
+	}
+	if effect := effects[f.Kind]; effect != nil {
+		if why := effect(t, f); why != "" {
+			t.ignore(f, why)
+			return
+		}
+	}
+	i.State = to
+	if to != from {
+		i.Since = f.At
+		t.events = append(t.events, t.event(Event{Kind: EventState, From: from, Exit: t.exit, Cause: t.cause(to), At: f.At, Detail: t.detail(to, f.At)}))
+	}
+	for _, e := range t.late {
+		e.At = f.At
+		t.events = append(t.events, t.event(e))
+	}
+	t.late, t.exit = nil, nil
+}
+
+// event fills in what every event of an instance says.
+func (t *turn) event(e Event) Event {
+	i := t.i
+	if e.ID == (InstanceID{}) {
+		e.ID = i.ID
+	}
+	e.State, e.Run, e.PID, e.Generation = i.State, i.Run, i.PID, i.Generation
+	return e
+}
+
+// tell adds an event after the change of state that is under way.
+func (t *turn) tell(e Event) { t.late = append(t.late, e) }
+
+// hold adds an event about a program as a whole.
+func (t *turn) hold(kind EventKind, program, detail string) {
+	t.events = append(t.events, Event{Kind: kind, ID: InstanceID{program, -1}, At: t.now, Detail: detail, Generation: t.w.Generation})
+}
+
+// cause is why an instance came to a state.
+func (t *turn) cause(to State) Cause {
+	i := t.i
+	switch {
+	case to == StateStarting || to == StateRunning:
+		return i.StartCause
+	case to == StateStopping && t.exit == nil:
+		return i.EndCause
+	case i.LastExit != nil && to != StateNew:
+		return i.LastExit.Cause
+	}
+	return ""
+}
+
+// detail says in words what the fields of a state event do not.
+func (t *turn) detail(to State, at time.Time) string {
+	i := t.i
+	switch {
+	case to == StateBackoff:
+		return fmt.Sprintf("attempt %d, next start in %s", i.Attempt, max(i.Until.Sub(at), 0).Round(time.Millisecond))
+	case to == StateExited && i.Finished != "":
+		return i.Finished
+	}
+	return ""
+}
+
+// ignore records a fact that moves nothing.
+func (t *turn) ignore(f *Fact, why string) {
+	e := Event{Kind: EventIgnored, ID: f.ID, Run: f.Run, PID: f.PID, At: f.At, Generation: t.w.Generation}
+	e.Detail = f.Kind.String() + ": " + why
+	if t.i != nil {
+		e.State, e.From = t.i.State, t.i.State
+	}
+	t.events = append(t.events, e)
+	t.late, t.exit = nil, nil
+}
+
+// preflight takes the answer about a launch that a roll waits for.
+func (t *turn) preflight(f *Fact) {
+	p := t.w.Programs[f.ID.Program]
+	if p == nil || p.Preflight != PreflightAsked || f.Launch != p.Target {
+		t.ignore(f, "nobody waits for it")
+		return
+	}
+	if f.Reason == "" {
+		p.Preflight, p.RetryAt = PreflightGood, time.Time{}
+		if p.Held != "" && !p.stuck() {
+			p.Held = ""
+			t.hold(EventResumed, p.Name, "the preflight is good now")
+		}
+		return
+	}
+	p.Preflight, p.RetryAt = PreflightBad, t.now.Add(retryAfter(p.policy()))
+	if reason := "preflight: " + f.Reason; reason != p.Held && !p.stuck() {
+		p.Held = reason
+		t.hold(EventHeld, p.Name, reason)
+	}
+}
+
+// stuck reports whether an instance holds the roll: its new process did not
+// get to run.
+func (p *Program) stuck() bool {
+	for _, i := range p.Instances {
+		if i.Held != "" && i.Launch == p.Target {
+			return true
+		}
+	}
+	return false
+}
+
+// retryAfter is when a bad preflight is asked again: as often as a start that
+// always fails would be tried.
+func retryAfter(pol *spec.Policy) time.Duration {
+	return max(pol.Restart.MaxDelay.D(), time.Second)
+}

@@ -1,0 +1,141 @@
+package reconcile
+
+import (
+	"slices"
+	"time"
+)
+
+// orderedBy is the fact that a verb becomes when it takes effect.
+var orderedBy = map[Verb]FactKind{VerbStart: FactStartOrdered, VerbStop: FactStopOrdered, VerbSettle: FactSettled}
+
+// Commit lets the changes of a plan take effect in w: each becomes its ordered
+// fact. The caller then carries out p.Actions.
+func Commit(w World, p Plan, now time.Time) (World, []Event) {
+	t := turn{w: &w, now: now}
+	for n := range p.programs {
+		t.remember(&p.programs[n])
+	}
+	gone := map[string]map[int]bool{}
+	for n := range p.Changes {
+		c := &p.Changes[n]
+		switch {
+		case c.Later:
+		case c.Verb == VerbForget:
+			t.leave(c, gone)
+		default:
+			t.carry(c)
+		}
+	}
+	for name, indexes := range gone {
+		w.Programs[name].forget(indexes)
+	}
+	for _, c := range p.programs {
+		if q := w.Programs[c.name]; q != nil && q.Target == "" && len(q.Instances) == 0 {
+			delete(w.Programs, c.name)
+		}
+	}
+	return w, t.events
+}
+
+// carry lets one change take effect.
+func (t *turn) carry(c *Change) {
+	t.p, t.i = t.w.instance(c.ID)
+	kind, moves := orderedBy[c.Verb]
+	switch {
+	case moves:
+		t.apply(Fact{Kind: kind, ID: c.ID, Run: c.Run, At: t.now, Change: c})
+	case t.i == nil:
+	case c.Verb == VerbWait:
+		t.judgeLate()
+	default: // live: asked for, and FactTuned says what came of it
+		t.i.Tuning = c.Tuning
+	}
+}
+
+// judgeLate judges an end that came before the policy was known.
+func (t *turn) judgeLate() {
+	i := t.i
+	if !i.Unjudged || i.LastExit == nil {
+		return
+	}
+	i.Unjudged = false
+	if i.Launch != "" && i.Launch != t.p.Target {
+		i.StartCause = CauseConfig
+	} else {
+		i.StartCause = ""
+		t.judge()
+	}
+	t.events, t.late = append(t.events, t.lateEvents()...), nil
+	if i.State == StateExited && i.Finished == "" {
+		// Backoff even when the delay is over: its deadline makes the turn that
+		// starts it.
+		t.move(&Fact{Kind: FactDelayed, ID: i.ID, Run: i.Run, At: t.now})
+		i.Until = maxTime(i.Until, t.now)
+	}
+}
+
+func (t *turn) lateEvents() []Event {
+	out := t.late
+	for n := range out {
+		out[n].At = t.now
+		out[n] = t.event(out[n])
+	}
+	return out
+}
+
+func maxTime(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return b
+	}
+	return a
+}
+
+// leave notes that an instance goes out of the world.
+func (t *turn) leave(c *Change, gone map[string]map[int]bool) {
+	t.p, t.i = t.w.instance(c.ID)
+	if t.i == nil {
+		return
+	}
+	t.calm("forgotten")
+	t.events, t.late = append(t.events, t.lateEvents()...), nil
+	if gone[c.ID.Program] == nil {
+		gone[c.ID.Program] = map[int]bool{}
+	}
+	gone[c.ID.Program][c.ID.Index] = true
+}
+
+// forget takes instances out, all in one pass.
+func (p *Program) forget(indexes map[int]bool) {
+	p.Instances = slices.DeleteFunc(p.Instances, func(i *Instance) bool { return indexes[i.ID.Index] })
+}
+
+// remember brings a program's own change into the world.
+func (t *turn) remember(c *programChange) {
+	p := t.w.program(c.name)
+	if c.want != p.Spec && p.Spec != nil && c.want != nil {
+		p.past = pushVersion(p.past, version{p.Spec, p.Target, p.tuning})
+	}
+	held := p.Held
+	p.Spec, p.Target, p.tuning = c.want, c.target, c.tuning
+	p.Held, p.Preflight, p.RetryAt, p.Forced = c.held, c.preflight, c.retryAt, c.forced
+	if held == c.held || c.remembered {
+		return
+	}
+	t.release(p)
+	t.hold(EventResumed, p.Name, "")
+}
+
+// release lets go of the instances that held a roll.
+func (t *turn) release(p *Program) {
+	for _, i := range p.Instances {
+		i.Held = ""
+	}
+}
+
+// pushVersion puts v in front, unless only what no process sees differs.
+func pushVersion(past []version, v version) []version {
+	same := func(x version) bool { return x.launch == v.launch && x.tuning == v.tuning }
+	past = slices.DeleteFunc(past, same)
+	past = append([]version{v}, past...)
+	return past[:min(len(past), pastLen)]
+}

@@ -1,0 +1,309 @@
+package reconcile
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
+
+// effects is what a fact does beside moving the state, by kind. It runs before
+// the state moves. A reason that is not empty means: ignore the fact.
+var effects map[FactKind]func(*turn, *Fact) string
+
+func init() { // not a literal: the effects refer to move, which reads this
+	effects = map[FactKind]func(*turn, *Fact) string{
+		FactStartOrdered:    startOrdered,
+		FactStopOrdered:     stopOrdered,
+		FactSettled:         settled,
+		FactStarted:         started,
+		FactStartFailed:     startFailed,
+		FactReady:           ready,
+		FactExited:          exited,
+		FactMainExited:      mainExited,
+		FactEmptied:         emptied,
+		FactDeadline:        deadline,
+		FactAdopted:         adopted,
+		FactAdoptedStopping: adoptedStopping,
+		FactLost:            lost,
+		FactTuned:           tuned,
+		FactDelayed:         delayed,
+	}
+}
+
+func startOrdered(t *turn, f *Fact) string {
+	i, c := t.i, f.Change
+	if c == nil || c.Run == 0 {
+		return "it has no change"
+	}
+	if c.StartCause != CauseCrash {
+		i.Attempt = 0
+	}
+	if c.StartCause == CauseConfig {
+		t.calm("its launch changed")
+	}
+	if c.StartCause != CauseCommand {
+		i.By = nil
+	}
+	if c.Launch != i.Launch {
+		i.Held = ""
+	}
+	i.Run, i.PID, i.StartedAt, i.Until = c.Run, 0, time.Time{}, time.Time{}
+	i.Launch, i.Tuning, i.Generation = c.Launch, c.Tuning, t.w.Generation
+	i.StartCause, i.Finished, i.Pending = c.StartCause, "", nil
+	i.Cycle, i.AtOnce, i.Unjudged = false, false, false
+	i.Rolling = i.Rolling || c.Rolling
+	i.Starts++
+	t.w.NextRun = max(t.w.NextRun, c.Run+1)
+	return ""
+}
+
+func stopOrdered(t *turn, f *Fact) string {
+	i, c := t.i, f.Change
+	if c == nil {
+		return "it has no change"
+	}
+	i.Owed, i.Until = ActionUnset, c.Until
+	if i.State != StateStopping {
+		i.EndCause, i.Rolling = c.EndCause, c.Rolling
+		if c.EndCause != CauseRestart {
+			i.By = nil
+		}
+		if c.EndCause != CauseRestart && c.EndCause != CauseReplaced && c.EndCause != CauseShutdown {
+			t.calm(string(c.EndCause))
+		}
+	}
+	if c.Action == ActionKill {
+		i.Escalated, i.Until = true, time.Time{}
+	}
+	return ""
+}
+
+func settled(t *turn, f *Fact) string {
+	i := t.i
+	if i.State == StateNew {
+		i.StartCause = CauseCommand
+	}
+	i.Until = time.Time{}
+	if f.Change != nil && f.Change.EndCause == CauseShutdown {
+		return "" // what was judged stays judged: the daemon ends, not the wish
+	}
+	i.Attempt, i.Finished, i.Unjudged, i.StartCause = 0, "", false, CauseCommand
+	i.Rolling, i.Held = false, ""
+	t.calm("stopped")
+	return ""
+}
+
+func started(t *turn, f *Fact) string {
+	i := t.i
+	i.PID, i.StartedAt = f.PID, f.At
+	if i.State == StateStarting {
+		t.probation()
+	}
+	return ""
+}
+
+// probation sets when a living process will count as running.
+func (t *turn) probation() {
+	least := t.p.policy().Start.MinUptime.D()
+	t.i.Until = t.i.StartedAt.Add(least)
+	if least <= 0 {
+		t.next = FactReady
+	}
+}
+
+func ready(t *turn, _ *Fact) string {
+	if i := t.i; i.State == StateStarting {
+		i.Until, i.Rolling, i.Held = time.Time{}, false, ""
+	}
+	return ""
+}
+
+// deadline does what the state's deadline was for.
+func deadline(t *turn, f *Fact) string {
+	i := t.i
+	now := f.At
+	switch {
+	case i.State == StateRunning && due(i.stableAt(t.p.policy()), now):
+		t.calm("running for " + t.p.policy().Restart.Flap.Within.String())
+	case !due(i.Until, now):
+		return "it has not come yet"
+	case i.State == StateStarting:
+		return ready(t, f)
+	case i.State == StateStopping:
+		i.Until, i.Owed = time.Time{}, ActionKill
+	}
+	return ""
+}
+
+// startFailed composes the error as people read it: the step, then why.
+func startFailed(t *turn, f *Fact) string {
+	why := f.Reason
+	switch {
+	case why == "":
+		why = fmt.Sprintf("%s: errno %d", f.Step, f.Errno)
+	case f.Step != "" && !strings.HasPrefix(why, f.Step):
+		why = f.Step + ": " + why
+	}
+	t.end(Exit{Code: -1, Error: why, At: f.At})
+	t.vacate()
+	return ""
+}
+
+func exited(t *turn, f *Fact) string {
+	if t.i.MainGone {
+		return emptied(t, f) // said again, and nobody is left by now
+	}
+	t.end(exitOf(f))
+	t.vacate()
+	return ""
+}
+
+// mainExited: the rest of the containment is owed the stop signal too, within
+// the time that an ordered stop still has.
+func mainExited(t *turn, f *Fact) string {
+	i := t.i
+	if !i.MainGone {
+		until := i.Until
+		if i.State != StateStopping {
+			until = time.Time{}
+		}
+		t.end(exitOf(f))
+		i.MainGone, i.Until = true, until
+	}
+	switch {
+	case i.Escalated:
+		i.Owed = ActionUnset
+	case t.p.policy().Stop.Timeout <= 0:
+		i.Owed, i.Until = ActionKill, time.Time{}
+	default:
+		i.Owed = ActionSweep
+	}
+	return ""
+}
+
+func exitOf(f *Fact) Exit {
+	if f.Exit == nil {
+		return Exit{Code: -1, Unknown: true, At: f.At}
+	}
+	x := *f.Exit
+	x.At = f.At
+	return x
+}
+
+func emptied(t *turn, _ *Fact) string {
+	switch i := t.i; {
+	case i.State != StateStopping:
+	case !i.MainGone:
+		return "its main process has not ended"
+	default:
+		t.vacate()
+	}
+	return ""
+}
+
+func lost(t *turn, f *Fact) string {
+	if !t.i.MainGone {
+		t.end(Exit{Code: -1, Unknown: true, At: f.At})
+	}
+	t.vacate()
+	return ""
+}
+
+// vacate: nobody is left. What policy wants again may have to wait.
+func (t *turn) vacate() {
+	i := t.i
+	i.MainGone, i.Escalated, i.Owed, i.Until = false, false, ActionUnset, time.Time{}
+	if i.StartCause == CauseCrash && i.Finished == "" && !i.Unjudged && t.nextStart().After(t.now) {
+		t.next = FactDelayed
+	}
+}
+
+// nextStart is when policy starts it again: the delay counts from the end of
+// the main process.
+func (t *turn) nextStart() time.Time {
+	i := t.i
+	return i.LastExit.At.Add(delay(&t.p.policy().Restart, i.ID, i.Attempt))
+}
+
+func delayed(t *turn, _ *Fact) string {
+	if t.i.LastExit == nil {
+		return "nothing has ended"
+	}
+	t.i.Until = t.nextStart()
+	return ""
+}
+
+func adopted(t *turn, f *Fact) string {
+	i := t.i
+	t.alive(f)
+	i.EndCause, i.Escalated, i.MainGone, i.Owed = "", false, false, ActionUnset
+	if i.State != StateRunning {
+		t.probation()
+	}
+	return ""
+}
+
+// alive takes over what the keeper knows of a living run.
+func (t *turn) alive(f *Fact) {
+	i := t.i
+	if f.PID != 0 {
+		i.PID = f.PID
+	}
+	if i.StartedAt.IsZero() {
+		i.StartedAt = f.At
+	}
+	if f.Launch != "" {
+		i.Launch = f.Launch
+	}
+	if f.Tuning != "" {
+		i.Tuning = f.Tuning
+	}
+	if f.Generation != 0 {
+		i.Generation = f.Generation
+	}
+	i.Finished, i.Unjudged = "", false
+}
+
+func adoptedStopping(t *turn, f *Fact) string {
+	i := t.i
+	t.alive(f)
+	if i.EndCause == "" {
+		i.EndCause = CauseStop
+	}
+	switch {
+	case i.State != StateStopping:
+		i.Until = t.now.Add(t.p.policy().Stop.Timeout.D())
+	case i.Escalated || i.Owed != ActionUnset || i.Until.IsZero():
+		i.Owed, i.Until = ActionKill, time.Time{} // that order may have been lost with us
+	}
+	return ""
+}
+
+// tuned: what the kernel refused waits for the next process.
+func tuned(t *turn, f *Fact) string {
+	i := t.i
+	switch {
+	case !i.Alive():
+		return ""
+	case f.Tuning != i.Tuning:
+		return "another tuning was ordered since"
+	case maps.Equal(i.Pending, f.Refused):
+		return ""
+	}
+	i.Pending = nil
+	if len(f.Refused) > 0 {
+		i.Pending = maps.Clone(f.Refused)
+		t.tell(Event{Kind: EventPending, Detail: refusals(f.Refused)})
+	}
+	return ""
+}
+
+func refusals(refused map[string]string) string {
+	var parts []string
+	for _, key := range slices.Sorted(maps.Keys(refused)) {
+		parts = append(parts, key+" needs restart: "+refused[key])
+	}
+	return strings.Join(parts, "; ")
+}

@@ -1,0 +1,96 @@
+package reconcile
+
+import (
+	"fmt"
+)
+
+// startAfter is why an instance starts again after a stop that was ordered for
+// a cause, if it is wanted again at all.
+var startAfter = map[Cause]Cause{
+	CauseStop:       CauseCommand,
+	CauseReplaced:   CauseConfig,
+	CauseRestart:    CauseCommand,
+	CauseScaledDown: CauseScale,
+	CauseRemoved:    CauseConfig,
+	CauseShutdown:   CauseBoot,
+}
+
+// end closes the current run: its exit is completed, and what follows from it
+// is decided. Only an end that nobody ordered is judged by policy.
+func (t *turn) end(x Exit) {
+	i := t.i
+	ordered, restart := i.EndCause, i.Cycle
+	x.Run, x.PID, x.Start, x.Generation = i.Run, i.PID, i.StartedAt, i.Generation
+	if !i.StartedAt.IsZero() {
+		x.Duration = max(x.At.Sub(i.StartedAt), 0)
+	}
+	x.Cause = t.endCause(&x)
+	i.LastExit, t.exit = &x, &x
+	i.EndCause, i.Cycle, i.AtOnce, i.Pending = "", false, false, nil
+	t.tell(Event{Kind: EventRunEnded, Exit: &x, Cause: x.Cause})
+	switch {
+	case ordered != "":
+		i.StartCause = startAfter[ordered]
+	case restart: // owed anyway: this is it
+		i.StartCause = CauseCommand
+	case x.Unknown && t.w.Booting:
+		i.StartCause = CauseBoot
+	case t.p.Spec == nil:
+		i.StartCause, i.Unjudged = CauseCrash, true
+	case i.Launch != "" && t.p.Target != "" && i.Launch != t.p.Target:
+		i.StartCause = CauseConfig // the new launch deserves its own judgement
+	default:
+		t.judge()
+	}
+	if ordered == "" {
+		t.haltRoll(&x)
+	}
+}
+
+// endCause is the cause that a run's record keeps.
+func (t *turn) endCause(x *Exit) Cause {
+	switch {
+	case x.Error != "":
+		return CauseNoStart
+	case t.i.EndCause != "":
+		return t.i.EndCause
+	case x.Unknown:
+		return CauseLost
+	case succeeded(t.p.policy(), x):
+		return CauseExit
+	}
+	return CauseCrashed
+}
+
+// haltRoll holds the program's roll when the end is that of a new process that
+// did not get to run.
+func (t *turn) haltRoll(x *Exit) {
+	i, p := t.i, t.p
+	if !i.Rolling || i.State != StateStarting || p.Target == "" || i.Launch != p.Target || p.Forced == p.Target {
+		return
+	}
+	if i.Finished != "" && succeeded(p.policy(), x) {
+		i.Rolling = false // a job that is done already
+		return
+	}
+	i.Held = fmt.Sprintf("%s did not get to run: %s", i.ID, exitWords(x))
+	if p.Held == "" {
+		p.Held = i.Held
+		t.tell(Event{Kind: EventHeld, ID: InstanceID{p.Name, -1}, Cause: x.Cause, Detail: i.Held})
+	}
+}
+
+// exitWords says how a run ended.
+func exitWords(x *Exit) string {
+	switch {
+	case x.Error != "":
+		return x.Error
+	case x.Unknown:
+		return "nobody knows how it ended"
+	case x.Signal != 0 && x.Core:
+		return fmt.Sprintf("signal %s (core dumped)", x.Signal)
+	case x.Signal != 0:
+		return fmt.Sprintf("signal %s", x.Signal)
+	}
+	return fmt.Sprintf("exit code %d", x.Code)
+}

@@ -1,0 +1,47 @@
+package reconcile
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+	"time"
+)
+
+// EventKind is what we tell others.
+type EventKind string
+
+// The events of the core. State events carry the state's name.
+const (
+	EventState    EventKind = "state"
+	EventFlapping EventKind = "flapping"
+	EventStable   EventKind = "stable"
+	EventHeld     EventKind = "held"
+	EventResumed  EventKind = "resumed"
+	EventIgnored  EventKind = "ignored" // an impossible pair of state and fact
+	EventPending  EventKind = "pending" // the kernel refused a live change
+	EventRunEnded EventKind = "run"     // a run is over: Exit
+)
+
+// Event is one thing that others may want to know.
+type Event struct {
+	Kind  EventKind
+	ID    InstanceID
+	State State
+	From  State
+	Run   RunID
+	PID   int
+	Exit  *Exit
+	Cause Cause
+	At    time.Time
+	// Detail is for people.
+	Detail     string
+	Generation uint64
+}
+
+// sortEvents orders events of one moment by program and instance, where they
+// were gathered from a map.
+func sortEvents(events []Event) {
+	slices.SortStableFunc(events, func(a, b Event) int {
+		return cmp.Or(strings.Compare(a.ID.Program, b.ID.Program), cmp.Compare(a.ID.Index, b.ID.Index))
+	})
+}

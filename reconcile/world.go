@@ -1,0 +1,114 @@
+package reconcile
+
+import (
+	"slices"
+	"sort"
+	"time"
+
+	"github.com/procnanny/procnanny/spec"
+)
+
+// NewWorld is a world in which nothing ever ran.
+func NewWorld() World {
+	return World{Programs: map[string]*Program{}, NextRun: 1, Booting: true}
+}
+
+// find returns instance index of p, or nil.
+func (p *Program) find(index int) *Instance {
+	if n, ok := p.place(index); ok {
+		return p.Instances[n]
+	}
+	return nil
+}
+
+// place is where instance index is, or would be.
+func (p *Program) place(index int) (int, bool) {
+	n := sort.Search(len(p.Instances), func(n int) bool { return p.Instances[n].ID.Index >= index })
+	return n, n < len(p.Instances) && p.Instances[n].ID.Index == index
+}
+
+// insert puts an instance into its place. At the end, where scaling up puts
+// them, that is O(1).
+func (p *Program) insert(i *Instance) {
+	n, _ := p.place(i.ID.Index)
+	p.Instances = slices.Insert(p.Instances, n, i)
+}
+
+// program returns the program of that name, made when missing.
+func (w *World) program(name string) *Program {
+	p := w.Programs[name]
+	if p == nil {
+		p = &Program{Name: name}
+		w.Programs[name] = p
+	}
+	return p
+}
+
+// instance returns the program and the instance that id names; nil for what
+// is not there.
+func (w *World) instance(id InstanceID) (*Program, *Instance) {
+	p := w.Programs[id.Program]
+	if p == nil {
+		return nil, nil
+	}
+	return p, p.find(id.Index)
+}
+
+// defaults is the policy for what no configuration that we know of defines.
+var defaults = spec.Defaults()
+
+// policy is what judges the ends and stops of p's instances.
+func (p *Program) policy() *spec.Policy {
+	if p == nil || p.Spec == nil {
+		return &defaults.Policy
+	}
+	return &p.Spec.Policy
+}
+
+// stableAt is when a flapping instance will have proved stable; zero is never.
+func (i *Instance) stableAt(pol *spec.Policy) time.Time {
+	if !i.Flapping || i.State != StateRunning {
+		return time.Time{}
+	}
+	return i.Since.Add(pol.Restart.Flap.Within.D())
+}
+
+// due reports whether a deadline has come; zero is none.
+func due(at, now time.Time) bool { return !at.IsZero() && !at.After(now) }
+
+// earlier is the earlier of two deadlines; zero is none.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// Due lists the instances of p whose deadline is not after now.
+func Due(p *Program, now time.Time) []InstanceID {
+	if p == nil {
+		return nil
+	}
+	var out []InstanceID
+	pol := p.policy()
+	for _, i := range p.Instances {
+		if due(i.Until, now) || due(i.stableAt(pol), now) {
+			out = append(out, i.ID)
+		}
+	}
+	return out
+}
+
+// Wake is the next time at which p must be looked at again; zero is never. It
+// may lie in the past: then it is due now.
+func Wake(p *Program, _ time.Time) time.Time {
+	if p == nil {
+		return time.Time{}
+	}
+	at := p.RetryAt
+	pol := p.policy()
+	for _, i := range p.Instances {
+		at = earlier(at, earlier(i.Until, i.stableAt(pol)))
+	}
+	return at
+}
