@@ -7,9 +7,7 @@ import (
 	"strings"
 
 	"cuelang.org/go/cue"
-	"cuelang.org/go/cue/ast"
 	"cuelang.org/go/cue/errors"
-	"cuelang.org/go/cue/token"
 
 	"github.com/procnanny/procnanny/spec"
 )
@@ -66,10 +64,17 @@ func (e *Evaluation) outside(v *view, doc cue.Value) {
 // translate turns CUE's errors into problems, as good as that goes without the
 // schema.
 func (e *Evaluation) translate(ps *spec.Problems, err error) {
-	for _, ce := range errors.Errors(err) {
+	all := errors.Errors(err)
+	for _, ce := range all {
 		format, args := ce.Msg()
-		if strings.Contains(format, "empty disjunction") && len(errors.Errors(err)) > 1 {
+		if strings.Contains(format, "empty disjunction") && len(all) > 1 {
 			continue
+		}
+		if format == importFailed && len(e.tree.problems) > 0 {
+			continue // what is wrong in the imported file is said already
+		}
+		for inner, ok := errors.Unwrap(ce).(errors.Error); ok && wrappings[format]; inner, ok = errors.Unwrap(inner).(errors.Error) {
+			format, args = inner.Msg()
 		}
 		path := unquoted(ce.Path())
 		places := e.tree.positions(ce)
@@ -81,13 +86,25 @@ func (e *Evaluation) translate(ps *spec.Problems, err error) {
 			p.Also = append(p.Also, e.tree.problemAt(pos).Place())
 		}
 		p.Message = wording(format, args, path)
+		if strings.HasPrefix(format, "reference %q not found") && e.tree.pkg == "" && len(e.tree.root) > 1 {
+			p.Hint = "files see each other's names only when all begin with the same package line"
+		}
+		if p.File == "" {
+			at := e.tree.problemAt(e.tree.written(path))
+			p.File, p.Line, p.Column, p.SourceLine = at.File, at.Line, at.Column, at.SourceLine
+		}
 		if !slices.ContainsFunc(*ps, func(o spec.Problem) bool {
-			return o.Place() == p.Place() && o.Message == p.Message && o.Path == dotted(path)
+			return o.Place() == p.Place() && o.Message == p.Message && (o.Path == dotted(path) || len(path) == 0)
 		}) {
 			e.tree.add(ps, p, path)
 		}
 	}
 }
+
+const importFailed = "import failed"
+
+// wrappings are messages that only say where the real one comes from.
+var wrappings = map[string]bool{importFailed: true, "cue: marshal error": true, "%s": true}
 
 // unquoted is a path of CUE's, with each element as it is.
 func unquoted(path []string) []string {
@@ -112,13 +129,15 @@ var wordings = map[string]string{
 	"conflicting values %s and %s (mismatched types %s and %s)": "the files disagree: %s and %s",
 	"invalid value %v (out of bound %s)":                        "invalid value %v: the files allow only %s",
 	"invalid value %s (out of bound %s)":                        "invalid value %s: the files allow only %s",
+	"incompatible list lengths (%d and %d)":                     "the files disagree: lists of %d and %d elements",
+	"field not allowed":                                         "a definition that this is unified with has no such key",
 }
 
 func wording(format string, args []any, path []string) string {
 	if secret(path) {
 		return "the files disagree, or break their own rules" // a value under env is never quoted
 	}
-	if w, ok := wordings[format]; ok {
+	if w, ok := wordings[format]; ok && len(args) >= strings.Count(w, "%") {
 		return fmt.Sprintf(w, args[:strings.Count(w, "%")]...)
 	}
 	return fmt.Sprintf(format, args...)
@@ -126,27 +145,27 @@ func wording(format string, args []any, path []string) string {
 
 // explain finds everything that is wrong with a program that failed.
 func (e *Evaluation) explain(ps *spec.Problems, p *program, id spec.Identity, who []finding, ids cue.Value, cause error) {
+	before := len(ps.Errors())
 	for _, f := range who {
 		e.report(ps, p, f)
 	}
 	if cause == nil {
 		return
 	}
-	w := &walker{e: e, p: p, id: id, before: len(*ps), out: *ps}
+	w := &walker{e: e, p: p, id: id, out: *ps}
 	w.walk(e.schema.tree(), p.value, []string{"programs", p.name})
 	for _, f := range w.relations() {
 		w.e.report(&w.out, p, f)
 	}
-	if len(who) == 0 {
+	if len(who) == 0 && !p.asked.broken {
 		w.identity(ids)
 	}
 	*ps = w.out
-	if len(w.out.Errors()) > 0 && len(w.out) > w.before {
+	if len(ps.Errors()) > before {
 		return
 	}
-	before := len(*ps)
 	e.translate(ps, cause)
-	if len(*ps) == before {
+	if len(ps.Errors()) == before && before == 0 {
 		pr := e.tree.problemAt(e.tree.labelPos(p.value))
 		pr.Message = cause.Error()
 		e.tree.add(ps, pr, []string{"programs", p.name})
@@ -174,184 +193,4 @@ func (e *Evaluation) report(ps *spec.Problems, p *program, f finding) {
 	pr := e.tree.problemAt(e.tree.valuePos(v, nil))
 	pr.Message, pr.Warning = f.message, f.warning
 	e.tree.add(ps, pr, path)
-}
-
-// walker goes through a program's value next to the schema.
-type walker struct {
-	e      *Evaluation
-	p      *program
-	id     spec.Identity
-	before int
-	out    spec.Problems
-	good   map[string]json.RawMessage // top-level keys with nothing wrong in them
-}
-
-// walk reports what is wrong at path and below.
-func (w *walker) walk(n *node, v cue.Value, path []string) {
-	if it, err := v.Fields(cue.Optional(true)); err == nil && (len(n.fields) > 0 || n.open != nil) {
-		w.fields(n, v, it, path)
-		return
-	}
-	if it, err := v.List(); err == nil && n.element != nil && v.IncompleteKind() != cue.BottomKind {
-		for i := 0; it.Next(); i++ {
-			w.walk(n.element.named(n), it.Value(), append(slices.Clone(path), index(i)))
-		}
-		return
-	}
-	w.leaf(n, v, path)
-}
-
-// named is an element of a list; what it should be is known from the list.
-func (n *node) named(list *node) *node {
-	if n.expect != "" {
-		return n
-	}
-	c := *n
-	c.expect = strings.TrimPrefix(list.expect, "true, false or ")
-	if n.value.IncompleteKind() == cue.StringKind && !strings.Contains(c.expect, "capabilities") {
-		c.expect = "a string"
-	}
-	return &c
-}
-
-func (w *walker) fields(n *node, v cue.Value, it *cue.Iterator, path []string) {
-	seen := map[string]bool{}
-	for it.Next() {
-		key := plain(it.Selector())
-		at := append(slices.Clone(path), key)
-		optional := it.Selector().ConstraintType() != 0
-		seen[key] = seen[key] || !optional
-		sub := n.byKey[key]
-		if sub == nil {
-			sub = n.open
-		}
-		before := len(w.out)
-		switch {
-		case sub == nil:
-			w.e.unknown(&w.out, it.Value(), at, n.keys())
-		case optional:
-			continue // a rule, not a value
-		case len(path) == 2 && (key == "uid" || key == "gid") && !it.Value().IsConcrete():
-			continue // a rule for what a name turns out to be
-		default:
-			w.walk(sub, it.Value(), at)
-		}
-		if len(path) == 2 && len(w.out) == before {
-			w.keep(key, it.Value())
-		}
-	}
-	for _, f := range n.fields {
-		if f.required && !seen[f.key] {
-			p := w.e.tree.problemAt(w.e.tree.labelPos(v))
-			p.Message = fmt.Sprintf("missing key %q: expected %s", f.key, f.expect)
-			w.e.tree.add(&w.out, p, path)
-		}
-	}
-}
-
-// keep remembers a key with nothing wrong in it, so that rules relating keys
-// can be checked although the program as a whole failed.
-func (w *walker) keep(key string, v cue.Value) {
-	raw, err := v.MarshalJSON()
-	if err != nil {
-		return
-	}
-	if w.good == nil {
-		w.good = map[string]json.RawMessage{}
-	}
-	w.good[key] = raw
-}
-
-// relations are the findings of our own rules about the keys that are good.
-func (w *walker) relations() []finding {
-	raw, err := json.Marshal(w.good)
-	if err != nil {
-		return nil
-	}
-	var p spec.Program
-	if json.Unmarshal(raw, &p) != nil {
-		return nil
-	}
-	p.Identity = w.id
-	return check(p)
-}
-
-// leaf reports a value that is no struct or list, or stands where none can be.
-func (w *walker) leaf(n *node, v cue.Value, path []string) {
-	bad := func(c cue.Value) bool { return n.value.Unify(c).Validate() != nil }
-	if err := v.Err(); err != nil && v.IncompleteKind() == cue.BottomKind {
-		parts := parts(v, 0)
-		i := slices.IndexFunc(parts, func(c cue.Value) bool { return c.IsConcrete() && bad(c) })
-		if i < 0 {
-			w.e.translate(&w.out, v.Validate())
-			return
-		}
-		v = parts[i] // one of several values is wrong by itself
-	}
-	var p spec.Problem
-	switch {
-	case bad(v):
-		p = w.e.tree.problemAt(w.e.tree.valuePos(v, bad))
-		p.Message = fmt.Sprintf("invalid value %s: expected %s", describe(v), n.expect)
-		if secret(path) {
-			p.Message = fmt.Sprintf("invalid value (%s): expected %s", kind(v), n.expect)
-		}
-	case v.Validate(cue.Concrete(true)) != nil:
-		p = w.e.tree.problemAt(w.e.tree.valuePos(v, nil))
-		p.Message = fmt.Sprintf("has no value yet, only the rule %s: expected %s", describe(v), n.expect)
-		if secret(path) {
-			p.Message = "has no value yet, only a rule: expected " + n.expect
-		} else if len(path) > 2 {
-			p.Hint = fmt.Sprintf("a rule that demands no value is written %s?: ...", path[len(path)-1])
-		}
-	default:
-		return
-	}
-	w.e.tree.add(&w.out, p, path)
-}
-
-// identity reports rules of the files that the ids break.
-func (w *walker) identity(ids cue.Value) {
-	for _, key := range []string{"uid", "gid"} {
-		rule, id := lookup(w.p.value, key), lookup(ids, key)
-		if !rule.Exists() {
-			rule = w.p.value.LookupPath(cue.MakePath(cue.Str(key).Optional()))
-		}
-		if !rule.Exists() || rule.IsConcrete() || rule.Unify(id).Validate(cue.Concrete(true)) == nil {
-			continue
-		}
-		source, who := w.p.value, "without a user it runs as the daemon,"
-		for _, k := range []string{"user", "uid", "group"} {
-			if v := lookup(w.p.value, k); v.Exists() && v.IsConcrete() && (k != "group" || key == "gid") {
-				source, who = v, k+" "+describe(v)+" is"
-				break
-			}
-		}
-		pos := w.e.tree.valuePos(source, nil)
-		if source == w.p.value {
-			pos = w.programPos()
-		}
-		p := w.e.tree.problemAt(pos)
-		p.Message = fmt.Sprintf("%s %s %v: the files allow only %s", who, key, id, describe(rule))
-		for _, f := range w.e.tree.conjuncts(rule) {
-			if at := w.e.tree.problemAt(f.Value.Pos()).Place(); at != p.Place() {
-				p.Also = append(p.Also, at)
-			}
-		}
-		w.e.tree.add(&w.out, p, []string{"programs", w.p.name, key})
-	}
-}
-
-// programPos is where the program itself is written, rather than a rule for
-// many.
-func (w *walker) programPos() token.Pos {
-	for _, f := range w.e.tree.conjuncts(w.p.value) {
-		if name, _, err := ast.LabelName(f.Label); err == nil && name == w.p.name {
-			return f.Label.Pos()
-		}
-	}
-	if c := lookup(w.p.value, "command"); c.Exists() {
-		return w.e.tree.labelPos(c)
-	}
-	return w.e.tree.labelPos(w.p.value)
 }

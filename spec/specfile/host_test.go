@@ -34,3 +34,10 @@ func testHost(names spec.EvalNames) spec.Resolved {
 	}
 	return r
 }
+
+// userHost is the same host with a daemon of uid 1000.
+func userHost(names spec.EvalNames) spec.Resolved {
+	r := testHost(names)
+	r.Self = spec.Identity{UID: 1000, GID: 1000, Groups: []uint32{100, 1000}}
+	return r
+}

@@ -15,6 +15,7 @@ type asked struct {
 	uid, gid    *uint32
 	groups      []spec.NameOrID
 	listed      bool // groups was given, perhaps empty
+	broken      bool // one of them is no value at all: there is nobody to resolve
 }
 
 func (a asked) any() bool {
@@ -28,6 +29,9 @@ func askedBy(v cue.Value) asked {
 	a.user, _ = lookup(v, "user").String()
 	a.group, _ = lookup(v, "group").String()
 	a.uid, a.gid = idAt(v, "uid"), idAt(v, "gid")
+	for _, key := range []string{"user", "group", "uid", "gid", "groups"} {
+		a.broken = a.broken || lookup(v, key).IncompleteKind() == cue.BottomKind && v.LookupPath(cue.MakePath(cue.Str(key))).Exists()
+	}
 	list := lookup(v, "groups")
 	if !list.Exists() {
 		return a
@@ -112,7 +116,7 @@ func (r *resolver) add(unknownName bool, key, format string, args ...any) {
 // resolve says who a program runs as, and what is wrong with that.
 func resolve(a asked, host spec.Resolved) (spec.Identity, []finding) {
 	r := &resolver{host: host}
-	if !a.any() {
+	if !a.any() || a.broken {
 		return host.Self, nil
 	}
 	id := r.user(a)

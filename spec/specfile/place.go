@@ -3,6 +3,7 @@ package specfile
 import (
 	"bytes"
 	"fmt"
+	"path"
 	"strings"
 
 	"cuelang.org/go/cue"
@@ -33,6 +34,9 @@ func (t *tree) problemAt(pos token.Pos) spec.Problem {
 	}
 	p := spec.Problem{File: pos.Filename(), Line: pos.Line(), Column: pos.Column()}
 	p.SourceLine = t.line(p.File, p.Line)
+	if c := p.Column; path.Ext(p.File) == ".json" && c > 1 && c <= len(p.SourceLine) && p.SourceLine[c-2] == '"' && p.SourceLine[c-1] != ',' {
+		p.Column-- // CUE's reader of JSON counts a key from behind its quote
+	}
 	return p
 }
 
@@ -136,6 +140,23 @@ func (t *tree) labelPos(v cue.Value) token.Pos {
 		return f.Label.Pos()
 	}
 	return t.anyPos(v)
+}
+
+// written is where the longest beginning of a path of CUE's is written in the
+// files, or no place.
+func (t *tree) written(path []string) token.Pos {
+	pos, most := token.NoPos, 0
+	for f, h := range t.homes() {
+		n := 0
+		for n < min(len(h.path), len(path)) && h.path[n] == path[n] {
+			n++
+		}
+		at := f.Label.Pos()
+		if n == len(h.path) && (n > most || n == most && n > 0 && at.Compare(pos) < 0) {
+			pos, most = at, n
+		}
+	}
+	return pos
 }
 
 // valuePos is where the value that v has is written; bad picks among several.

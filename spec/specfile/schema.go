@@ -86,7 +86,7 @@ func (n *node) addFields(v cue.Value) {
 
 // alternatives are the disjuncts of v, or v itself.
 func alternatives(v cue.Value) []cue.Value {
-	if op, args := v.Expr(); op == cue.OrOp {
+	if op, args := cue.Dereference(v).Expr(); op == cue.OrOp {
 		var out []cue.Value
 		for _, a := range args {
 			out = append(out, alternatives(a)...)
