@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/procnanny/procnanny/runtime/launch"
 	"github.com/procnanny/procnanny/spec"
 )
 
@@ -43,18 +44,68 @@ func newCgroups(runDir string) (*cgroups, error) {
 	return c, nil
 }
 
-// probe makes and removes a leaf: a mount may be read-only, or not delegated.
+// Linux 6.14 and later kill a process that is born into a cgroup (clone3's
+// CLONE_INTO_CGROUP) when that one and its parent's differ in how often they
+// were killed by cgroup.kill: the kernel compares the wrong two. So a leaf that
+// was killed is made anew before the next start, and where our own cgroup was
+// once, we move into a new one.
+var errKilledAtBirth = errors.New("this kernel kills what is started in a new cgroup")
+
+// probe starts a process in a new leaf: a mount may be read-only, or not
+// delegated.
 func (c *cgroups) probe() error {
+	err := c.tryLeaf()
+	if errors.Is(err, errKilledAtBirth) {
+		if err := c.moveSelf(os.Getpid()); err != nil {
+			return fmt.Errorf("cannot move into a cgroup of our own: %w", err)
+		}
+		err = c.tryLeaf()
+	}
+	return err
+}
+
+func (c *cgroups) tryLeaf() error {
 	leaf := filepath.Join(c.dir, "probe")
-	if err := os.Mkdir(leaf, 0o755); err != nil {
+	if err := os.Mkdir(leaf, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("cannot make a cgroup: %w", err)
 	}
 	defer os.Remove(leaf)
-	f, err := os.OpenFile(filepath.Join(leaf, "cgroup.procs"), os.O_WRONLY, 0)
+	fd, err := unix.Open(leaf, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return fmt.Errorf("cannot move processes into a cgroup: %w", err)
+		return fmt.Errorf("cannot open a cgroup: %w", err)
 	}
-	return f.Close()
+	defer unix.Close(fd)
+	p, err := launch.Start(&launch.Request{
+		Candidates: []string{"/bin/true"}, Argv: []string{"true"}, Dir: "/", Stdin: "null", Mode: spec.OutputMode{Kind: "null"},
+	}, launch.NoStdio, fd)
+	switch {
+	case errors.Is(err, unix.EINTR):
+		return errKilledAtBirth
+	case errors.Is(err, unix.ENOENT):
+		return nil // it came as far as to look for the file
+	case err != nil:
+		return fmt.Errorf("cannot start a process in a cgroup: %w", err)
+	}
+	defer unix.Close(p.PidFD)
+	if e, _, _ := waitFor(p.PidFD); e.signal == spec.SIGKILL {
+		return errKilledAtBirth
+	}
+	return nil
+}
+
+// moveSelf moves us, and control if it runs, into a cgroup beside the leaves,
+// which have a dot in their name.
+func (c *cgroups) moveSelf(list ...int) error {
+	own := filepath.Join(c.dir, "supervisor")
+	if err := os.Mkdir(own, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	for _, pid := range list {
+		if err := writeFile(filepath.Join(own, "cgroup.procs"), fmt.Sprint(pid)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // ownCgroup is the directory of the cgroup v2 that we are in.
@@ -122,6 +173,10 @@ func (c *cgroups) leaf(in *instance) string { return filepath.Join(c.dir, leafNa
 
 func (c *cgroups) enter(k *keeper, in *instance, limits *spec.Cgroup) (int, error) {
 	leaf := c.leaf(in)
+	if in.killed {
+		removeCgroup(leaf, 0)
+		in.entered, in.killed = false, false
+	}
 	if !in.entered {
 		err := os.Mkdir(leaf, 0o755)
 		if err != nil && !errors.Is(err, fs.ErrExist) {
@@ -130,7 +185,8 @@ func (c *cgroups) enter(k *keeper, in *instance, limits *spec.Cgroup) (int, erro
 		if err != nil && c.populated(in) {
 			// A former keeper's, without a note: started in its last moment.
 			k.log.Warn("killing processes that no run accounts for", "program", in.program, "instance", in.index)
-			writeFile(filepath.Join(leaf, "cgroup.kill"), "1")
+			_ = writeFile(filepath.Join(leaf, "cgroup.kill"), "1")
+			in.killed = true
 			return -1, stepError("waiting for processes of an unknown run, which were killed", unix.EBUSY)
 		}
 	}
@@ -179,11 +235,7 @@ func (c *cgroups) enableControllers(k *keeper) {
 	}
 	err := writeFile(filepath.Join(c.parent, "cgroup.subtree_control"), want)
 	if errors.Is(err, unix.EBUSY) && c.alone(k) {
-		own := filepath.Join(c.dir, "supervisor") // leaves have a dot in their name
-		if err = os.Mkdir(own, 0o755); err == nil || errors.Is(err, fs.ErrExist) {
-			for _, pid := range []int{os.Getpid(), k.ctl.pid} {
-				_ = writeFile(filepath.Join(own, "cgroup.procs"), fmt.Sprint(pid))
-			}
+		if err = c.moveSelf(os.Getpid(), k.ctl.pid); err == nil {
 			err = writeFile(filepath.Join(c.parent, "cgroup.subtree_control"), want)
 		}
 	}
@@ -309,6 +361,7 @@ func (c *cgroups) signal(r *run, sig spec.Signal) {
 }
 
 func (c *cgroups) kill(r *run) {
+	r.in.killed = true
 	if writeFile(filepath.Join(c.leaf(r.in), "cgroup.kill"), "1") != nil { // before 5.14
 		c.signal(r, spec.SIGKILL)
 	}

@@ -56,6 +56,20 @@ func wait(idType, id, options int) (e ending, ok bool, err error) {
 	return e, true, nil
 }
 
+// waitFor waits until a child ends.
+func waitFor(pidfd int) (ending, bool, error) {
+	fds := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
+	for {
+		if _, err := unix.Poll(fds, -1); err != unix.EINTR {
+			return wait(unix.P_PIDFD, pidfd, 0)
+		}
+	}
+}
+
+// youngDeath is how young a process dies by KILL whose cgroup is suspected to
+// have been killed by somebody.
+const youngDeath = 50 * time.Millisecond
+
 // mainGone takes note that a run's main process has ended: its output is moved
 // first, then the end is told, then whether anybody is left.
 func (k *keeper) mainGone(r *run) {
@@ -74,6 +88,9 @@ func (k *keeper) mainGone(r *run) {
 	k.drainAll(r.in)
 	f.Code, f.Signal, f.Core, f.Unknown = e.code, e.signal, e.core, e.unknown
 	f.Left = k.box.left(r)
+	if e.signal == spec.SIGKILL && f.AtNS-r.started < int64(youngDeath) {
+		r.in.killed = true
+	}
 	r.exit = f
 	k.tell(f)
 	k.lookEmpty(r)

@@ -348,3 +348,5 @@ func controlMain() int {
 		}
 	}
 }
+
+func mkfifo(path string) error { return unix.Mkfifo(path, 0o600) }

@@ -20,6 +20,9 @@ type instance struct {
 	run *run
 	// entered is true once its cgroup was made or found empty by us.
 	entered bool
+	// killed is true once its cgroup was killed, or may have been: it is made
+	// anew before the next start (see errKilledAtBirth).
+	killed  bool
 	streams [2]stream
 	output  Output
 }

@@ -69,6 +69,7 @@ func (k *keeper) launch(in *instance, s *Start) (*run, error) {
 	p, err := k.deps.start(&s.Launch, io, cgroup)
 	closeStdio(io)
 	if err != nil {
+		in.killed = in.killed || errors.Is(err, unix.EINTR)
 		k.closePipes(in)
 		return nil, err
 	}

@@ -1,0 +1,143 @@
+package keeper
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/procnanny/procnanny/spec"
+)
+
+func countFDs(t *testing.T, pid int) int {
+	t.Helper()
+	list, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+	must(t, err)
+	return len(list)
+}
+
+func countThreads(t *testing.T, pid int) int {
+	t.Helper()
+	list, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+	must(t, err)
+	return len(list)
+}
+
+func TestThousandExitsAtOnce(t *testing.T) {
+	const n = 1000
+	r := startRig(t, testConfig{})
+	orders := make([]Order, n)
+	for i := range orders {
+		orders[i] = r.shell(i, fmt.Sprintf("read x; exit %d", i%200))
+		orders[i].Start.Launch.Stdin = r.c.Dir + "/gate"
+	}
+	gate, release := openGate(t, r.c.Dir+"/gate")
+	defer gate()
+	r.send(orders...)
+	for _, o := range orders {
+		r.next(FactStarted, o.Start.Run)
+	}
+	release()
+	seen := map[uint64]int{}
+	for len(seen) < n {
+		facts, err := r.conn.Recv()
+		must(t, err)
+		for _, f := range facts {
+			if f.Kind != FactExited {
+				continue
+			}
+			seen[f.Run]++
+			if want := int(f.Run-1) % 200; f.Code != want || seen[f.Run] > 1 {
+				t.Fatalf("run %d: code %d, want %d, seen %d times", f.Run, f.Code, want, seen[f.Run])
+			}
+		}
+	}
+}
+
+// openGate makes a FIFO that blocks its readers until release.
+func openGate(t *testing.T, path string) (done, release func()) {
+	t.Helper()
+	must(t, mkfifo(path))
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	must(t, err)
+	return func() { f.Close() }, func() {
+		_, err := f.WriteString(strings.Repeat("\n", 1000))
+		must(t, err)
+	}
+}
+
+func TestNothingLeaks(t *testing.T) {
+	modes(t, func(t *testing.T, c testConfig) {
+		r := startRig(t, c)
+		pid := r.cmd.Process.Pid
+		warm := r.begin(0, "exit 0").Run
+		r.next(FactEmptied, warm)
+		r.poll("log files to be closed", func() bool { return !holdsLog(pid) })
+		fds, threads := countFDs(t, pid), countThreads(t, pid)
+		starts := 2000
+		if c.Sweep {
+			starts = 300
+		}
+		for done := 0; done < starts; done += 50 {
+			var orders []Order
+			for i := range 50 {
+				o := r.shell(i, "echo hello; exit 1")
+				if i%2 == 1 {
+					o.Start.Launch.Mode = spec.OutputMode{Kind: "separate"}
+				}
+				if i%10 == 9 {
+					o.Start.Launch.Candidates = []string{"/nonexistent"}
+				}
+				orders = append(orders, o)
+			}
+			r.send(orders...)
+			for i, o := range orders {
+				if i%10 == 9 {
+					if f := r.next(FactStartFailed, o.Start.Run); f.Errno != 2 || f.Step == "" {
+						t.Fatalf("%+v", f)
+					}
+					continue
+				}
+				r.next(FactEmptied, o.Start.Run)
+			}
+		}
+		r.poll(fmt.Sprintf("descriptors to be %d again", fds), func() bool { return countFDs(t, pid) == fds })
+		if now := countThreads(t, pid); now > threads+4 {
+			t.Errorf("threads: %d, before %d", now, threads)
+		}
+		notes, _ := os.ReadDir(r.c.Dir + "/keeper")
+		if len(notes) != 0 {
+			t.Errorf("%d notes are left", len(notes))
+		}
+	})
+}
+
+// An idle instance costs two descriptors, three with separate output.
+func TestIdleInstancesCostTwoDescriptors(t *testing.T) {
+	r := startRig(t, testConfig{})
+	pid := r.cmd.Process.Pid
+	before := countFDs(t, pid)
+	for i := range 20 {
+		o := r.shell(i, "exec sleep 100")
+		if i >= 10 {
+			o.Start.Launch.Mode = spec.OutputMode{Kind: "separate"}
+		}
+		r.send(o)
+		r.next(FactStarted, o.Start.Run)
+	}
+	if got := countFDs(t, pid) - before; got != 10*2+10*3 {
+		t.Errorf("20 instances cost %d descriptors", got)
+	}
+}
+
+// holdsLog reports whether a process has a log file open.
+func holdsLog(pid int) bool {
+	dir := fmt.Sprintf("/proc/%d/fd/", pid)
+	list, _ := os.ReadDir(dir)
+	for _, e := range list {
+		if name, _ := os.Readlink(dir + e.Name()); strings.Contains(name, "/log/web/") {
+			return true
+		}
+	}
+	return false
+}
