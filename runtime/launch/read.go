@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -88,4 +90,38 @@ func plainDrift[T comparable](d *drift, key string, want *T, raw json.RawMessage
 func marshal(v any) (json.RawMessage, error) {
 	raw, err := json.Marshal(v)
 	return bytes.TrimSpace(raw), err
+}
+
+// Pick is the part of t that keys (those of Drift and Tune's refusals) name.
+func Pick(t spec.Tuning, keys []string) spec.Tuning {
+	var doc map[string]json.RawMessage
+	out := spec.Tuning{}
+	if raw, err := json.Marshal(t); err != nil || json.Unmarshal(raw, &doc) != nil {
+		return out // our own plain type: it cannot be
+	}
+	for key, raw := range doc {
+		inner := map[string]json.RawMessage{}
+		switch {
+		case slices.Contains(keys, key):
+			continue
+		case (key == "limits" || key == "cgroup") && json.Unmarshal(raw, &inner) == nil:
+			maps.DeleteFunc(inner, func(k string, _ json.RawMessage) bool {
+				return !slices.Contains(keys, k) && !slices.Contains(keys, key+"."+k)
+			})
+			if key == "limits" && !slices.Contains(keys, "limits.nice") {
+				delete(inner, "nice")
+			}
+			doc[key], _ = json.Marshal(inner)
+		default:
+			delete(doc, key)
+		}
+	}
+	raw, err := json.Marshal(doc)
+	if err == nil {
+		err = json.Unmarshal(raw, &out)
+	}
+	if err != nil {
+		return spec.Tuning{}
+	}
+	return out
 }

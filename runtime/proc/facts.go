@@ -1,0 +1,120 @@
+package proc
+
+import (
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/procnanny/procnanny/reconcile"
+	"github.com/procnanny/procnanny/runtime/keeper"
+)
+
+func now() time.Time { return time.Now() }
+
+// clock turns the keeper's times (CLOCK_BOOTTIME, which no one sets) into the
+// wall's, as seen now.
+type clock struct {
+	wall time.Time
+	boot int64
+}
+
+func newClock() clock {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
+		panic(err) // every kernel we run on has it
+	}
+	return clock{now(), ts.Nano()}
+}
+
+func (c clock) at(ns int64) time.Time {
+	if ns == 0 {
+		return c.wall
+	}
+	return c.wall.Add(-time.Duration(c.boot - ns)).Round(0)
+}
+
+// kinds maps the keeper's facts to the core's. The rest (hello, asked) is not
+// about a process.
+var kinds = map[keeper.FactKind]reconcile.FactKind{
+	keeper.FactStarted:     reconcile.FactStarted,
+	keeper.FactStartFailed: reconcile.FactStartFailed,
+	keeper.FactExited:      reconcile.FactExited,
+	keeper.FactEmptied:     reconcile.FactEmptied,
+	keeper.FactTuned:       reconcile.FactTuned,
+	keeper.FactPreflight:   reconcile.FactPreflight,
+}
+
+// Take turns what the keeper says into facts for the core, in order, and hands
+// them on as one.
+func (p *Proc) Take(facts []keeper.Fact) {
+	c := newClock()
+	out := make([]reconcile.Fact, 0, len(facts))
+	p.mu.Lock()
+	for i := range facts {
+		f := &facts[i]
+		if kinds[f.Kind] != reconcile.FactUnset && p.note(f) {
+			out = append(out, c.fact(f))
+		}
+	}
+	p.mu.Unlock()
+	if len(out) > 0 {
+		p.c.Facts(out)
+	}
+}
+
+// note keeps what Observe needs, and says whether the fact is for the core.
+func (p *Proc) note(f *keeper.Fact) bool {
+	n := reconcile.RunID(f.Run)
+	switch f.Kind {
+	case keeper.FactStarted:
+		p.remember(reconcile.InstanceID{Program: f.Program, Index: f.Index}, n).startedNS = f.AtNS
+	case keeper.FactStartFailed, keeper.FactEmptied:
+		delete(p.runs, n)
+	case keeper.FactTuned:
+		return !p.ourCorrection(n, f.Refused)
+	default:
+	}
+	return true
+}
+
+// ourCorrection reports whether the oldest tune under way is a correction of
+// ours: the core did not order it and need not know. The keeper answers in order.
+func (p *Proc) ourCorrection(n reconcile.RunID, refused map[string]string) bool {
+	r := p.runs[n]
+	if r == nil || len(r.tunes) == 0 {
+		return false
+	}
+	correction := r.tunes[0]
+	r.tunes = r.tunes[1:]
+	if correction {
+		for key, why := range refused {
+			r.refused[key] = why
+		}
+	}
+	return correction
+}
+
+func (c clock) fact(f *keeper.Fact) reconcile.Fact {
+	out := reconcile.Fact{
+		Kind: kinds[f.Kind], ID: reconcile.InstanceID{Program: f.Program, Index: f.Index}, Run: reconcile.RunID(f.Run),
+		At: c.at(f.AtNS), PID: f.PID, Left: f.Left, Step: f.Step, Errno: f.Errno, Reason: f.Reason, Refused: f.Refused,
+	}
+	switch f.Kind {
+	case keeper.FactExited:
+		out.Exit = c.exit(f)
+	case keeper.FactTuned:
+		out.Tuning = f.Digest
+	case keeper.FactPreflight:
+		out.Launch, out.ID.Index = f.Digest, wholeProgram
+	default:
+	}
+	return out
+}
+
+// exit: neither a code nor a signal means that the kernel could not tell.
+func (c clock) exit(f *keeper.Fact) *reconcile.Exit {
+	return &reconcile.Exit{
+		Code: f.Code, Signal: f.Signal, Core: f.Core, At: c.at(f.AtNS),
+		Unknown: f.Code == -1 && f.Signal == 0,
+	}
+}

@@ -1,0 +1,193 @@
+package proc
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/procnanny/procnanny/reconcile"
+	"github.com/procnanny/procnanny/runtime/keeper"
+	"github.com/procnanny/procnanny/runtime/launch"
+	"github.com/procnanny/procnanny/spec"
+)
+
+// Look is a living run that shall be observed.
+type Look struct {
+	ID      reconcile.InstanceID
+	Run     reconcile.RunID
+	PID     int
+	Program *spec.Program
+}
+
+// Observe asks the kernel about living runs and judges drift. What is gone, or
+// whose pid is another's by now, has no observation.
+func (p *Proc) Observe(list []Look) []reconcile.Observation {
+	out := make([]reconcile.Observation, 0, len(list))
+	var orders []keeper.Order
+	for _, l := range list {
+		got, ok := p.look(l)
+		if !ok {
+			continue
+		}
+		o := reconcile.Observation{ID: l.ID, Run: l.Run, Observed: got}
+		if l.Program != nil {
+			var tune []keeper.Order
+			o.Drift, tune = p.judge(l, got)
+			orders = append(orders, tune...)
+		}
+		out = append(out, o)
+	}
+	p.send(append(orders, p.outputs(list)...))
+	return out
+}
+
+// SetOutput tells the keeper the output policy of those runs for which it was
+// told another one.
+func (p *Proc) SetOutput(list []Look) { p.send(p.outputs(list)) }
+
+func (p *Proc) outputs(list []Look) []keeper.Order {
+	var orders []keeper.Order
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, l := range list {
+		r := p.runs[l.Run]
+		if l.Program == nil || r == nil {
+			continue
+		}
+		if want := outputOf(l.Program); r.output != want {
+			r.output = want
+			orders = append(orders, keeper.Order{Kind: keeper.OrderOutput, Run: uint64(l.Run), Program: l.ID.Program, Index: l.ID.Index, Output: &want})
+		}
+	}
+	return orders
+}
+
+// look reads a process between two looks at who it is.
+func (p *Proc) look(l Look) (map[string]json.RawMessage, bool) {
+	before, err := startTicks(l.PID)
+	if err != nil || !p.isRun(l, before) {
+		return nil, false
+	}
+	dir := ""
+	if l.Program != nil && l.Program.Cgroup != nil {
+		dir, _ = launch.CgroupDir(l.PID) // empty: its values are not there
+	}
+	got, err := launch.Read(l.PID, dir)
+	if err != nil {
+		return nil, false
+	}
+	after, err := startTicks(l.PID)
+	return got, err == nil && after == before
+}
+
+// ticks are what /proc counts in: USER_HZ, which is 100 on every architecture
+// that we build for.
+const tick = 10 * time.Millisecond
+
+// startSlack is how long a process may have existed before its exec was noted.
+const startSlack = 10 * time.Second
+
+// isRun reports whether a process that began at ticks is the run. The first
+// look must fit the time at which the keeper started it; later ones must be
+// equal to the first.
+func (p *Proc) isRun(l Look, ticks uint64) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	r := p.runs[l.Run]
+	if r == nil {
+		return false // ended meanwhile, or never started by us
+	}
+	if r.startTicks == 0 && r.startedNS > 0 {
+		age := time.Duration(r.startedNS) - time.Duration(ticks)*tick
+		if age < -tick || age > startSlack {
+			return false
+		}
+	}
+	if r.startTicks == 0 {
+		r.startTicks = ticks
+	}
+	return r.startTicks == ticks
+}
+
+// startTicks is field 22 of /proc/PID/stat; the name before may contain
+// anything, even parentheses.
+func startTicks(pid int) (uint64, error) {
+	raw, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return 0, err
+	}
+	text := string(raw)
+	fields := strings.Fields(text[strings.LastIndexByte(text, ')')+1:])
+	const starttime = 22 - 3 // the fields after the name begin with the third
+	if len(fields) <= starttime {
+		return 0, fmt.Errorf("cannot parse /proc/%d/stat", pid)
+	}
+	return strconv.ParseUint(fields[starttime], 10, 64)
+}
+
+// judge says how a run drifted, and corrects what it may: each key once.
+func (p *Proc) judge(l Look, got map[string]json.RawMessage) (map[string]string, []keeper.Order) {
+	if l.Program.Drift == "ignore" {
+		return nil, nil
+	}
+	found := launch.Drift(l.Program.Tuning, got)
+	var tune []keeper.Order
+	if l.Program.Drift != "report" {
+		tune = p.correct(l, found)
+	}
+	maps.Copy(found, identityDrift(l.Program.Identity, got))
+	return found, tune
+}
+
+// correct takes out of found what it orders to be corrected, and adds to the
+// rest why a correction was refused.
+func (p *Proc) correct(l Look, found map[string]string) []keeper.Order {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	r := p.runs[l.Run]
+	if r == nil || len(found) == 0 || len(r.tunes) > 0 { // the tune under way may settle it
+		return nil
+	}
+	var keys []string
+	for key := range found {
+		if !r.corrected[key] {
+			keys = append(keys, key)
+			r.corrected[key] = true
+		} else if why := r.refused[key]; why != "" {
+			found[key] += " (" + why + ")"
+		}
+	}
+	if len(keys) == 0 {
+		return nil
+	}
+	slices.Sort(keys)
+	for _, key := range keys {
+		p.c.Log.Info("correcting drift", "instance", l.ID.String(), "pid", l.PID, "drift", found[key])
+		delete(found, key)
+	}
+	r.tunes = append(r.tunes, true)
+	tuning := launch.Pick(l.Program.Tuning, keys)
+	return []keeper.Order{{
+		Kind: keeper.OrderTune, Run: uint64(l.Run), Program: l.ID.Program, Index: l.ID.Index,
+		Tuning: &tuning, Digest: l.Program.Tuning.Digest(),
+	}}
+}
+
+// identityDrift is only reported: nobody can give a process another user.
+func identityDrift(id spec.Identity, got map[string]json.RawMessage) map[string]string {
+	out := map[string]string{}
+	if !id.Switch {
+		return out
+	}
+	for key, want := range map[string]uint32{"uid": id.UID, "gid": id.GID} {
+		if raw, ok := got[key]; ok && string(raw) != strconv.FormatUint(uint64(want), 10) {
+			out[key] = fmt.Sprintf("%s is %s, should be %d", key, raw, want)
+		}
+	}
+	return out
+}

@@ -1,0 +1,131 @@
+package proc
+
+import (
+	"log/slog"
+	"sync"
+
+	"github.com/procnanny/procnanny/reconcile"
+	"github.com/procnanny/procnanny/runtime/keeper"
+	"github.com/procnanny/procnanny/spec"
+)
+
+// Config is what a Proc stands on.
+type Config struct {
+	// Send hands orders to the keeper; it does not wait for them.
+	Send func([]keeper.Order) error
+	// Facts takes what became known. It may wait, and is never called from Do.
+	Facts func([]reconcile.Fact)
+	Log   *slog.Logger
+	// Environ is the daemon's own environment, for inherit_env.
+	Environ []string
+	// SelfUID and SelfGID are who a program without a user runs as.
+	SelfUID, SelfGID uint32
+}
+
+// Proc is control's view of living processes. Its methods may be called from
+// different goroutines, each from one at a time.
+type Proc struct {
+	c    Config
+	slow slow
+
+	cacheMu sync.Mutex
+	cache   map[string]*prepared // by program name
+
+	mu   sync.Mutex
+	runs map[reconcile.RunID]*run
+}
+
+// run is what is remembered of a living run.
+type run struct {
+	id reconcile.InstanceID
+	// startedNS is CLOCK_BOOTTIME when it was executed; 0 is not known.
+	startedNS int64
+	// startTicks is field 22 of /proc/PID/stat, taken at the first look.
+	startTicks uint64
+	// output is what the keeper was told last.
+	output keeper.Output
+	// corrected are the keys whose drift was corrected; each once.
+	corrected map[string]bool
+	// refused says why a correction was.
+	refused map[string]string
+	// tunes are the tunes under way, oldest first: true is a correction.
+	tunes []bool
+}
+
+// New returns a Proc that knows no process.
+func New(c Config) *Proc {
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	p := &Proc{c: c, cache: map[string]*prepared{}, runs: map[reconcile.RunID]*run{}}
+	p.slow = slow{pending: map[reconcile.InstanceID][]func() (keeper.Order, error){}}
+	return p
+}
+
+// send hands orders over. A keeper that is gone is noticed where its facts
+// are received, and everything is told anew to the next one.
+func (p *Proc) send(orders []keeper.Order) {
+	if len(orders) == 0 {
+		return
+	}
+	if err := p.c.Send(orders); err != nil {
+		p.c.Log.Error("cannot send orders to the keeper", "orders", len(orders), "error", err)
+	}
+}
+
+// Do carries orders out, in order for each instance, without waiting. What
+// needs a file first goes its own slow way, and what follows for the same
+// instance behind it; everything else is one message to the keeper.
+func (p *Proc) Do(orders []reconcile.Order) {
+	out := make([]keeper.Order, 0, len(orders))
+	for _, o := range orders {
+		maker, ok := makers[o.Kind]
+		if !ok {
+			p.c.Log.Error("cannot carry out an order: unknown kind", "kind", o.Kind, "instance", o.ID.String())
+			continue
+		}
+		build := func() (keeper.Order, error) { return maker(p, o) }
+		if p.needsFiles(o) || p.slow.busy(o.ID) {
+			p.later(o, build)
+			continue
+		}
+		k, err := build()
+		if err != nil {
+			p.later(o, func() (keeper.Order, error) { return keeper.Order{}, err })
+			continue
+		}
+		out = append(out, k)
+	}
+	p.send(out)
+}
+
+// needsFiles reports whether an order cannot be made without reading a file.
+func (p *Proc) needsFiles(o reconcile.Order) bool {
+	starts := o.Kind == reconcile.ActionStart || o.Kind == reconcile.ActionPreflight
+	return starts && o.Program != nil && len(o.Program.EnvFiles) > 0
+}
+
+// Ack tells the keeper that the ends of runs are recorded: it may forget them.
+func (p *Proc) Ack(runs ...reconcile.RunID) {
+	orders := make([]keeper.Order, len(runs))
+	for i, r := range runs {
+		orders[i] = keeper.Order{Kind: keeper.OrderAck, Run: uint64(r)}
+	}
+	p.send(orders)
+}
+
+// outputOf is the part of the output policy that the keeper carries out.
+func outputOf(p *spec.Program) keeper.Output {
+	o := p.Policy.Output
+	return keeper.Output{RotateBytes: o.Rotate.Size, Keep: o.Rotate.Keep, Drop: o.OnFull == "drop", Timestamps: o.Timestamps}
+}
+
+// remember returns what is known of a run, which is new if need be.
+func (p *Proc) remember(id reconcile.InstanceID, n reconcile.RunID) *run {
+	r := p.runs[n]
+	if r == nil {
+		r = &run{id: id, corrected: map[string]bool{}, refused: map[string]string{}}
+		p.runs[n] = r
+	}
+	return r
+}
