@@ -27,9 +27,9 @@
 //     bind unlinks whatever file is in its way and makes the name visible before
 //     its mode is right.
 //   - libzmq 4.3.4 aborts the process when accept(2) finds no free descriptor.
-//     So before the last fifth of RLIMIT_NOFILE is touched we stop accepting
-//     (unbind; the listening socket stays ours and its backlog keeps new clients
-//     waiting) until descriptors are free again. What is left of the danger, and
+//     So before the last fifth of RLIMIT_NOFILE is touched the sockets' names
+//     are taken away from new clients until descriptors are free again. Refused:
+//     unbind, which ends all connections (its listener owns them). What is left of the danger, and
 //     the memory that endless multi-part messages or subscriptions of somebody
 //     with access to the socket may take inside libzmq, is why this runs in
 //     control, whose death no program notices. (Go raised the soft limit to

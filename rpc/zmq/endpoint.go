@@ -28,12 +28,9 @@ const (
 type endpoint struct {
 	text string // as libzmq wants it
 	path string // of an ipc socket; empty for tcp
-	// listener is our own handle of an ipc socket that listens; libzmq gets
-	// duplicates. -1 for tcp.
+	// listener is an ipc socket that listens, until bind gives it to libzmq.
 	listener int
-	// bound is the name that unbind knows it by.
-	bound string
-	inode uint64
+	inode    uint64 // of the ipc socket's name
 }
 
 // parseEndpoint says what an endpoint is, or why we do not listen there.
@@ -54,7 +51,7 @@ func parseIPC(text, path string) (*endpoint, error) {
 	case len(path) > maxPath:
 		return nil, fmt.Errorf("cannot listen on %s: the path has %d bytes, a socket's has at most %d", text, len(path), maxPath)
 	}
-	return &endpoint{text: text, path: path, listener: -1}, nil
+	return &endpoint{text: text, path: path}, nil
 }
 
 func parseTCP(text, address string, insecure bool) (*endpoint, error) {
@@ -77,7 +74,7 @@ func parseTCP(text, address string, insecure bool) (*endpoint, error) {
 	if _, err := strconv.ParseUint(port, 10, 16); err != nil && port != "*" {
 		return nil, fmt.Errorf("cannot listen on %s: %s is no port", text, port)
 	}
-	return &endpoint{text: "tcp://" + net.JoinHostPort(ip.String(), port), listener: -1}, nil
+	return &endpoint{text: "tcp://" + net.JoinHostPort(ip.String(), port)}, nil
 }
 
 // temporary counts names in this process.
@@ -106,7 +103,7 @@ func (e *endpoint) listen(gid *int) (err error) {
 	}
 	if err != nil {
 		_ = unix.Unlinkat(dirfd, tmp, 0)
-		e.close()
+		unix.Close(e.listener)
 		return fmt.Errorf("cannot listen on %s: %w", e.text, err)
 	}
 	return nil
@@ -188,15 +185,9 @@ func bindHidden(dirfd int, name string, gid *int) (fd int, err error) {
 
 // bind lets a socket of libzmq accept here.
 func (e *endpoint) bind(s *zmq4.Socket) error {
-	if e.bound != "" {
-		return nil
-	}
 	fd := -1
-	if e.listener >= 0 {
-		var err error
-		if fd, err = unix.FcntlInt(uintptr(e.listener), unix.F_DUPFD_CLOEXEC, 3); err != nil {
-			return fmt.Errorf("cannot listen on %s: %w", e.text, err)
-		}
+	if e.path != "" {
+		fd, e.listener = e.listener, -1
 	}
 	err := s.SetUseFd(fd)
 	if err == nil {
@@ -208,32 +199,39 @@ func (e *endpoint) bind(s *zmq4.Socket) error {
 		}
 		return fmt.Errorf("cannot listen on %s: %w", e.text, err)
 	}
-	e.bound, err = s.GetLastEndpoint()
 	if e.path == "" {
-		e.text = e.bound // a wildcard port is decided now
+		e.text, err = s.GetLastEndpoint() // a wildcard port is decided now
 	}
 	return err
 }
 
-// unbind stops accepting; connections stay.
-func (e *endpoint) unbind(s *zmq4.Socket) error {
-	if e.bound == "" {
-		return nil
+// hiddenSuffix is added to a name that is closed for a while. No client finds
+// the socket there; those already connected or in the backlog stay.
+const hiddenSuffix = ".shut"
+
+// hide takes the name of an ipc socket away from new clients, show gives it
+// back. (libzmq's own way, unbind, would end all connections.)
+func (e *endpoint) hide() error { return e.move(e.path, e.path+hiddenSuffix) }
+func (e *endpoint) show() error { return e.move(e.path+hiddenSuffix, e.path) }
+
+func (e *endpoint) move(from, to string) error {
+	if !e.ours(from) {
+		return nil // tcp, or somebody removed it
 	}
-	name := e.bound
-	e.bound = ""
-	return s.Unbind(name)
+	return os.Rename(from, to)
+}
+
+// ours reports whether path is the socket that we made.
+func (e *endpoint) ours(path string) bool {
+	var st unix.Stat_t
+	return e.inode != 0 && unix.Lstat(path, &st) == nil && st.Ino == e.inode && st.Mode&unix.S_IFMT == unix.S_IFSOCK
 }
 
 // close gives the name back, if it is still ours.
 func (e *endpoint) close() {
-	if e.listener < 0 {
-		return
-	}
-	unix.Close(e.listener)
-	e.listener = -1
-	var st unix.Stat_t
-	if unix.Lstat(e.path, &st) == nil && st.Ino == e.inode && st.Mode&unix.S_IFMT == unix.S_IFSOCK {
-		_ = unix.Unlink(e.path)
+	for _, path := range []string{e.path, e.path + hiddenSuffix} {
+		if e.ours(path) {
+			_ = os.Remove(path)
+		}
 	}
 }

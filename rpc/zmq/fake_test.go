@@ -27,7 +27,9 @@ func (b *fakeBackend) Overrides() []spec.Override { return nil }
 
 func (b *fakeBackend) Fresh(context.Context) (*rpc.View, error) { return b.view, nil }
 
-func (b *fakeBackend) Runs(ctx context.Context, _ rpc.RunQuery) ([]rpc.Run, error) { return b.runs(ctx) }
+func (b *fakeBackend) Runs(ctx context.Context, _ rpc.RunQuery) ([]rpc.Run, error) {
+	return b.runs(ctx)
+}
 
 // programs is a picture of n programs of one running instance each.
 func programs(n int) *rpc.View {

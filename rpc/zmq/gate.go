@@ -74,17 +74,17 @@ func (g *gate) count() {
 	case free <= 0 && !g.shut:
 		g.shut = true
 		g.loop.server.log.Warn("no more connections are accepted until descriptors are free again", "limit", g.limit)
-		for _, d := range g.loop.doors {
-			if err := d.unbind(d.socket); err != nil {
-				g.loop.server.log.Error("cannot stop accepting", "endpoint", d.text, "error", err)
+		for _, e := range g.loop.doors {
+			if err := e.hide(); err != nil {
+				g.loop.server.log.Error("cannot stop accepting", "endpoint", e.text, "error", err)
 			}
 		}
 	case free > g.limit/10 && g.shut:
 		g.shut = false
-		for _, d := range g.loop.doors {
-			if err := d.bind(d.socket); err != nil {
-				g.loop.server.log.Error("cannot accept again", "endpoint", d.text, "error", err)
-				g.shut = true
+		for _, e := range g.loop.doors {
+			if err := e.show(); err != nil {
+				g.loop.server.log.Error("cannot accept again", "endpoint", e.text, "error", err)
+				g.shut = true // try again
 			}
 		}
 	}

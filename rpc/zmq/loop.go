@@ -32,16 +32,10 @@ type loop struct {
 	zmq        *zmq4.Context
 	routers    []*router
 	publishers []*publisher
-	doors      []*door
+	doors      []*endpoint
 	fds        []unix.PollFd // the sockets', then the waker's
 	pool       *pool
 	gate       *gate
-}
-
-// door is an endpoint and the socket that is bound to it.
-type door struct {
-	*endpoint
-	socket *zmq4.Socket
 }
 
 // newLoop makes the sockets. What it returns is to be closed even when it
@@ -105,14 +99,13 @@ func (l *loop) listen(texts []string, c Config, open func(ipc bool) (*zmq4.Socke
 				return err
 			}
 		}
-		d := &door{endpoint: e, socket: opened[ipc]}
 		if ipc {
 			if err := e.listen(c.Group); err != nil {
 				return err
 			}
 		}
-		l.doors = append(l.doors, d)
-		if err := e.bind(d.socket); err != nil {
+		l.doors = append(l.doors, e)
+		if err := e.bind(opened[ipc]); err != nil {
 			return err
 		}
 		l.server.endpoints = append(l.server.endpoints, e.text)
@@ -209,8 +202,8 @@ const maxEnvelope = 16
 
 // request takes one message of a ROUTER; false is none left.
 func (l *loop) request(r *router) bool {
-	frames, meta, err := r.socket.RecvMessageBytesWithMetadata(zmq4.DONTWAIT, peerAddress)
-	if err != nil || len(frames) == 0 {
+	frames, address := receive(r.socket)
+	if len(frames) == 0 {
 		return false
 	}
 	last := len(frames) - 1
@@ -219,8 +212,28 @@ func (l *loop) request(r *router) bool {
 	if last > 1 && last <= maxEnvelope {
 		envelope = frames[1:last]
 	}
-	l.pool.request(key, envelope, r.who(meta[peerAddress]), frames[last])
+	l.pool.request(key, envelope, r.who(address), frames[last])
 	return true
+}
+
+// receive takes one message with the address of its sender. libzmq gives the
+// address with every frame that the peer sent, but with the routing id, which
+// it made itself, only most of the time.
+func receive(s *zmq4.Socket) (frames [][]byte, address string) {
+	for more := true; more; {
+		frame, meta, err := s.RecvBytesWithMetadata(zmq4.DONTWAIT, peerAddress)
+		if err != nil {
+			return nil, ""
+		}
+		frames = append(frames, frame)
+		if address == "" {
+			address = meta[peerAddress]
+		}
+		if more, err = s.GetRcvmore(); err != nil {
+			return nil, ""
+		}
+	}
+	return frames, address
 }
 
 func (l *loop) publish(list []Message) {
@@ -303,8 +316,8 @@ const (
 
 // stopAccepting begins the end: no new connection, no new request.
 func (l *loop) stopAccepting() (end time.Time) {
-	for _, d := range l.doors {
-		_ = d.unbind(d.socket)
+	for _, e := range l.doors {
+		e.close()
 	}
 	return time.Now().Add(closeLimit)
 }
@@ -316,8 +329,8 @@ func (l *loop) close() {
 	for _, s := range l.sockets() {
 		_ = s.Close()
 	}
-	for _, d := range l.doors {
-		d.endpoint.close()
+	for _, e := range l.doors {
+		e.close()
 	}
 	if l.zmq != nil {
 		_ = l.zmq.Term()
