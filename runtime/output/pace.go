@@ -10,7 +10,7 @@ const (
 	// batch is the longest that bytes wait in a pipe so that more come along.
 	batch = time.Millisecond
 	// tooShort is a wait that costs more than it saves.
-	tooShort = 20 * time.Microsecond
+	tooShort = 100 * time.Microsecond
 	// The wait after a failure, doubled up to the latter.
 	backoffMin = 20 * time.Millisecond
 	backoffMax = time.Second
@@ -38,15 +38,15 @@ type pace struct {
 // at once, up to 1 ms when much comes, longer after an error.
 func (s *Sink) Delay() time.Duration { return s.pace.delay }
 
-// drained learns from one Drain that found avail bytes.
-func (p *pace) drained(s *Sink, pipe, avail int, now time.Time, err error) {
+// drained learns from one Drain that found avail bytes; blocked: and left them.
+func (p *pace) drained(s *Sink, pipe, avail int, now time.Time, blocked bool) {
 	since := now.Sub(p.last)
 	p.last = now
 	if p.capacity == 0 || p.pipe != pipe {
 		p.pipe, p.capacity = pipe, max(pipeSize(pipe), 1)
 	}
 	switch {
-	case err != nil:
+	case blocked:
 		p.delay = min(max(2*p.delay, backoffMin), backoffMax)
 		return
 	case avail == 0 || since > 4*batch:

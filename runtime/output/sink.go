@@ -74,8 +74,8 @@ type Sink struct {
 
 // Drain moves at most max bytes from the pipe to the file. It never waits for
 // the pipe; n is how many it took from there, and more says that there are
-// more now. An error says why the file cannot take more: then nothing was
-// taken beyond n, or, with Policy.Drop, n bytes were taken and dropped.
+// more now. An error says why the file cannot take more: then no more was taken
+// than it took, or, with Policy.Drop, the rest of n was dropped.
 //
 // A pipe at its end gives 0, false, nil: poll(2) says POLLHUP there.
 // Before the pipe is polled again, the caller waits [Sink.Delay].
@@ -88,8 +88,9 @@ func (s *Sink) Drain(pipe, max int) (n int, more bool, err error) {
 	if avail > 0 {
 		n, err = s.take(pipe, min(avail, max), now)
 	}
-	s.pace.drained(s, pipe, avail, now, err)
-	return n, avail > n && err == nil, err
+	blocked := err != nil && !s.policy.Drop
+	s.pace.drained(s, pipe, avail, now, blocked)
+	return n, avail > n && !blocked, err
 }
 
 // take is store with what Drop says about failure.

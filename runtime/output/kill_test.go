@@ -1,0 +1,233 @@
+package output
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func init() {
+	roles["drain"] = roleDrain
+}
+
+// roleDrain drains descriptor 3 to DIR until its end, as the keeper would; it
+// says on stdout when it begins.
+func roleDrain(args []string) {
+	d, err := Open(args[0], -1)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	d.OnAlarm(func(a Alarm) { fmt.Fprintln(os.Stderr, "alarm:", a.Err); os.Exit(1) })
+	size, _ := strconv.ParseInt(args[1], 10, 64)
+	s := d.Sink("web", 0, "", Policy{RotateBytes: size, Keep: 1 << 30, Timestamps: args[2] == "true"})
+	s.BeginRun(1)
+	fmt.Println("ready")
+	for {
+		n, more, err := s.Drain(3, 1+rand.IntN(Turn))
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		if more {
+			continue
+		}
+		fds := []unix.PollFd{{Fd: 3, Events: unix.POLLIN}}
+		if _, err := unix.Poll(fds, -1); err == nil && fds[0].Revents&unix.POLLIN == 0 && n == 0 {
+			return
+		}
+	}
+}
+
+// kills is how many times the drainer is killed; more by hand.
+func kills(t *testing.T) int {
+	n, err := strconv.Atoi(os.Getenv("OUTPUT_TEST_KILLS"))
+	if err != nil {
+		n = 60
+	}
+	if testing.Short() {
+		n = 10
+	}
+	t.Logf("%d kills (OUTPUT_TEST_KILLS)", n)
+	return n
+}
+
+// killLoop lets a writer write numbered lines while drainers are killed one
+// after the other. It returns how many lines were written.
+func killLoop(t *testing.T, dir string, rotate int, stamps bool) int {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	start := func() (*exec.Cmd, io.ReadCloser) {
+		cmd := helper("drain", dir, rotate, stamps)
+		cmd.ExtraFiles = []*os.File{r}
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(out, make([]byte, 6)); err != nil {
+			t.Fatalf("the drainer did not begin: %v", err)
+		}
+		return cmd, out
+	}
+	stop, wrote := make(chan struct{}), make(chan int)
+	go numberedLines(w, stop, wrote)
+	for range kills(t) {
+		cmd, _ := start()
+		time.Sleep(time.Duration(rand.IntN(4000)) * time.Microsecond) // any instruction
+		if err := cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Wait(); cmd.ProcessState.Sys().(interface{ Signaled() bool }).Signaled() == false {
+			t.Fatalf("the drainer ended by itself: %v", err)
+		}
+	}
+	close(stop)
+	cmd, _ := start()
+	lines := <-wrote
+	if err := cmd.Wait(); err != nil {
+		t.Fatalf("the last drainer: %v", err)
+	}
+	return lines
+}
+
+// numberedLines writes "0\n", "1 ..\n", ... until stop, in writes of all sizes.
+func numberedLines(w *os.File, stop chan struct{}, wrote chan int) {
+	defer w.Close()
+	b, i := []byte{}, 0
+	for {
+		select {
+		case <-stop:
+			wrote <- i
+			return
+		default:
+		}
+		b = b[:0]
+		for range 1 + rand.IntN(30) {
+			b = strconv.AppendInt(b, int64(i), 10)
+			b = append(b, " ............................................."[:rand.IntN(40)]...)
+			b = append(b, '\n')
+			i++
+		}
+		if _, err := w.Write(b); err != nil {
+			wrote <- -1
+			return
+		}
+	}
+}
+
+// files are a stream's files in the order of their names, the live one last.
+func files(t *testing.T, dir string) []string {
+	t.Helper()
+	list, err := filepath.Glob(filepath.Join(dir, "web", "0.log.*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return append(list, filepath.Join(dir, "web", "0.log"))
+}
+
+// readFiles opens all files of a stream as one, and checks that each begins
+// where the one before ended.
+func readFiles(t *testing.T, dir string) io.Reader {
+	t.Helper()
+	var at int64
+	var all []io.Reader
+	for _, name := range files(t, dir) {
+		if _, start, ok := parseSegment(filepath.Base(name)); ok && start != at {
+			t.Errorf("%s should begin at %d", name, at)
+		}
+		f, err := os.Open(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { f.Close() })
+		info, err := f.Stat()
+		if err != nil {
+			t.Fatal(err)
+		}
+		at += info.Size()
+		all = append(all, f)
+	}
+	return io.MultiReader(all...)
+}
+
+func TestKilledDrainerLosesAndRepeatsNothing(t *testing.T) {
+	for _, rotate := range []int{3_000, 200_000} {
+		t.Run(strconv.Itoa(rotate), func(t *testing.T) {
+			t.Parallel()
+			dir := filepath.Join(t.TempDir(), "log")
+			lines := killLoop(t, dir, rotate, false)
+			next := 0
+			for sc := bufio.NewScanner(readFiles(t, dir)); sc.Scan(); next++ {
+				if n, _, _ := bytes.Cut(sc.Bytes(), []byte(" ")); string(n) != strconv.Itoa(next) {
+					t.Fatalf("line %d is %q", next, sc.Text())
+				}
+			}
+			if next != lines || lines == 0 {
+				t.Fatalf("%d lines were written, %d are there", lines, next)
+			}
+			list := files(t, dir)
+			t.Logf("%d lines in %d files", lines, len(list))
+			for _, name := range list[:len(list)-1] {
+				checkSegment(t, name, int64(rotate))
+			}
+		})
+	}
+}
+
+// checkSegment checks that a put aside file ends with a line and is not longer
+// than promised.
+func checkSegment(t *testing.T, name string, limit int64) {
+	t.Helper()
+	b, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(b) == 0 || b[len(b)-1] != '\n' {
+		t.Errorf("%s does not end with a line: %q", name, b[max(0, len(b)-20):])
+	}
+	if int64(len(b)) > limit+100 {
+		t.Errorf("%s has %d bytes, the limit is %d", name, len(b), limit)
+	}
+}
+
+func TestKilledStampingDrainerLosesNothing(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "log")
+	lines := killLoop(t, dir, 100_000, true)
+	next := 0
+	for sc := bufio.NewScanner(readFiles(t, dir)); sc.Scan(); {
+		text := sc.Text()
+		if len(text) < len(stampLayout) {
+			continue // repeated: cut off where the kill came
+		}
+		var n int
+		if _, err := fmt.Sscanf(text[len(stampLayout):], "%d", &n); err != nil || n > next {
+			if next > 0 || n > 0 {
+				t.Fatalf("after line %d comes %q", next-1, text)
+			}
+		}
+		if n == next { // a smaller one is a repetition
+			next++
+		}
+	}
+	if next != lines || lines == 0 {
+		t.Fatalf("%d lines were written, %d are there", lines, next)
+	}
+}
