@@ -28,13 +28,19 @@ func Commit(w World, p Plan, now time.Time) (World, []Event) {
 	}
 	for name, indexes := range gone {
 		w.Programs[name].forget(indexes)
+		w.drop(name)
 	}
 	for _, c := range p.programs {
-		if q := w.Programs[c.name]; q != nil && q.Target == "" && len(q.Instances) == 0 {
-			delete(w.Programs, c.name)
-		}
+		w.drop(c.name)
 	}
 	return w, t.events
+}
+
+// drop takes a program out of the world that is neither desired nor there.
+func (w *World) drop(name string) {
+	if p := w.Programs[name]; p != nil && p.Target == "" && len(p.Instances) == 0 {
+		delete(w.Programs, name)
+	}
 }
 
 // carry lets one change take effect.

@@ -228,8 +228,8 @@ func (t *turn) nextStart() time.Time {
 }
 
 func delayed(t *turn, _ *Fact) string {
-	if t.i.LastExit == nil {
-		return "nothing has ended"
+	if t.i.LastExit == nil || t.i.Finished != "" {
+		return "nothing waits for its next start"
 	}
 	t.i.Until = t.nextStart()
 	return ""

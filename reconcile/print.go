@@ -23,7 +23,10 @@ func StatesMarkdown() string {
 	for _, e := range edges() {
 		fmt.Fprintf(&b, "    %s --> %s: %s\n", e.from, e.to, strings.Join(e.labels, ", "))
 	}
-	b.WriteString("    new --> [*]: forget\n    exited --> [*]: forget\n    backoff --> [*]: forget\n```\n\n")
+	for _, s := range forgettable() {
+		fmt.Fprintf(&b, "    %s --> [*]: %s\n", s, VerbForget)
+	}
+	b.WriteString("```\n\n")
 	b.WriteString("What an instance does next toward its goal:\n\n" + markdown(verbRows()))
 	b.WriteString("\nWhat a fact makes of its state (– cannot come to pass: recorded, moves nothing):\n\n" + markdown(moveRows()))
 	return b.String()
@@ -39,8 +42,23 @@ func StatesDot() string {
 	for _, e := range edges() {
 		fmt.Fprintf(&b, "\t%q -> %q [label=%q];\n", e.from, e.to, strings.Join(e.labels, "\n"))
 	}
+	b.WriteString("\t\"forgotten\" [shape=point];\n")
+	for _, s := range forgettable() {
+		fmt.Fprintf(&b, "\t%q -> \"forgotten\" [label=%q];\n", s, VerbForget)
+	}
 	b.WriteString("}\n")
 	return b.String()
+}
+
+// forgettable are the states out of which an instance may leave the world.
+func forgettable() []State {
+	var out []State
+	for _, s := range states {
+		if verbs[s][GoalGone] == VerbForget {
+			out = append(out, s)
+		}
+	}
+	return out
 }
 
 // StatesJSON prints both tables for programs: {"verbs": {state: {goal: verb}},

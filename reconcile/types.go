@@ -90,8 +90,8 @@ const (
 
 // Exit is how a run ended.
 type Exit struct {
-	Code   int         `json:"code"`   // -1 when a signal ended it
-	Signal spec.Signal `json:"signal"` // 0 unless a signal ended it
+	Code   int         `json:"code"`            // -1 when a signal ended it
+	Signal spec.Signal `json:"signal,omitzero"` // 0 unless a signal ended it
 	Core   bool        `json:"core"`
 	// Unknown is true when the kernel could not tell; nothing is guessed then.
 	Unknown  bool          `json:"unknown,omitempty"`
