@@ -83,6 +83,9 @@ func Evaluate(req spec.EvalRequest, ask func(spec.EvalNames) spec.Resolved) spec
 // view evaluates the tree with some more files and finds the programs.
 func (e *Evaluation) view(extra ...*ast.File) *view {
 	v := &view{}
+	if len(e.tree.root)+len(extra) == 0 {
+		return v // an empty directory says nothing, which is no mistake of its own
+	}
 	inst := e.tree.build(extra...)
 	if inst.Err != nil {
 		v.problems = append(v.problems, e.tree.problems...) // an imported file that cannot be parsed

@@ -17,8 +17,7 @@ import (
 
 var update = flag.Bool("update", false, "write what is expected anew")
 
-// golden is one file of testdata: the comment may say "host: user" (the daemon
-// is uid 1000) or "single: NAME", then come the configuration's files and what
+// golden is one file of testdata: the comment may name one of the hosts or say "single: NAME", then come the configuration's files and what
 // is expected.
 type golden struct {
 	path    string
@@ -46,8 +45,8 @@ func goldens(t *testing.T, dir string) []*golden {
 			if name, ok := strings.CutPrefix(line, "single: "); ok {
 				g.req.Source.Single = name
 			}
-			if line == "host: user" {
-				g.host = userHost
+			if host, ok := hosts[line]; ok {
+				g.host = host
 			}
 		}
 		for _, f := range a.Files {

@@ -130,6 +130,8 @@ func (d *duplicate) Msg() (string, []any) {
 // emptyData reports whether a whole data file says nothing: null, or {}.
 func emptyData(e ast.Expr) bool {
 	switch e := e.(type) {
+	case *ast.BinaryExpr:
+		return e.Op == token.OR // *null | _: CUE's word for no document at all
 	case *ast.BasicLit:
 		return e.Kind == token.NULL
 	case *ast.StructLit:

@@ -140,12 +140,12 @@ func (w *walker) relations() []finding {
 func (w *walker) leaf(n *node, v cue.Value, path []string) {
 	bad := func(c cue.Value) bool { return n.value.Unify(c).Validate() != nil }
 	err := v.Err()
-	if err == nil && v.IncompleteKind() == cue.BottomKind {
+	if err == nil {
 		err = v.Validate()
 	}
 	if err != nil {
 		parts := parts(v, 0)
-		i := slices.IndexFunc(parts, func(c cue.Value) bool { return c.Err() == nil && c.IsConcrete() && bad(c) })
+		i := slices.IndexFunc(parts, func(c cue.Value) bool { return c.Err() == nil && c.Validate() == nil && c.IsConcrete() && bad(c) })
 		if i < 0 {
 			w.conflict(v, err)
 			return
