@@ -13,6 +13,7 @@ type Signal int
 
 // The signals our defaults name.
 const (
+	SIGHUP  Signal = 1
 	SIGKILL Signal = 9
 	SIGTERM Signal = 15
 )

@@ -3,11 +3,9 @@ package control
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/procnanny/procnanny/reconcile"
 	"github.com/procnanny/procnanny/rpc"
-	"github.com/procnanny/procnanny/runtime/keeper"
 	"github.com/procnanny/procnanny/runtime/output"
 	"github.com/procnanny/procnanny/runtime/store"
 	"github.com/procnanny/procnanny/spec"

@@ -104,7 +104,7 @@ func (d *desk) files(ctx context.Context, src *spec.Source) (watch.Reading, spec
 		result, err := d.judge(ctx, *src, d.overrides)
 		return watch.Reading{Source: *src}, result, err
 	}
-	r := watch.Look(ctx, d.c.cfg.Place.Config)
+	r := d.c.watch.Look(ctx)
 	if ps := r.Problems.Errors(); len(ps) > 0 {
 		return r, spec.EvalResult{}, ps
 	}

@@ -82,6 +82,18 @@ func (w *Watcher) Run(ctx context.Context, changed func(Reading)) {
 	}
 }
 
+// Look waits until nobody writes the configuration, 2 s at most, and reads it
+// once. It may be called beside Run.
+func (w *Watcher) Look(ctx context.Context) Reading {
+	src, fp, err := Settle(ctx, w.path)
+	r := Reading{Source: src, Fingerprint: fp}
+	if err != nil && !errors.As(err, &r.Problems) {
+		r.Problems = spec.Problems{{File: w.path, Message: err.Error()}}
+	}
+	r.Commit = w.commit(ctx, r)
+	return r
+}
+
 // settle reads the configuration as soon as nobody writes it, and hands it on.
 // When that takes long, it first hands on who is at work.
 func (w *Watcher) settle(ctx context.Context, aged bool, tell func(Reading)) {
