@@ -141,7 +141,7 @@ func printTree(b *strings.Builder, v any, depth int, short bool) {
 			if i > 0 {
 				b.WriteString(", ")
 			}
-			printTree(b, e, depth, false)
+			printTree(b, e, 0, false)
 		}
 		b.WriteByte(']')
 	case string:

@@ -229,7 +229,7 @@ func (p *Program) decodeStrict(raw []byte) error {
 func Settle(files Spec, overrides []Override, now time.Time, boot bool) (keep []Override, ended []EndedOverride) {
 	created := map[string]bool{}
 	for _, o := range overrides {
-		if o.Field == FieldProgram {
+		if o.Field == FieldProgram && o.endsBecause(files, nil, now, boot) == "" {
 			created[o.Program] = true
 		}
 	}
