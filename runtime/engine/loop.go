@@ -14,6 +14,10 @@ type loop struct {
 	config  reconcile.ConfigView
 	world   reconcile.World
 	desired Desired
+	// wished is set once there is desired state. Until then facts are taken in
+	// and nothing follows from them: what was adopted is not stopped only
+	// because nobody has said yet that it shall run.
+	wished bool
 	// programs are the desired ones by name; an unchanged one keeps its pointer.
 	programs map[string]*spec.Program
 	marks    map[string][]spec.Override // overrides by program
@@ -117,6 +121,10 @@ func (l *loop) desire(d Desired) {
 	}
 	d.Spec = spec.Spec{} // programs hold it
 	l.desired, l.programs, l.marks, l.config = d, programs, marks, d.Config
+	if !l.wished {
+		l.wished = true
+		l.touchAll()
+	}
 	l.world.Generation = d.Generation
 }
 
@@ -126,10 +134,12 @@ func (l *loop) turn(now time.Time) {
 	for _, name := range l.wakes.due(now) {
 		l.fire(name, now)
 	}
-	for _, name := range l.dirtyNames() {
-		l.diff(name, now)
+	if l.wished || l.world.ShuttingDown {
+		for _, name := range l.dirtyNames() {
+			l.diff(name, now)
+		}
+		l.world.Booting = false
 	}
-	l.world.Booting = l.world.Booting && l.desired.Generation == 0
 	batch := l.batch()
 	if len(batch.Changed)+len(batch.Gone)+len(batch.Events) > 0 {
 		l.rec.Record(batch)
