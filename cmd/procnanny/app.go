@@ -28,7 +28,7 @@ type app struct {
 	// uid is ours: it decides where a daemon is looked for.
 	uid int
 
-	// The global flags. A timeout of 0 is the default, see patienceFor.
+	// The global flags. A timeout of 0 is the default, see answerIn.
 	place   place.Client
 	output  string
 	timeout time.Duration
@@ -80,7 +80,7 @@ func (a *app) eventsEndpoint() (string, error) {
 
 // call asks the daemon and returns its answer as a tree.
 func (a *app) call(ctx context.Context, method string, args map[string]any) (any, error) {
-	c, endpoint, err := a.open(ctx, a.patienceFor(args))
+	c, endpoint, err := a.open(ctx, a.answerIn(args))
 	if err != nil {
 		return nil, err
 	}
@@ -115,6 +115,8 @@ func ask(ctx context.Context, c rpc.Caller, endpoint, method string, args map[st
 		return nil, err
 	case ctx.Err() != nil && errors.Is(ctx.Err(), context.Canceled):
 		return nil, ctx.Err()
+	case errors.Is(err, context.DeadlineExceeded):
+		err = errors.New("it does not answer in time (--timeout gives it more)")
 	}
 	return nil, unreachable(endpoint, err)
 }

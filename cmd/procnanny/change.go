@@ -7,7 +7,6 @@ import (
 	"maps"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -52,8 +51,9 @@ func (f *changeFlags) add(a *app, args map[string]any) (map[string]any, error) {
 	return args, nil
 }
 
-// targetCommand is a command that does one thing to targets.
-func (a *app) targetCommand(method, short, long, done string, offer ...func(*changeFlags, *cobra.Command)) *cobra.Command {
+// targetCommand is a command that does one thing to targets. words say that it
+// is on its way, and that it has happened.
+func (a *app) targetCommand(method, short, long string, words [2]string, offer ...func(*changeFlags, *cobra.Command)) *cobra.Command {
 	var f changeFlags
 	cmd := &cobra.Command{
 		Use: method + " TARGET...", Short: short, Long: short + "." + long,
@@ -67,10 +67,7 @@ func (a *app) targetCommand(method, short, long, done string, offer ...func(*cha
 			if err != nil {
 				return err
 			}
-			if f.wait {
-				done = strings.Replace(done, "ing", "ed", 1)
-			}
-			return a.results(cmd.Context(), method, ask, done)
+			return a.results(cmd.Context(), method, ask, words[btoi(f.wait)])
 		},
 	}
 	for _, o := range append(offer, (*changeFlags).offerAll) {
@@ -79,11 +76,18 @@ func (a *app) targetCommand(method, short, long, done string, offer ...func(*cha
 	return cmd
 }
 
+func btoi(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
 func (a *app) startCommand() *cobra.Command {
 	return a.targetCommand("start", "Start what is down, finished or waiting", `
 
 What a person stopped is wanted again; what finished, gave up or waits for its
-next start starts now.`, "starting", (*changeFlags).offerWait, (*changeFlags).offerWhy)
+next start starts now.`, [2]string{"starting", "started"}, (*changeFlags).offerWait, (*changeFlags).offerWhy)
 }
 
 func (a *app) stopCommand() *cobra.Command {
@@ -91,14 +95,14 @@ func (a *app) stopCommand() *cobra.Command {
 
 A stop survives restarts of the daemon and reboots, unless --until says
 otherwise. Instances that are added to a stopped program later are down, too; a
-stop of one instance ends with that instance.`, "stopping", (*changeFlags).offerWait, (*changeFlags).offerWhy)
+stop of one instance ends with that instance.`, [2]string{"stopping", "stopped"}, (*changeFlags).offerWait, (*changeFlags).offerWhy)
 }
 
 func (a *app) restartCommand() *cobra.Command {
 	return a.targetCommand("restart", "Give instances new processes", `
 
 At most update.max_unavailable instances of a program are replaced at once, the
-next ones when the last ones run. What is down is skipped.`, "restarting", (*changeFlags).offerWait)
+next ones when the last ones run. What is down is skipped.`, [2]string{"restarting", "restarted"}, (*changeFlags).offerWait)
 }
 
 func (a *app) signalCommand() *cobra.Command {

@@ -124,7 +124,8 @@ func (a *app) planText(reply planReply, bad bool) error {
 	if err := a.grid(changesTable(reply.Changes)); err != nil {
 		return err
 	}
-	return a.say("\n%s. Nothing else is touched.", countChanges(reply.Changes))
+	fmt.Fprintln(a.out)
+	return a.say("%s. Nothing else is touched.", countChanges(reply.Changes))
 }
 
 // problems prints what is wrong with files to stderr.
@@ -273,7 +274,8 @@ func (a *app) applied(ctx context.Context, method string, ask map[string]any) er
 		}
 		switch {
 		case len(reply.Changes) > 0:
-			return a.say("\nGeneration %d. %s.", reply.Generation, countChanges(reply.Changes))
+			fmt.Fprintln(a.out)
+			return a.say("Generation %d. %s.", reply.Generation, countChanges(reply.Changes))
 		case reply.Changed:
 			return a.say("Generation %d. No instance is touched.", reply.Generation)
 		}

@@ -196,26 +196,31 @@ func (a *app) versionCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			tree, err := a.call(cmd.Context(), "version", nil)
 			var away *exit
-			if errors.As(err, &away) && away.code == exitUnreachable {
-				return a.emit(map[string]any{"client": version, "version": nil}, func() error {
-					return a.say("procnanny %s\nno daemon: %s", version, firstLine(err))
-				})
-			}
-			if err != nil {
+			if err != nil && (!errors.As(err, &away) || away.code != exitUnreachable) {
 				return err
 			}
-			var d daemonVersion
-			if err := into(tree, &d); err != nil {
-				return err
+			reply, _ := tree.(map[string]any)
+			if reply == nil {
+				reply = map[string]any{"version": nil} // nobody is there, which is no failure here
 			}
-			if m, ok := tree.(map[string]any); ok {
-				m["client"] = version
-			}
-			return a.emit(tree, func() error {
-				return a.say("procnanny %s\nprocnannyd %s (keeper pid %d, control pid %d)", version, d.Version, d.Keeper.PID, d.Control.PID)
-			})
+			reply["client"] = version
+			return a.emit(reply, func() error { return a.versionText(reply, err) })
 		},
 	}
+}
+
+func (a *app) versionText(reply map[string]any, away error) error {
+	if err := a.say("procnanny %s", version); err != nil {
+		return err
+	}
+	if away != nil {
+		return a.say("no daemon: %s", firstLine(away))
+	}
+	var d daemonVersion
+	if err := into(reply, &d); err != nil {
+		return err
+	}
+	return a.say("procnannyd %s (keeper pid %d, control pid %d)", d.Version, d.Keeper.PID, d.Control.PID)
 }
 
 func (a *app) upgradeCommand() *cobra.Command {

@@ -56,7 +56,7 @@ type eventsReply struct {
 }
 
 func (e *eventReader) run(ctx context.Context) error {
-	c, endpoint, err := e.app.open(ctx, e.app.patienceFor(nil))
+	c, endpoint, err := e.app.open(ctx, e.app.answerIn(nil))
 	if err != nil {
 		return err
 	}

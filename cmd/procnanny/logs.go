@@ -64,7 +64,7 @@ func (l *logReader) run(ctx context.Context, args []string) error {
 		return fmt.Errorf("cannot show the last %d lines", l.tail)
 	}
 	var err error
-	if l.caller, l.endpoint, err = l.app.open(ctx, l.app.patienceFor(nil)); err != nil {
+	if l.caller, l.endpoint, err = l.app.open(ctx, l.app.answerIn(nil)); err != nil {
 		return err
 	}
 	defer l.caller.Close()

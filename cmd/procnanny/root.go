@@ -71,20 +71,16 @@ func (a *app) checkFlags() error {
 	return nil
 }
 
-// The times to wait for an answer when nobody said one. A daemon that is asked
-// to wait gets some time less than we wait, so that it can say what is missing.
+// The times to wait when nobody said one. A request with wait gets both: what
+// the daemon waits, and then the time for its answer.
 const (
 	answerTimeout = 10 * time.Second
 	waitTimeout   = 60 * time.Second
-	waitGrace     = 5 * time.Second
 )
 
-// patienceFor is how long to wait for an answer.
-func (a *app) patienceFor(args map[string]any) time.Duration {
-	if args["wait"] == true {
-		return a.waitFor() + waitGrace
-	}
-	if a.timeout > 0 {
+// answerIn is how long to wait for an answer.
+func (a *app) answerIn(args map[string]any) time.Duration {
+	if a.timeout > 0 && args["wait"] != true {
 		return a.timeout
 	}
 	return answerTimeout

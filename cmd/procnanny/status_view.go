@@ -263,12 +263,11 @@ func (s *statusText) row(name string, p programStatus, indexes []int, narrow int
 	if i.LastExit != nil {
 		last = i.LastExit.text(s.now)
 	}
-	if n := len(indexes); n > 1 {
+	if len(indexes) > 1 {
 		pid, last = "", ""
 		if uptime, starts = spread(p, indexes); s.now.IsZero() {
 			uptime = ""
 		}
-		notes = append([]string{many(n, "instance")}, notes...)
 	}
 	label := indexRange{first, indexes[len(indexes)-1]}.label(clip(safe(name), narrow))
 	cells := []cell{{label, none}, {i.State, stateStyle[i.State]}, {pid, none}, {uptime, none}, {starts, none}, {last, none}}

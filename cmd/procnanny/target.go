@@ -86,10 +86,13 @@ func named(want []pattern, program string) bool {
 func missing(want []pattern, programs map[string]programStatus) error {
 	for _, t := range want {
 		if !found(t, programs) {
-			if t.Glob() {
+			switch {
+			case t.Glob():
 				return fmt.Errorf("nothing matches '%s'", t)
+			case t.Index != nil:
+				return fmt.Errorf("there is no instance '%s'", t)
 			}
-			return fmt.Errorf("there is no '%s'", t)
+			return fmt.Errorf("there is no program '%s'", t)
 		}
 	}
 	return nil

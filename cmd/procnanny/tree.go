@@ -8,6 +8,7 @@ import (
 	"math"
 	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf16"
 
 	"gopkg.in/yaml.v3"
@@ -87,14 +88,14 @@ func encodeJSON(w io.Writer, tree any, indent string) error {
 	if err := enc.Encode(tree); err != nil {
 		return err
 	}
-	_, err := io.WriteString(w, quoteHidden(b.String()))
+	_, err := io.WriteString(w, quoteHidden(b.String(), jsonBeyond))
 	return err
 }
 
 // quoteHidden writes what a reader cannot see (and a terminal might obey) as
-// \u escapes. In JSON, and in YAML's double quotes, only strings can hold such
-// characters, and there the escape means the same.
-func quoteHidden(text string) string {
+// escapes. In JSON, and in YAML's double quotes, only strings can hold such
+// characters. The two languages differ in how they escape those beyond 16 bits.
+func quoteHidden(text string, beyond func(r rune) string) string {
 	if plain(strings.ReplaceAll(text, "\n", "")) {
 		return text
 	}
@@ -104,14 +105,20 @@ func quoteHidden(text string) string {
 		case r == '\n' || visible(r):
 			b.WriteRune(r)
 		case r > 0xffff:
-			hi, lo := utf16.EncodeRune(r)
-			fmt.Fprintf(&b, `\u%04x\u%04x`, hi, lo)
+			b.WriteString(beyond(r))
 		default:
 			fmt.Fprintf(&b, `\u%04x`, r)
 		}
 	}
 	return b.String()
 }
+
+func jsonBeyond(r rune) string {
+	hi, lo := utf16.EncodeRune(r)
+	return fmt.Sprintf(`\u%04x\u%04x`, hi, lo)
+}
+
+func yamlBeyond(r rune) string { return fmt.Sprintf(`\U%08x`, r) }
 
 // writeYAML prints a tree with the same keys, values and order as writeJSON.
 func writeYAML(w io.Writer, tree any) error {
@@ -120,7 +127,7 @@ func writeYAML(w io.Writer, tree any) error {
 		return err
 	}
 	var doc yaml.Node // JSON is YAML: only the style must change
-	if err := yaml.Unmarshal(raw, &doc); err != nil {
+	if err := yaml.Unmarshal([]byte(quoteHidden(string(raw), yamlBeyond)), &doc); err != nil {
 		return err
 	}
 	restyle(&doc)
@@ -133,14 +140,16 @@ func writeYAML(w io.Writer, tree any) error {
 	if err := enc.Close(); err != nil {
 		return err
 	}
-	_, err = io.WriteString(w, quoteHidden(b.String()))
+	_, err = io.WriteString(w, quoteHidden(b.String(), yamlBeyond))
 	return err
 }
 
 // restyle makes a parsed JSON document block YAML; only strings with something
-// to escape stay quoted, and what is empty stays on its line.
+// to escape stay quoted (and those that begin with a blank, which the library's
+// block style loses), and what is empty stays on its line.
 func restyle(n *yaml.Node) {
-	hidden := strings.ContainsFunc(n.Value, func(r rune) bool { return !visible(r) && r != '\n' })
+	hidden := strings.ContainsFunc(n.Value, func(r rune) bool { return !visible(r) && r != '\n' }) ||
+		strings.TrimLeftFunc(n.Value, unicode.IsSpace) != n.Value
 	if !hidden && (n.Kind == yaml.ScalarNode || len(n.Content) > 0) {
 		n.Style = 0
 	}

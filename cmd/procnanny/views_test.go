@@ -1,0 +1,148 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/procnanny/procnanny/rpc"
+	"github.com/procnanny/procnanny/spec"
+)
+
+// views are command lines with the method that they show, the golden file of
+// their text, and their exit code.
+var views = []struct {
+	line   string
+	method string
+	golden string
+	code   int
+}{
+	{"status web", "status", "status-web.txt", 0},
+	{"status */0 -o yaml", "status", "status.yaml", 0},
+	{"status hello* -o json", "status", "status.json", 0},
+	{"plan", "plan", "plan.txt", 2},
+	{"plan -o json", "plan", "plan.json", 2},
+	{"generations", "generations", "generations.txt", 0},
+	{"diff", "diff", "diff.txt", 2},
+	{"diff 11", "diff", "diff.txt", 2},
+	{"overrides", "overrides", "overrides.txt", 0},
+	{"history web/0", "history", "history.txt", 0},
+	{"restart web", "restart", "restart.txt", 0},
+	{"restart web -o json", "restart", "restart.json", 0},
+	{"why web/2", "why", "why.txt", 0},
+	{"methods", "methods", "methods.txt", 0},
+	{"methods scale", "methods", "methods-scale.txt", 0},
+	{"events", "events", "events.txt", 0},
+	{"events --since 2 -o json", "events", "events.json", 0},
+}
+
+func TestViews(t *testing.T) {
+	for _, v := range views {
+		f := newFake(t)
+		f.file(v.method)
+		s := f.run(strings.Fields(v.line)...)
+		if s.code != v.code {
+			t.Errorf("%s: exit %d, want %d: %s", v.line, s.code, v.code, s.err.String())
+		}
+		if f.last().method != v.method {
+			t.Errorf("%s asked for %s", v.line, f.last().method)
+		}
+		golden(t, v.golden, s.out.String())
+	}
+}
+
+// Whatever a reply holds, a terminal and a pipe get only text.
+func TestNothingDrivesTheTerminal(t *testing.T) {
+	for _, v := range views {
+		f := newFake(t)
+		f.file(v.method)
+		for _, width := range []int{0, 40, 80, 200} {
+			s := f.onTerminal(width, strings.Fields(v.line)...)
+			for _, text := range []string{s.out.String(), s.err.String()} {
+				for _, sgr := range []style{bold, dim, red, green, yellow, cyan, "0"} {
+					text = strings.ReplaceAll(text, "\x1b["+string(sgr)+"m", "")
+				}
+				if escape(text, "\n\t") != text {
+					t.Errorf("%s at %d columns prints control characters:\n%q", v.line, width, text)
+				}
+			}
+		}
+	}
+}
+
+func TestNoColour(t *testing.T) {
+	f := newFake(t)
+	f.file("status")
+	for _, variable := range []string{"NO_COLOR=1", "TERM=dumb"} {
+		s := &session{}
+		a := f.client(s, 100)
+		key, val, _ := strings.Cut(variable, "=")
+		inner := a.getenv
+		a.getenv = func(k string) string {
+			if k == key {
+				return val
+			}
+			return inner(k)
+		}
+		if code := run(t.Context(), a, []string{"status"}); code != 0 || strings.Contains(s.out.String(), "\x1b") {
+			t.Errorf("%s: %q", variable, s.out.String())
+		}
+	}
+}
+
+func TestProblemsOfAPlanGoToStderr(t *testing.T) {
+	f := newFake(t)
+	f.file("plan")
+	s := f.run("plan")
+	golden(t, "plan-stderr.txt", s.err.String())
+	f.reply("plan", `{"digest": "", "generation": 3, "changes": [], "problems": [{"file": "a.cue", "line": 1, "column": 3, "path": "programs.x.nice", "message": "expected an integer", "source_line": "x: nice", "warning": false}]}`)
+	if s := f.run("plan"); s.code != 1 || s.out.String() != "" || !strings.Contains(s.err.String(), "error: a.cue:1:3: programs.x.nice: expected an integer\n    x: nice\n      ^") {
+		t.Errorf("%d %q %q", s.code, s.out.String(), s.err.String())
+	}
+}
+
+func TestExitCodes(t *testing.T) {
+	refused := &rpc.Error{Code: rpc.CodeRefused, Message: "web.cue:3:7: programs.web.instances: <=32", Problems: spec.Problems{
+		{File: "web.cue", Line: 3, Column: 7, Path: "programs.web.instances", Message: "<=32"},
+	}}
+	for _, c := range []struct {
+		line, method, reply string
+		refuse              error
+		code                int
+		stderr              string
+	}{
+		{"scale web 4", "scale", `{"program": "web", "instances": 4, "was": 2}`, nil, 0, ""},
+		{"scale web 99", "scale", "", refused, 1, "procnanny: web.cue:3:7: programs.web.instances: <=32\n"},
+		{"stop web", "stop", "", rpc.Errorf(rpc.CodeNotFound, "there is no program 'web'"), 1, "procnanny: there is no program 'web'\n"},
+		{"signal web HUP", "signal", `{"results": {"web": {"0": "it does not run"}}}`, nil, 1, ""},
+		{"start web", "start", `{"results": {"web": {}}}`, nil, 0, "procnanny: there is no instance to start\n"},
+		{"plan", "plan", `{"digest": "x", "generation": 3, "changes": [], "problems": []}`, nil, 0, ""},
+		{"diff", "diff", `{"generation": 3, "differences": []}`, nil, 0, ""},
+		{"fizzle", "", "", nil, 1, "procnanny: unknown command \"fizzle\" for \"procnanny\"\n"},
+		{"call fizzle", "", "", nil, 1, "procnanny: No such method requested\n"},
+		{"status nobody", "status", `{"programs": {}, "config": {"state": "ok"}}`, nil, 1, "procnanny: there is no program 'nobody'\n"},
+		{"status no*", "status", `{"programs": {}, "config": {"state": "ok"}}`, nil, 1, "procnanny: nothing matches 'no*'\n"},
+		{"status -o xml", "", "", nil, 1, "procnanny: cannot use -o xml: expected text, json or yaml\n"},
+		{"stop web --all", "", "", nil, 1, "procnanny: cannot use --all beside targets\n"},
+		{"stop", "", "", nil, 1, "procnanny: expected a target such as web, web/2 or \"w*\", or --all\n"},
+		{"stop web --until tomorrow", "", "", nil, 1, "procnanny: cannot use --until tomorrow: expected a duration such as 2h, or boot\n"},
+		{"signal web FIZZLE", "", "", nil, 1, "procnanny: unknown signal \"FIZZLE\"\n"},
+		{"scale web many", "", "", nil, 1, "procnanny: cannot scale to \"many\": expected how many instances are wanted, from 0\n"},
+		{"rollback x", "", "", nil, 1, "procnanny: expected the number of a generation, found \"x\": see procnanny generations\n"},
+		{"apply /nonexistent", "", "", nil, 1, "procnanny: cannot read plan /nonexistent: open /nonexistent: no such file or directory\n"},
+		{"apply /dev/null", "", "", nil, 1, "procnanny: cannot read plan /dev/null: it is no plan that `procnanny plan --out` wrote\n"},
+		{"apply x --digest", "", "", nil, 1, "procnanny: unknown flag: --digest (procnanny apply --help lists the flags)\n"},
+		{"logs web --raw", "status", `{"programs": {"web": {"instances": {"0": {}, "1": {}}}}}`, nil, 1, "procnanny: cannot print 2 instances raw: name one, such as web/0\n"},
+	} {
+		f := newFake(t)
+		if c.reply != "" {
+			f.reply(c.method, c.reply)
+		}
+		if c.refuse != nil {
+			f.refuse(c.method, c.refuse)
+		}
+		s := f.run(strings.Fields(c.line)...)
+		if s.code != c.code || s.err.String() != c.stderr {
+			t.Errorf("%s: exit %d, want %d\n got %q\nwant %q", c.line, s.code, c.code, s.err.String(), c.stderr)
+		}
+	}
+}
