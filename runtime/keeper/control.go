@@ -275,7 +275,7 @@ func (k *keeper) controlLater(lived time.Duration) {
 			return
 		}
 	}
-	if k.ctl.young <= 1 {
+	if k.ctl.young <= 1 || k.asked != 0 {
 		k.set(alarmControl, 0)
 		return
 	}

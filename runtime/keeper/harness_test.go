@@ -117,7 +117,7 @@ func (f *fullSink) Drain(pipe, limit int) (int, bool, error) {
 
 // rig is a keeper's process and what a control of it sees.
 type rig struct {
-	t      *testing.T
+	t      testing.TB
 	c      testConfig
 	cmd    *exec.Cmd
 	listen *net.UnixListener
@@ -127,8 +127,11 @@ type rig struct {
 	run    uint64
 }
 
-func newRig(t *testing.T, c testConfig) *rig {
+func newRig(t testing.TB, c testConfig) *rig {
 	t.Helper()
+	if p, ok := t.(*testing.T); ok {
+		p.Parallel()
+	}
 	// Short: a socket's path has 108 bytes.
 	dir, err := os.MkdirTemp("", "keeper")
 	must(t, err)
@@ -207,7 +210,7 @@ func (r *rig) connect() {
 	r.facts = nil
 }
 
-func startRig(t *testing.T, c testConfig) *rig {
+func startRig(t testing.TB, c testConfig) *rig {
 	t.Helper()
 	r := newRig(t, c)
 	r.start()
@@ -290,7 +293,7 @@ func alive(pid int) bool {
 	return s.known && !s.zombie
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
@@ -320,7 +323,7 @@ func controlMain() int {
 	}
 	dir := os.Args[2]
 	n, _ := filepath.Glob(filepath.Join(dir, "hello.*"))
-	b, _ := json.Marshal(hello)
+	b, _ := AppendFact(nil, &Fact{Kind: FactHello, Hello: &hello})
 	name := filepath.Join(dir, fmt.Sprintf("hello.%d", len(n)))
 	if err := os.WriteFile(name+"~", b, 0o600); err != nil {
 		return 1

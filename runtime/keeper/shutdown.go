@@ -70,11 +70,14 @@ func (k *keeper) orderShutdown(*Order) {
 		return
 	}
 	k.ctl.leaving = true
+	k.unset(alarmShutdown)
 	k.set(alarmShutdown, killGrace)
+	k.flush()
 	if k.ctl.pidfd < 0 {
-		k.flush()
 		k.end(0, nil)
+		return
 	}
+	_ = unix.Shutdown(k.ctl.sock, unix.SHUT_WR) // it reads the end, if it has not gone yet
 }
 
 // stopEverything does without control: TERM to every process, KILL after the

@@ -139,7 +139,7 @@ func TestUnknownFieldsAreSkipped(t *testing.T) {
 	must(t, err)
 	body := b[frameHead:]
 	more := append([]byte{}, body[1:]...)
-	more = append(more, 200<<1&0x7f|0x80|wireVarint, 200<<1>>7, 5)        // field 200, varint
+	more = append(more, 200<<1&0x7f|0x80|wireVarint, 200<<1>>7, 5)         // field 200, varint
 	more = append(more, 201<<1&0x7f|0x80|wireBytes, 201<<1>>7, 2, 0xff, 0) // field 201, bytes
 	f, err := DecodeFact(append([]byte{byte(len(more))}, more...))
 	if err != nil || f.PID != 7 || f.Kind != FactStarted {

@@ -1,0 +1,104 @@
+package keeper
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/procnanny/procnanny/spec"
+)
+
+// All that a process wrote is in its file when its end is told.
+func TestOutputIsMovedBeforeTheEndIsTold(t *testing.T) {
+	r := startRig(t, testConfig{})
+	for i := range 50 {
+		run := r.begin(0, fmt.Sprintf(`i=0; while [ $i -lt 500 ]; do echo "run %d line $i"; i=$((i+1)); done`, i)).Run
+		r.next(FactExited, run)
+		b, err := os.ReadFile(filepath.Join(r.c.Dir, "log/web/0.log"))
+		must(t, err)
+		if want := fmt.Sprintf("run %d line 499\n", i); !strings.HasSuffix(string(b), want) || strings.Count(string(b), "\n") != 500*(i+1) {
+			t.Fatalf("run %d: %d lines, the end is %q", i, strings.Count(string(b), "\n"), b[max(0, len(b)-30):])
+		}
+	}
+}
+
+func TestSeparateOutput(t *testing.T) {
+	r := startRig(t, testConfig{})
+	o := r.shell(0, "echo out; echo err >&2; exit 0")
+	o.Start.Launch.Mode = spec.OutputMode{Kind: "separate"}
+	r.send(o)
+	r.next(FactExited, o.Start.Run)
+	for name, want := range map[string]string{"0.stdout.log": "out\n", "0.stderr.log": "err\n"} {
+		b, err := os.ReadFile(filepath.Join(r.c.Dir, "log/web", name))
+		if err != nil || string(b) != want {
+			t.Errorf("%s: %q, %v", name, b, err)
+		}
+	}
+}
+
+// A process whose output is closed early lives on, and nothing spins.
+func TestClosedStdout(t *testing.T) {
+	r := startRig(t, testConfig{})
+	run := r.begin(0, `echo last; exec >&- 2>&-; read x; exec sleep 100`)
+	r.logged(0, "last")
+	before := countFDs(t, r.cmd.Process.Pid)
+	r.poll("the pipe to be closed", func() bool { return countFDs(t, r.cmd.Process.Pid) <= before })
+	spent := cpuTicks(t, r.cmd.Process.Pid)
+	r.send(Order{Kind: OrderPreflight, Start: r.shell(1, "").Start})
+	r.next(FactPreflight, 0)
+	if now := cpuTicks(t, r.cmd.Process.Pid); now-spent > 20 {
+		t.Errorf("%d ticks were spent on nothing", now-spent)
+	}
+	r.send(Order{Kind: OrderKill, Run: run.Run, Signal: spec.SIGKILL})
+	r.next(FactEmptied, run.Run)
+}
+
+func cpuTicks(t *testing.T, pid int) int {
+	t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	must(t, err)
+	var user, system int
+	f := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
+	_, err = fmt.Sscan(f[11]+" "+f[12], &user, &system)
+	must(t, err)
+	return user + system
+}
+
+const writer = `i=0; while [ $i -lt 20000 ]; do echo "line $i of a log that goes on for a while"; i=$((i+1)); done; echo done; exec sleep 100`
+
+// While the disk is full the process waits, and then nothing is missing.
+func TestFullDiskBlocksAndLosesNothing(t *testing.T) {
+	r := startRig(t, testConfig{FullDisk: true})
+	full := filepath.Join(r.c.Dir, "full")
+	must(t, os.WriteFile(full, nil, 0o600))
+	first := r.begin(0, `echo from before; exit 1`).Run // its output stays in the pipe
+	r.next(FactEmptied, first)
+	r.begin(0, writer)
+	r.poll("the disk to be noticed", func() bool {
+		b, _ := os.ReadFile(filepath.Join(r.c.Dir, "keeper.log"))
+		return strings.Contains(string(b), "it waits in the pipe")
+	})
+	must(t, os.Remove(full))
+	text := r.logged(0, "done\n")
+	if n := strings.Count(text, "\n"); n != 20002 || !strings.HasPrefix(text, "from before\nline 0 ") {
+		t.Errorf("%d lines, beginning with %q", n, text[:min(len(text), 40)])
+	}
+}
+
+// A process that is being stopped does not wait for a full disk.
+func TestFullDiskDoesNotHoldAStop(t *testing.T) {
+	r := startRig(t, testConfig{FullDisk: true})
+	must(t, os.WriteFile(filepath.Join(r.c.Dir, "full"), nil, 0o600))
+	run := r.begin(0, `trap "i=0; while [ \$i -lt 20000 ]; do echo a line that nobody will ever read; i=\$((i+1)); done; exit 2" TERM; echo up; while :; do sleep 0.02; done`)
+	r.poll("the disk to be noticed", func() bool {
+		b, _ := os.ReadFile(filepath.Join(r.c.Dir, "keeper.log"))
+		return strings.Contains(string(b), "it waits in the pipe")
+	})
+	r.send(Order{Kind: OrderSignal, Run: run.Run, Signal: spec.SIGTERM})
+	if f := r.next(FactExited, run.Run); f.Code != 2 {
+		t.Errorf("%+v", f)
+	}
+	r.next(FactEmptied, run.Run)
+}
