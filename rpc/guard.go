@@ -48,20 +48,30 @@ func guard(msg []byte, budget int) error {
 	var stack [MaxDepth]level
 	depth, at := 0, 0
 	for {
-		h, err := readHeader(msg, at)
-		if err != nil {
-			return err
-		}
-		if depth > 0 && stack[depth-1].isMap && stack[depth-1].left%2 == 0 && !h.key {
-			return fmt.Errorf("a map key is %s at byte %d", h.name, at)
-		}
-		at += h.size
-		if depth > 0 {
-			stack[depth-1].left--
-		}
 		if budget--; budget < 0 {
 			return fmt.Errorf("more than %d values", maxElements)
 		}
+		var h header
+		if at < len(msg) && plainSize[msg[at]] != 0 { // most of all values
+			h = header{name: "a value", size: int(plainSize[msg[at]]), key: true}
+			if h.size > len(msg)-at {
+				_, err := readHeader(msg, at)
+				return err
+			}
+		} else {
+			var err error
+			if h, err = readHeader(msg, at); err != nil {
+				return err
+			}
+		}
+		if depth > 0 {
+			top := &stack[depth-1]
+			if top.isMap && top.left%2 == 0 && !h.key {
+				return fmt.Errorf("a map key is %s at byte %d", h.name, at)
+			}
+			top.left--
+		}
+		at += h.size
 		if h.children > 0 {
 			if depth == MaxDepth {
 				return fmt.Errorf("nested deeper than %d at byte %d", MaxDepth, at)
@@ -84,6 +94,22 @@ func guard(msg []byte, budget int) error {
 	}
 	return nil
 }
+
+// plainSize is how many bytes a value takes whose first byte says it all and
+// that may be a map key; 0 is any other value.
+var plainSize = func() (t [256]uint8) {
+	for c := range t {
+		switch f := formats[byte(c)]; {
+		case c < 0x80 || c >= 0xe0:
+			t[c] = 1
+		case c >= 0xa0 && c < 0xc0:
+			t[c] = uint8(1 + c&31)
+		case f.key && f.lenBytes == 0:
+			t[c] = uint8(1 + f.fixed)
+		}
+	}
+	return t
+}()
 
 // header is what the first bytes of a value say.
 type header struct {

@@ -18,6 +18,8 @@ var adminMethods = []Method{
 		Doc:     "Give each instance a new process, at most `update.max_unavailable` at once. What rests or backs off starts now. What is down is skipped and says so.",
 		Args:    []Arg{optional(argProgram), argInstance, argTargets, argWait, argTimeout},
 		Result:  resultsDoc,
+		Request: `{"program": "hello world"}`,
+		Reply:   `{"results": {"hello world": {"0": true, "1": true, "2": "it is stopped: start it"}}}`,
 		Handler: restart,
 	},
 	{
@@ -25,6 +27,8 @@ var adminMethods = []Method{
 		Doc:     "Want instances up (an override, when they were down), and start at once what finished, gave up or backs off.",
 		Args:    []Arg{optional(argProgram), argInstance, argTargets, argUntil, argReason, argWait, argTimeout},
 		Result:  resultsDoc,
+		Request: `{"targets": ["w*/1"]}`,
+		Reply:   `{"results": {"web": {"1": true}}}`,
 		Handler: start,
 	},
 	{
@@ -32,6 +36,8 @@ var adminMethods = []Method{
 		Doc:     "Want instances down: an override, which survives restarts of the daemon and reboots. A stopped program stays so for instances that are added later; a stop of `web/1` ends with that instance.",
 		Args:    []Arg{optional(argProgram), argInstance, argTargets, argUntil, argReason, argWait, argTimeout},
 		Result:  resultsDoc,
+		Request: `{"program": "web", "instance": 1, "until": "boot", "reason": "too loud"}`,
+		Reply:   `{"results": {"web": {"1": true}}}`,
 		Handler: stop,
 	},
 	{
@@ -42,6 +48,8 @@ var adminMethods = []Method{
 			{Name: "signal", Type: TypeSignal, Required: true, Doc: "`HUP`, `SIGHUP`, `RTMIN+3` or `1`"},
 		},
 		Result:  resultsDoc,
+		Request: `{"program": "web", "signal": "HUP"}`,
+		Reply:   `{"results": {"web": {"0": true, "1": true}}}`,
 		Handler: signal,
 	},
 }

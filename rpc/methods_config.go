@@ -25,6 +25,7 @@ var configMethods = []Method{
 			{Name: "single", Type: TypeString, Admin: true, Doc: "use only this one of files"},
 		},
 		Result:  "`digest`; `generation`, the one it would follow; " + changesDoc + "; `problems`, each: file, line, column, path, message, source_line, also, hint, warning.",
+		Reply:   `{"digest": "89abcdef01234567", "generation": 8, "changes": [{"program": "web", "instance": 0, "what": "replace", "reason": "args changed", "keys": ["args"], "later": false}, {"program": "web", "instance": 1, "what": "replace", "reason": "args changed", "keys": ["args"], "later": true}], "problems": [{"file": "web.cue", "line": 3, "column": 2, "path": "programs.web.args", "message": "unknown name $(prot)", "source_line": "", "also": [], "hint": "", "warning": true}]}`,
 		Handler: plan,
 	},
 	{
@@ -37,12 +38,15 @@ var configMethods = []Method{
 			argWait, argTimeout,
 		},
 		Result:  "`generation`; `digest`; `changed`, false when the files say what runs; " + changesDoc + ".",
+		Request: `{"digest": "89abcdef01234567"}`,
+		Reply:   `{"generation": 8, "digest": "89abcdef01234567", "changed": true, "changes": [{"program": "web", "instance": 0, "what": "replace", "reason": "args changed", "keys": ["args"], "later": false}, {"program": "web", "instance": 1, "what": "replace", "reason": "args changed", "keys": ["args"], "later": true}]}`,
 		Handler: apply,
 	},
 	{
 		Name: "generations", Access: AccessRead,
 		Doc:     "The configurations that were accepted, oldest first; the last 20 are kept.",
 		Result:  "`generations`, each: generation, digest, commit, at, by (how, uid, gid, pid), programs, instances, current, pinned.",
+		Reply:   `{"generations": [{"generation": 6, "digest": "fedcba9876543210", "commit": null, "at": 1767150245, "by": {"how": "file", "uid": 0, "gid": 0, "pid": 0}, "programs": 1, "instances": 3, "current": false, "pinned": false}, {"generation": 7, "digest": "0123456789abcdef", "commit": "f00dfeed", "at": 1767236645, "by": {"how": "file", "uid": 0, "gid": 0, "pid": 0}, "programs": 2, "instances": 4, "current": true, "pinned": false}]}`,
 		Handler: generations,
 	},
 	{
@@ -50,6 +54,8 @@ var configMethods = []Method{
 		Doc:     "Run an earlier generation until the files change. `status` says that the files are ahead.",
 		Args:    []Arg{required(argGeneration), argWait, argTimeout},
 		Result:  "as `apply`.",
+		Request: `{"generation": 6}`,
+		Reply:   `{"generation": 6, "digest": "fedcba9876543210", "changed": true, "changes": []}`,
 		Handler: rollback,
 	},
 	{
@@ -57,6 +63,7 @@ var configMethods = []Method{
 		Doc:     "How what is desired now (overrides included) differs from what a generation said. Values of env are hidden.",
 		Args:    []Arg{{Name: "generation", Type: TypeInt, Min: 1, Max: math.MaxInt32, Doc: "that generation; else the files as they were accepted last"}},
 		Result:  "`generation`; `differences`, each: program, instance (of a stop or start of one), field (a key, or `program` for a whole one), desired, generation (the two values; nil is not set).",
+		Reply:   `{"generation": 7, "differences": [{"program": "hello world", "instance": 2, "field": "admin", "desired": "down", "generation": "up"}, {"program": "web", "field": "instances", "desired": 2, "generation": 1}]}`,
 		Handler: diff,
 	},
 	{
@@ -64,6 +71,7 @@ var configMethods = []Method{
 		Doc:     "Desired state, overrides included, as CUE that can be committed. It shows values of env.",
 		Args:    []Arg{{Name: "program", Type: TypeString, Doc: "only this program"}},
 		Result:  "`cue`, the text.",
+		Reply:   `{"cue": "programs: {} // 2 programs\n"}`,
 		Handler: export,
 	},
 }

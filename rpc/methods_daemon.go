@@ -12,24 +12,28 @@ var daemonMethods = []Method{
 		Name: "dance", Access: AccessRead, Quick: true,
 		Doc:     "Show that the daemon listens.",
 		Result:  "`danced`, true.",
+		Reply:   `{"danced": true}`,
 		Handler: func(context.Context, *Call) (any, error) { return Map{{"danced", true}}, nil },
 	},
 	{
 		Name: "version", Access: AccessRead, Quick: true,
 		Doc:     "What runs here.",
 		Result:  "`version`; `keeper`: pid; `control`: pid.",
+		Reply:   `{"version": "1.0.0", "keeper": {"pid": 100}, "control": {"pid": 101}}`,
 		Handler: version,
 	},
 	{
 		Name: "methods", Access: AccessRead, Quick: true,
 		Doc:     "This table.",
 		Result:  "`methods`, each: name, access (read, admin), doc, args (each: name, type, required, doc, and access when only administrators may give it), result, any_key, example (request and reply as JSON); `codes`, each: code, doc.",
+		Reply:   `{"methods": [...], "codes": [...]}`,
 		Handler: methods,
 	},
 	{
-		Name: "schema", Access: AccessRead, Quick: true,
+		Name: "schema", Access: AccessRead, // not quick: printing it may run a process
 		Doc:     "The CUE schema that files are checked with.",
 		Result:  "`schema`, the text.",
+		Reply:   `{"schema": "#Program: {\n\tcommand!: string\n}\n"}`,
 		Handler: schema,
 	},
 	{
@@ -37,18 +41,22 @@ var daemonMethods = []Method{
 		Doc:     "The tables that the daemon runs on.",
 		Args:    []Arg{{Name: "format", Type: TypeString, Doc: "`text` (default), `dot` or `markdown`"}},
 		Result:  "`states`, the text.",
+		Request: `{"format": "dot"}`,
+		Reply:   `{"states": "digraph {}\n"}`,
 		Handler: states,
 	},
 	{
 		Name: "upgrade", Access: AccessAdmin,
 		Doc:     "Run the binaries that are installed now. No program is touched; this connection may be lost.",
 		Result:  "`upgrading`, true.",
+		Reply:   `{"upgrading": true}`,
 		Handler: upgrade,
 	},
 	{
 		Name: "shutdown", Access: AccessAdmin,
 		Doc:     "Stop every program in order and end the daemon.",
 		Result:  "`shutting_down`, true; sent before it happens.",
+		Reply:   `{"shutting_down": true}`,
 		Handler: shutdown,
 	},
 }

@@ -19,6 +19,8 @@ var overrideMethods = []Method{
 			argUntil, argReason, argWait, argTimeout,
 		},
 		Result:  "`program`; `instances`, now desired; `was`, desired before; `override`, as in `overrides`.",
+		Request: `{"program": "web", "instances": 4, "until": "2h"}`,
+		Reply:   `{"program": "web", "instances": 4, "was": 2, "override": {"program": "web", "field": "instances", "value": 4, "replaced": 1, "by": {"how": "rpc", "uid": 0, "gid": 0, "pid": 42}, "at": 1767323045, "until": 1767330245, "reason": null}}`,
 		Handler: scale,
 	},
 	{
@@ -31,6 +33,8 @@ var overrideMethods = []Method{
 			argUntil, argReason, argWait, argTimeout,
 		},
 		Result:  "`program`; `field`; `was`, the value before; `override`, as in `overrides`.",
+		Request: `{"program": "web", "field": "limits.nofile", "value": 1024}`,
+		Reply:   `{"program": "web", "field": "limits.nofile", "was": null, "override": {"program": "web", "field": "limits.nofile", "value": 1024, "replaced": null, "by": {"how": "rpc", "uid": 0, "gid": 0, "pid": 42}, "at": 1767323045, "until": null, "reason": null}}`,
 		Handler: set,
 	},
 	{
@@ -44,6 +48,8 @@ var overrideMethods = []Method{
 		},
 		AnyKey:  "every other key of a program, as in a file: `instances`, `nice`, `env`, ...; an unknown one is an error",
 		Result:  "`created`, the name; `generation`, the configuration it starts under.",
+		Request: `{"program": "sleeper", "command": "sleep", "args": ["1000"], "nice": 10}`,
+		Reply:   `{"created": "sleeper", "generation": 7}`,
 		Handler: create,
 	},
 	{
@@ -51,6 +57,8 @@ var overrideMethods = []Method{
 		Doc:     "Stop a program that `create` made, and forget it and its overrides. What a file defines is refused: take it out of the file.",
 		Args:    []Arg{argProgram, argWait, argTimeout},
 		Result:  "`deleted`, the name.",
+		Request: `{"program": "sleeper"}`,
+		Reply:   `{"deleted": "sleeper"}`,
 		Handler: remove,
 	},
 	{
@@ -63,6 +71,8 @@ var overrideMethods = []Method{
 			argWait, argTimeout,
 		},
 		Result:  "`reset`, the overrides that were taken away, as in `overrides`.",
+		Request: `{"program": "web", "field": "instances"}`,
+		Reply:   `{"reset": [{"program": "web", "field": "instances", "value": 2, "replaced": 1, "by": {"how": "rpc", "uid": 1000, "gid": 1000, "pid": 4711}, "at": 1767315845, "until": 1767326645, "reason": "Friday"}]}`,
 		Handler: reset,
 	},
 	{
@@ -70,6 +80,8 @@ var overrideMethods = []Method{
 		Doc:     "What was set over RPC on top of the files, by whom, when and why. Values of env are hidden.",
 		Args:    []Arg{{Name: "program", Type: TypeString, Doc: "only those of this program"}},
 		Result:  "`overrides`, each: program, instance (of a stop or start of one), field, value, replaced (what the file said), by (how, uid, gid, pid), at, until (a time, `boot`, or nil), reason.",
+		Request: `{"program": "web"}`,
+		Reply:   `{"overrides": [{"program": "web", "field": "instances", "value": 2, "replaced": 1, "by": {"how": "rpc", "uid": 1000, "gid": 1000, "pid": 4711}, "at": 1767315845, "until": 1767326645, "reason": "Friday"}]}`,
 		Handler: overrides,
 	},
 }

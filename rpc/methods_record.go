@@ -27,6 +27,8 @@ var recordMethods = []Method{
 			argRecords,
 		},
 		Result:  "`runs`, each: run_id, program, instance, pid, start, end, duration, exitcode, exitsignal, core, cause, generation, by (nil is policy), start_cause; error when it could not start; exit_unknown when the kernel could not tell. A living run has no end, exitcode, exitsignal, core and cause.",
+		Request: `{"program": "web", "instance": 1, "limit": 10}`,
+		Reply:   `{"runs": [{"run_id": 5, "program": "web", "instance": 1, "pid": 1005, "start": 1767322954, "end": 1767323044, "duration": 90, "exitcode": -1, "exitsignal": 11, "core": true, "cause": "crash", "generation": 7, "by": {"how": "rpc", "uid": 1000, "gid": 1000, "pid": 4711}, "start_cause": "scale"}]}`,
 		Handler: history,
 	},
 	{
@@ -38,6 +40,8 @@ var recordMethods = []Method{
 			argRecords,
 		},
 		Result:  "`events`, the maps exactly as published; `next`, the `since` of the next page; `more`, whether there may be one.",
+		Request: `{"since": 41}`,
+		Reply:   `{"events": [{"event": "accepted", "generation": 7, "seq": 42, "prev": 3, "time": 1767323045, "topic": "config"}], "next": 42, "more": false}`,
 		Handler: events,
 	},
 	{
@@ -51,6 +55,8 @@ var recordMethods = []Method{
 			{Name: "tail", Type: TypeInt, Min: 1, Max: 100_000, Doc: "begin with that many last lines"},
 		},
 		Result:  "`data` (bin); `offset`, where it begins (later than asked for, when that is no longer kept); `next`, the offset to go on with.",
+		Request: `{"program": "web", "instance": 0, "tail": 1}`,
+		Reply:   `{"data": "GET /favicon.ico\n", "offset": 6, "next": 23}`,
 		Handler: logs,
 	},
 }

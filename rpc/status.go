@@ -229,6 +229,9 @@ func encodeProgram(p *ProgramView) (*programBytes, error) {
 		{"ionice_class", ionice.Class}, {"generation", p.Generation}, {"flapping", p.Flapping},
 		{"overrides", overrideMarks(p.Overrides)}, {"desired", desired(p)},
 	}
+	if !p.Defined {
+		tail = append(tail, Field{"defined", false})
+	}
 	if p.Held != "" {
 		tail = append(tail, Field{"held", p.Held})
 	}
@@ -266,6 +269,9 @@ func (e *programBytes) appendInstance(b []byte, i *InstanceView) ([]byte, error)
 	if len(i.Drift) > 0 {
 		m = append(m, Field{"drift", i.Drift})
 	}
+	if i.Flapping {
+		m = append(m, Field{"flapping", true})
+	}
 	if i.Finished != "" {
 		m = append(m, Field{"finished", i.Finished})
 	}
@@ -300,6 +306,9 @@ func lastExit(e *reconcile.Exit) any {
 		return nil
 	}
 	m := append(exitFields(e), Map{{"at", e.At}, {"duration", e.Duration}, {"cause", string(e.Cause)}}...)
+	if e.Unknown {
+		m = append(m, Field{"exit_unknown", true})
+	}
 	if e.Error != "" {
 		m = append(m, Field{"error", e.Error})
 	}

@@ -126,7 +126,7 @@ func (r reason) canDo(want string) []string {
 }
 
 func (r reason) text(want, because string, state reconcile.State, since time.Time, waits string, until time.Time) string {
-	is := fmt.Sprintf("%v is %s", r.id, stateText(state))
+	is := fmt.Sprintf("%v is in state %s", r.id, stateText(state))
 	if !since.IsZero() {
 		is += fmt.Sprintf(" for %v", max(r.now.Sub(since), 0).Round(time.Second))
 	}
