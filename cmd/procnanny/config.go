@@ -46,14 +46,14 @@ instance. Exit code 2 says that there are changes.
 because it is stale.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			var ask map[string]any
-			if len(args) > 0 {
-				var err error
-				if ask, err = filesOf(args[0]); err != nil {
-					return err
-				}
+			if len(args) == 0 {
+				return a.plan(cmd.Context(), nil, "", out)
 			}
-			return a.plan(cmd.Context(), ask, out)
+			ask, err := filesOf(args[0])
+			if err != nil {
+				return err
+			}
+			return a.plan(cmd.Context(), ask, args[0], out)
 		},
 	}
 	cmd.Flags().StringVar(&out, "out", "", "also write the plan to `FILE`, for apply")
@@ -85,7 +85,9 @@ func filesOf(path string) (map[string]any, error) {
 	return ask, nil
 }
 
-func (a *app) plan(ctx context.Context, ask map[string]any, out string) error {
+// plan asks what the files at path would do, or the daemon's own when it is
+// empty, and stores the plan in out.
+func (a *app) plan(ctx context.Context, ask map[string]any, path, out string) error {
 	tree, err := a.call(ctx, "plan", ask)
 	if err != nil {
 		return err
@@ -93,6 +95,9 @@ func (a *app) plan(ctx context.Context, ask map[string]any, out string) error {
 	var reply planReply
 	if err := into(tree, &reply); err != nil {
 		return err
+	}
+	if path != "" {
+		reply.Problems = placed(reply.Problems, path)
 	}
 	bad := len(reply.Problems.Errors()) > 0
 	if out != "" && !bad {

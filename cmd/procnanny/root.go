@@ -36,11 +36,13 @@ func (a *app) root() *cobra.Command {
 		Use:               "procnanny",
 		Short:             "See and change what procnannyd runs",
 		Long:              rootLong,
+		Version:           version,
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 		PersistentPreRunE: func(*cobra.Command, []string) error { return a.checkFlags() },
 	}
+	root.SetVersionTemplate("procnanny {{.Version}}\n")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%w (%s --help lists the flags)", err, cmd.CommandPath())
 	})
@@ -50,7 +52,8 @@ func (a *app) root() *cobra.Command {
 	f.StringVar(&a.place.Run, "run", "", "the daemon's run `DIR` (default $PROCNANNY_RUN, or as for procnannyd)")
 	f.StringVar(&a.place.Connect, "connect", "", "instead, the daemon's `ENDPOINT`, ipc://PATH or tcp://ADDRESS:PORT (default $PROCNANNY_CONNECT)")
 	f.DurationVar(&a.timeout, "timeout", 0, "how long to wait for an answer, a `DURATION` (default 10s, with --wait 60s)")
-	root.PersistentFlags().BoolP("help", "h", false, "print help")
+	f.BoolP("help", "h", false, "print help")
+	root.Flags().Bool("version", false, "print the version of this command")
 	register(root, "output", cobra.FixedCompletions(outputs, cobra.ShellCompDirectiveNoFileComp))
 	for _, cmd := range a.commands() {
 		cmd.Flags().SortFlags = false

@@ -3,7 +3,10 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 	"os/exec"
+	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -52,6 +55,7 @@ func (a *app) vet(ctx context.Context, path string, host bool) error {
 	if host && result.Spec != nil {
 		result.Problems = append(result.Problems, hostProblems(*result.Spec, a.getenv("PATH"))...)
 	}
+	result.Problems = placed(result.Problems, path)
 	bad := len(result.Problems.Errors()) > 0
 	tree := vetTree(result, bad)
 	err = a.emit(tree, func() error {
@@ -82,6 +86,29 @@ func verdict(ctx context.Context, path string, host bool) (spec.EvalResult, erro
 		return spec.EvalResult{}, err
 	}
 	return (&watch.Evaluator{Path: eval}).Evaluate(ctx, src, nil, !host)
+}
+
+// placed makes the places of problems, which are below the configuration's
+// directory, paths from where the user is.
+func placed(list spec.Problems, path string) spec.Problems {
+	if info, err := os.Stat(path); err == nil && !info.IsDir() {
+		path = filepath.Dir(path)
+	}
+	from := func(file string) string {
+		if file == "" || filepath.IsAbs(file) {
+			return file
+		}
+		return filepath.Join(path, file)
+	}
+	out := slices.Clone(list)
+	for i := range out {
+		out[i].File = from(out[i].File)
+		out[i].Also = slices.Clone(out[i].Also)
+		for n := range out[i].Also {
+			out[i].Also[n] = from(out[i].Also[n])
+		}
+	}
+	return out
 }
 
 func countSpec(s *spec.Spec) string {

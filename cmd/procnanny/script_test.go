@@ -1,0 +1,247 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// How long scripts wait: for a condition, and for a daemon to end.
+const (
+	untilTimeout = 20 * time.Second
+	untilPause   = 30 * time.Millisecond
+	stopTimeout  = 30 * time.Second
+)
+
+// binaries builds commands of this module, each once, into a directory that is
+// on the PATH of scripts. PROCNANNY_TEST_BIN names a directory that has all four
+// already.
+type binaries struct {
+	mu    sync.Mutex
+	dir   string
+	built map[string]bool
+}
+
+var bin binaries
+
+func TestMain(m *testing.M) { os.Exit(runTests(m)) }
+
+func runTests(m *testing.M) int {
+	if bin.dir = os.Getenv("PROCNANNY_TEST_BIN"); bin.dir != "" {
+		return m.Run()
+	}
+	dir, err := os.MkdirTemp("/tmp", "procnanny-bin")
+	if err == nil {
+		err = os.Chmod(dir, 0o755) // the evaluator runs as nobody
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	bin.dir, bin.built = dir, map[string]bool{}
+	return m.Run()
+}
+
+// need makes sure that commands are there.
+func (b *binaries) need(names ...string) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.built == nil {
+		return nil // somebody else built them
+	}
+	args := []string{"build", "-buildvcs=false", "-o", b.dir + "/"}
+	for _, name := range names {
+		if !b.built[name] {
+			args = append(args, "github.com/procnanny/procnanny/cmd/"+name)
+			b.built[name] = true
+		}
+	}
+	if len(args) == 4 {
+		return nil
+	}
+	if out, err := exec.Command("go", args...).CombinedOutput(); err != nil {
+		return fmt.Errorf("cannot build %v: %w\n%s", names, err, out)
+	}
+	return nil
+}
+
+// TestScripts runs testdata/script: one script for each thing a person does.
+// Beside testscript's own commands there are:
+//
+//	daemon [FLAG...]       start procnannyd on $WORK/config, with $STATE, $RUN and $LOGS, and wait until it answers
+//	stopdaemon [SIGNAL]    end it (TERM), and fail unless it ends with 0; a killed one is only waited for
+//	until COMMAND REGEXP   run COMMAND with sh until its output matches; with ! until it does not
+func TestScripts(t *testing.T) {
+	if err := bin.need("procnanny", "procnanny-eval"); err != nil {
+		t.Fatal(err)
+	}
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		Setup:               setUp,
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Condition: func(cond string) (bool, error) {
+			if cond == "root" {
+				return os.Geteuid() == 0, nil
+			}
+			return false, fmt.Errorf("unknown condition %q", cond)
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"daemon": startDaemon, "stopdaemon": stopDaemon, "until": until,
+		},
+	})
+}
+
+// setUp gives a script its environment: our commands, short paths for sockets,
+// and nothing of procnanny from outside.
+func setUp(env *testscript.Env) error {
+	short, err := os.MkdirTemp("/tmp", "pn")
+	if err != nil {
+		return err
+	}
+	env.Defer(func() { os.RemoveAll(short) })
+	// The daemon of root wants places that nobody else can write.
+	if err := os.Chmod(env.WorkDir, 0o755); err != nil {
+		return err
+	}
+	env.Setenv("PATH", bin.dir+string(filepath.ListSeparator)+env.Getenv("PATH"))
+	env.Setenv("HOME", env.WorkDir)
+	env.Setenv("TZ", "UTC")
+	env.Setenv("NO_COLOR", "")
+	env.Setenv("RUN", short+"/run")
+	env.Setenv("STATE", short+"/state")
+	env.Setenv("LOGS", short+"/log")
+	env.Setenv("PROCNANNY_RUN", short+"/run")
+	return nil
+}
+
+// running is the daemon of a script.
+type running struct {
+	cmd    *exec.Cmd
+	stderr *bytes.Buffer
+	done   chan error
+}
+
+// daemons has the running daemon of each script.
+var daemons sync.Map
+
+func startDaemon(ts *testscript.TestScript, neg bool, args []string) {
+	if neg {
+		ts.Fatalf("unsupported: ! daemon (use: ! exec procnannyd ...)")
+	}
+	ts.Check(bin.need("procnanny", "procnanny-eval", "procnannyd", "procnanny-control"))
+	d := &running{stderr: &bytes.Buffer{}, done: make(chan error, 1)}
+	args = append([]string{
+		"--config", ts.MkAbs("config"), "--state", ts.Getenv("STATE"), "--run", ts.Getenv("RUN"), "--log-dir", ts.Getenv("LOGS"),
+	}, args...)
+	d.cmd = exec.Command(filepath.Join(bin.dir, "procnannyd"), args...)
+	d.cmd.Dir, d.cmd.Env, d.cmd.Stderr = ts.MkAbs("."), scriptEnv(ts), d.stderr
+	ts.Check(d.cmd.Start())
+	go func() { d.done <- d.cmd.Wait() }()
+	if _, twice := daemons.LoadOrStore(ts, d); twice {
+		_ = d.cmd.Process.Kill()
+		ts.Fatalf("this script has a daemon already")
+	}
+	ts.Defer(func() { d.end(ts) })
+	ts.Setenv("DAEMON", fmt.Sprint(d.cmd.Process.Pid))
+	err := poll(func() (bool, string) {
+		out, err := shell(ts, "procnanny status").CombinedOutput()
+		return err == nil, string(out)
+	})
+	if err != nil {
+		ts.Fatalf("the daemon does not answer: %v\nit says:\n%s", err, d.stderr)
+	}
+}
+
+// end ends what a script left behind.
+func (d *running) end(ts *testscript.TestScript) {
+	if v, ok := daemons.Load(ts); !ok || v != d {
+		return
+	}
+	daemons.Delete(ts)
+	_ = d.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-d.done:
+	case <-time.After(stopTimeout):
+		_ = d.cmd.Process.Kill()
+	}
+	ts.Logf("the daemon said:\n%s", d.stderr)
+}
+
+func stopDaemon(ts *testscript.TestScript, _ bool, args []string) {
+	v, ok := daemons.LoadAndDelete(ts)
+	if !ok {
+		ts.Fatalf("this script has no daemon")
+	}
+	d := v.(*running)
+	sig := syscall.SIGTERM
+	if len(args) > 0 && args[0] == "KILL" {
+		sig = syscall.SIGKILL
+	}
+	ts.Check(d.cmd.Process.Signal(sig))
+	select {
+	case err := <-d.done:
+		if err != nil && sig == syscall.SIGTERM {
+			ts.Fatalf("the daemon did not end well: %v\nit said:\n%s", err, d.stderr)
+		}
+	case <-time.After(stopTimeout):
+		_ = d.cmd.Process.Kill()
+		ts.Fatalf("the daemon did not end within %v; it said:\n%s", stopTimeout, d.stderr)
+	}
+}
+
+func until(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: until COMMAND REGEXP")
+	}
+	re, err := regexp.Compile("(?m)" + args[1])
+	ts.Check(err)
+	err = poll(func() (bool, string) {
+		out, _ := shell(ts, args[0]).CombinedOutput() // its exit code is the script's business
+		return re.Match(out) != neg, string(out)
+	})
+	if err != nil {
+		ts.Fatalf("until %q %q: %v", args[0], args[1], err)
+	}
+}
+
+// poll looks until ok, or says what it saw last.
+func poll(ok func() (bool, string)) error {
+	for deadline := time.Now().Add(untilTimeout); ; time.Sleep(untilPause) {
+		good, saw := ok()
+		if good {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("not after %v; at last:\n%s", untilTimeout, saw)
+		}
+	}
+}
+
+func shell(ts *testscript.TestScript, line string) *exec.Cmd {
+	cmd := exec.Command("sh", "-c", line)
+	cmd.Dir, cmd.Env = ts.MkAbs("."), scriptEnv(ts)
+	return cmd
+}
+
+// scriptEnv is the script's environment, as far as our commands need it.
+func scriptEnv(ts *testscript.TestScript) []string {
+	var env []string
+	for _, key := range []string{"PATH", "HOME", "TZ", "NO_COLOR", "RUN", "STATE", "LOGS", "WORK", "TMPDIR", "DAEMON", "PROCNANNY_RUN", "PROCNANNY_CONNECT", "PROCNANNY_CONFIG"} {
+		if v := ts.Getenv(key); v != "" || strings.HasPrefix(key, "NO_") {
+			env = append(env, key+"="+v)
+		}
+	}
+	return env
+}
