@@ -31,7 +31,7 @@ type Launch struct {
 	UID          *uint32           `json:"uid,omitempty"`
 	Group        string            `json:"group,omitempty"`
 	GID          *uint32           `json:"gid,omitempty"`
-	Groups       []NameOrID        `json:"groups,omitempty"`
+	Groups       []NameOrID        `json:"groups,omitzero"` // empty: none, nil: the user's own
 	Dir          string            `json:"dir,omitempty"`
 	Umask        *Octal            `json:"umask,omitempty"`
 	Env          map[string]string `json:"env,omitempty"`
@@ -88,8 +88,9 @@ type Identity struct {
 
 // Capabilities are names as in capabilities(7), with or without CAP_, any case.
 type Capabilities struct {
-	Ambient  []string `json:"ambient,omitempty"`
-	Bounding []string `json:"bounding,omitempty"`
+	Ambient []string `json:"ambient,omitempty"`
+	// Bounding is the most that is kept: nil is no limit, empty is nothing.
+	Bounding []string `json:"bounding,omitzero"`
 }
 
 // IONice is an I/O scheduling class and level, ioprio_set(2).

@@ -2,11 +2,11 @@
 //
 // It reads the files as JSON from standard input and answers on standard
 // output; package specfile describes the dialogue. It opens no file, and before
-// it reads the first byte it limits its own memory (RLIMIT_DATA 512 MiB), CPU
-// time (3 s), core file (none) and descriptors. So a configuration that never
-// ends or eats all memory ends this process, and nobody else notices. It exits
-// with something else than 0 only when it could not do its work at all; a bad
-// configuration is a result.
+// it reads the first byte it gives up root if it has it, limits its own memory
+// (RLIMIT_DATA 512 MiB) and CPU time (3 s), and forbids itself core files and any
+// further descriptor. So a configuration that never ends or eats all memory ends
+// this process, and nobody else notices. It exits with something else than 0 only
+// when it could not do its work at all; a bad configuration is a result.
 //
 //	procnanny-eval              the dialogue
 //	procnanny-eval --schema     the schema

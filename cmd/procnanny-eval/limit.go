@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"runtime/debug"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -11,9 +12,10 @@ import (
 // The limits of one evaluation. A thousand programs need about 50 MiB and a
 // fifth of a second; ten thousand need 350 MiB and two seconds.
 const (
-	dataMax  = 512 << 20
-	cpuMax   = 3 // seconds
-	filesMax = 32
+	dataMax = 512 << 20
+	cpuMax  = 3 // seconds
+	// nobody is who an evaluator of root becomes if its parent did not see to it.
+	nobody = 65534
 	// gcPercent trades memory for speed: collecting less often makes an
 	// evaluation about a seventh faster.
 	gcPercent = 400
@@ -27,6 +29,12 @@ const (
 func limit() error {
 	debug.SetGCPercent(gcPercent)
 	debug.SetMemoryLimit(gcSoftMax)
+	// Without /proc, or where it is refused, an evaluation is no worse a victim
+	// than the rest.
+	_ = os.WriteFile("/proc/self/oom_score_adj", []byte("1000"), 0)
+	if err := dropRoot(); err != nil {
+		return err
+	}
 	limits := []struct {
 		name     string
 		resource int
@@ -35,7 +43,7 @@ func limit() error {
 		{"data", unix.RLIMIT_DATA, dataMax},
 		{"cpu", unix.RLIMIT_CPU, cpuMax},
 		{"core", unix.RLIMIT_CORE, 0},
-		{"nofile", unix.RLIMIT_NOFILE, filesMax},
+		{"nofile", unix.RLIMIT_NOFILE, 0}, // what is open stays; nothing can be opened
 	}
 	for _, l := range limits {
 		var now unix.Rlimit
@@ -50,8 +58,22 @@ func limit() error {
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("cannot set no_new_privs: %w", err)
 	}
-	// Without /proc, or where it is refused, an evaluation is no worse a victim
-	// than the rest.
-	_ = os.WriteFile("/proc/self/oom_score_adj", []byte("1000"), 0)
+	return nil
+}
+
+// dropRoot makes nobody of root, for good.
+func dropRoot() error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	if err := syscall.Setgroups(nil); err != nil {
+		return fmt.Errorf("cannot give up the groups of root: %w", err)
+	}
+	if err := syscall.Setresgid(nobody, nobody, nobody); err != nil {
+		return fmt.Errorf("cannot give up the group of root: %w", err)
+	}
+	if err := syscall.Setresuid(nobody, nobody, nobody); err != nil {
+		return fmt.Errorf("cannot give up root: %w", err)
+	}
 	return nil
 }

@@ -16,11 +16,11 @@ func main() {
 
 // run serves the dialogue, or prints what the flag asks for.
 func run(args []string) error {
-	limitErr := limit()
 	switch {
-	case len(args) == 0 && limitErr != nil:
-		return limitErr // never evaluate without limits
 	case len(args) == 0:
+		if err := limit(); err != nil {
+			return err // never evaluate without limits
+		}
 		return specfile.Serve(os.Stdin, os.Stdout)
 	case len(args) == 1 && args[0] == "--schema":
 		fmt.Print(specfile.Schema())

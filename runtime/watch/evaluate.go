@@ -57,8 +57,8 @@ func (e *Evaluator) Evaluate(ctx context.Context, src spec.Source, overrides []s
 		return spec.EvalResult{}, fmt.Errorf("cannot run the evaluator %s: %w", e.Path, err)
 	}
 	result, me, talk := e.talk(run, spec.EvalRequest{Source: src, Overrides: overrides}, lenient)
-	if talk != nil {
-		cancel() // whatever it still does is of no use
+	if talk != nil && !errors.Is(talk, io.EOF) && !errors.Is(talk, syscall.EPIPE) {
+		cancel() // whatever it still does is of no use; else it is about to die by itself
 	}
 	died := run.wait()
 	switch {

@@ -86,6 +86,9 @@ func (e *Evaluation) translate(ps *spec.Problems, err error) {
 			p.Also = append(p.Also, e.tree.problemAt(pos).Place())
 		}
 		p.Message = wording(format, args, path)
+		if inner := errors.Unwrap(ce); inner != nil && strings.HasPrefix(format, "error in call") && !secret(path) {
+			p.Message += ": " + inner.Error()
+		}
 		if strings.HasPrefix(format, "reference %q not found") && e.tree.pkg == "" && len(e.tree.root) > 1 {
 			p.Hint = "files see each other's names only when all begin with the same package line"
 		}

@@ -137,6 +137,9 @@ func (n *node) reference(b *strings.Builder, prefix string, cost spec.Cost) {
 	}
 	cell := strings.NewReplacer("|", "\\|").Replace
 	fmt.Fprintf(b, "| `%s` | %s | %s | %s |\n", path, cell(n.doc), cell(n.expect), cost)
+	if prefix == "limits." {
+		return // soft and hard, the same for each
+	}
 	for _, f := range n.fields {
 		f.reference(b, path+".", cost)
 	}
