@@ -219,28 +219,27 @@ func (t *turn) preflight(f *Fact) {
 	}
 	if f.Reason == "" {
 		p.Preflight, p.RetryAt = PreflightGood, time.Time{}
-		if p.Held != "" && !p.stuck() {
-			p.Held = ""
-			t.hold(EventResumed, p.Name, "the preflight is good now")
+		if p.heldBy == holderPreflight {
+			t.preflightGood(p)
 		}
 		return
 	}
 	p.Preflight, p.RetryAt = PreflightBad, t.now.Add(retryAfter(p.policy()))
-	if reason := "preflight: " + f.Reason; reason != p.Held && !p.stuck() {
-		p.Held = reason
+	if reason := "preflight: " + f.Reason; reason != p.Held && (p.Held == "" || p.heldBy == holderPreflight) {
+		p.Held, p.heldBy = reason, holderPreflight
 		t.hold(EventHeld, p.Name, reason)
 	}
 }
 
-// stuck reports whether an instance holds the roll: its new process did not
-// get to run.
-func (p *Program) stuck() bool {
-	for _, i := range p.Instances {
-		if i.Held != "" && i.Launch == p.Target {
-			return true
-		}
+// preflightGood lets a roll go on, unless something else holds it too.
+func (t *turn) preflightGood(p *Program) {
+	if why := p.failed(p.Target); why != "" {
+		p.Held, p.heldBy = why, holderFailed
+		t.hold(EventHeld, p.Name, why)
+		return
 	}
-	return false
+	p.Held, p.heldBy = "", holderNone
+	t.hold(EventResumed, p.Name, "the preflight is good now")
 }
 
 // retryAfter is when a bad preflight is asked again: as often as a start that

@@ -32,7 +32,7 @@ func checkProgram(name string, p *Program) error {
 	if p.Name != name {
 		return fmt.Errorf("program %q is kept under the name %q", p.Name, name)
 	}
-	if p.Target == "" && (p.Held != "" || p.Forced != "" || p.Preflight != PreflightUnknown || !p.RetryAt.IsZero()) {
+	if p.Target == "" && (p.Held != "" || p.Forced != "" || p.Preflight != PreflightUnknown) {
 		return fmt.Errorf("%s has a roll without a target", name)
 	}
 	last := -1
@@ -80,9 +80,9 @@ var rules = []rule{
 	}},
 	{"what is owed a restart lives", func(i *Instance) bool { return implies(i.Cycle, i.Alive() && !i.MainGone) }},
 	{"at once is how a restart is owed", func(i *Instance) bool { return implies(i.AtOnce, i.Cycle) }},
-	{"a running one has arrived", func(i *Instance) bool { return implies(i.State == StateRunning, !i.Rolling && i.Held == "") }},
+	{"a running one has arrived", func(i *Instance) bool { return implies(i.State == StateRunning, !i.Rolling) }},
 	{"flapping has seen ends", func(i *Instance) bool { return implies(i.Flapping, len(i.Ends) > 0) }},
 	{"what waits to be judged has ended", func(i *Instance) bool { return implies(i.Unjudged, i.LastExit != nil && (!i.Alive() || i.MainGone)) }},
 	{"nothing counts below zero", func(i *Instance) bool { return i.Attempt >= 0 && i.Starts >= 0 && i.PID >= 0 }},
-	{"pending is about a living process", func(i *Instance) bool { return implies(len(i.Pending) > 0, i.Alive()) }},
+	{"pending is about a living process", func(i *Instance) bool { return implies(len(i.Pending) > 0, i.Alive() && !i.MainGone) }},
 }

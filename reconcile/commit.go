@@ -72,6 +72,9 @@ func (t *turn) judgeLate() {
 		t.judge()
 	}
 	t.events, t.late = append(t.events, t.lateEvents()...), nil
+	if i.Finished != "" {
+		t.p.RetryAt = t.now // others may have waited for it: look again at once
+	}
 	if i.State == StateExited && i.Finished == "" {
 		// Backoff even when the delay is over: its deadline makes the turn that
 		// starts it.
@@ -123,12 +126,18 @@ func (t *turn) remember(c *programChange) {
 	}
 	held := p.Held
 	p.Spec, p.Target, p.tuning = c.want, c.target, c.tuning
-	p.Held, p.Preflight, p.RetryAt, p.Forced = c.held, c.preflight, c.retryAt, c.forced
-	if held == c.held || c.remembered {
-		return
+	p.Held, p.heldBy, p.Forced = c.held, c.heldBy, c.forced
+	p.Preflight, p.RetryAt = c.preflight, c.retryAt
+	if c.held == "" && (held != "" || c.remembered) {
+		t.release(p)
 	}
-	t.release(p)
-	t.hold(EventResumed, p.Name, "")
+	switch {
+	case held == c.held || c.remembered: // nothing new
+	case c.held == "":
+		t.hold(EventResumed, p.Name, "")
+	default:
+		t.hold(EventHeld, p.Name, c.held)
+	}
 }
 
 // release lets go of the instances that held a roll.

@@ -115,7 +115,7 @@ func (t *turn) probation() {
 
 func ready(t *turn, _ *Fact) string {
 	if i := t.i; i.State == StateStarting {
-		i.Until, i.Rolling, i.Held = time.Time{}, false, ""
+		i.Until, i.Rolling = time.Time{}, false // Held stays: a person may want to look
 	}
 	return ""
 }
@@ -161,7 +161,8 @@ func exited(t *turn, f *Fact) string {
 }
 
 // mainExited: the rest of the containment is owed the stop signal too, within
-// the time that an ordered stop still has.
+// the time that an ordered stop still has. It may be said again, to a new control
+// whose last order was lost with the old one: orders are given again, KILL too.
 func mainExited(t *turn, f *Fact) string {
 	i := t.i
 	if !i.MainGone {
@@ -174,7 +175,7 @@ func mainExited(t *turn, f *Fact) string {
 	}
 	switch {
 	case i.Escalated:
-		i.Owed = ActionUnset
+		i.Owed = ActionKill
 	case t.p.policy().Stop.Timeout <= 0:
 		i.Owed, i.Until = ActionKill, time.Time{}
 	default:
@@ -285,8 +286,8 @@ func adoptedStopping(t *turn, f *Fact) string {
 func tuned(t *turn, f *Fact) string {
 	i := t.i
 	switch {
-	case !i.Alive():
-		return ""
+	case !i.Alive() || i.MainGone:
+		return "" // too late
 	case f.Tuning != i.Tuning:
 		return "another tuning was ordered since"
 	case maps.Equal(i.Pending, f.Refused):

@@ -75,7 +75,7 @@ func (t *turn) haltRoll(x *Exit) {
 	}
 	i.Held = fmt.Sprintf("%s did not get to run: %s", i.ID, exitWords(x))
 	if p.Held == "" {
-		p.Held = i.Held
+		p.Held, p.heldBy = i.Held, holderFailed
 		t.tell(Event{Kind: EventHeld, ID: InstanceID{p.Name, -1}, Cause: x.Cause, Detail: i.Held})
 	}
 }

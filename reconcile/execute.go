@@ -171,7 +171,8 @@ func force(t *turn, c *Command) ([]Action, []Outcome) {
 		if p.Held == "" || c.Program != "" && c.Program != name {
 			continue
 		}
-		p.Held, p.Forced, p.Preflight, p.RetryAt = "", p.Target, PreflightGood, time.Time{}
+		p.Held, p.heldBy = "", holderNone
+		p.Forced, p.Preflight, p.RetryAt = p.Target, PreflightGood, time.Time{}
 		t.release(p)
 		t.hold(EventResumed, name, "forced")
 	}

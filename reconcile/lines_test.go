@@ -37,8 +37,8 @@ var lines = map[string]func(*stage, []string) error{
 	"advance":   advanceLine,
 	"auto":      autoLine,
 	"status":    statusLine,
-	"control":   func(s *stage, _ []string) error { return s.controlDies() },
-	"boot":      func(s *stage, _ []string) error { err := s.controlDies(); s.w.Booting = true; return err },
+	"control":   func(s *stage, _ []string) error { return s.controlDies(true) },
+	"boot":      func(s *stage, _ []string) error { err := s.controlDies(false); s.w.Booting = true; return err },
 }
 
 func desiredLine(s *stage, args []string) error {

@@ -17,25 +17,30 @@ type programChange struct {
 	target    spec.Digest
 	tuning    spec.Digest
 	held      string
+	heldBy    holder
 	preflight PreflightState
 	retryAt   time.Time
 	forced    spec.Digest
-	// remembered is true when held comes from instances of a recovered world:
-	// it was told before.
+	// remembered is true when held comes from a recovered world: it was told
+	// before.
 	remembered bool
 }
 
 // was is the programChange that changes nothing.
 func (p *Program) was() programChange {
-	return programChange{name: p.Name, want: p.Spec, target: p.Target, tuning: p.tuning, held: p.Held, preflight: p.Preflight, retryAt: p.RetryAt, forced: p.Forced}
+	return programChange{name: p.Name, want: p.Spec, target: p.Target, tuning: p.tuning, held: p.Held, heldBy: p.heldBy, preflight: p.Preflight, retryAt: p.RetryAt, forced: p.Forced}
 }
+
+// free lets the roll go on.
+func (c *programChange) free() { c.held, c.heldBy = "", holderNone }
 
 // aim works out what the program shall be now.
 func (d *differ) aim() programChange {
 	to := d.p.was()
 	switch {
 	case d.want == nil:
-		to.target, to.held, to.preflight, to.retryAt, to.forced = "", "", PreflightUnknown, time.Time{}, ""
+		to.target, to.preflight, to.retryAt, to.forced = "", PreflightUnknown, time.Time{}, ""
+		to.free()
 		return to
 	case d.want == d.p.Spec && to.target != "":
 		return to
@@ -47,7 +52,7 @@ func (d *differ) aim() programChange {
 	if d.p.Spec == nil {
 		d.recall(&to)
 	} else if edited(d.p.Spec, d.want) {
-		to.held = ""
+		to.free()
 		if to.preflight != PreflightGood {
 			to.preflight, to.retryAt = PreflightUnknown, time.Time{}
 		}
@@ -63,14 +68,33 @@ func edited(old, now *spec.Program) bool {
 	return !reflect.DeepEqual(a, b)
 }
 
-// recall finds the reason to hold in the instances of a recovered world.
+// recall works out who holds the roll of a recovered world, of which only the
+// words are known, if they are. A question may have been lost with us.
 func (d *differ) recall(to *programChange) {
-	for _, i := range d.p.Instances {
-		if i.Held != "" && i.Launch == to.target {
-			to.held, to.remembered = i.Held, true
-			return
+	why := d.p.failed(to.target)
+	switch {
+	case why != "":
+		to.held, to.heldBy, to.remembered = why, holderFailed, true
+	case to.target != d.p.Target:
+		to.free()
+	case to.held != "" && to.preflight != PreflightGood:
+		to.heldBy = holderPreflight
+	case to.held != "":
+		to.heldBy = holderGaveUp
+	}
+	if to.preflight == PreflightAsked {
+		to.preflight, to.retryAt = PreflightUnknown, time.Time{}
+	}
+}
+
+// failed is why a replacement by target did not get to run, if one did not.
+func (p *Program) failed(target spec.Digest) string {
+	for _, i := range p.Instances {
+		if i.Held != "" && i.Launch == target {
+			return i.Held
 		}
 	}
+	return ""
 }
 
 // roll is the state of a replacement, counted anew each time.
@@ -80,6 +104,8 @@ type roll struct {
 	first  int // the lowest index of them
 	moving int // instances that the roll has stopped and that do not run yet
 	budget int // how many running ones may go away now
+	dead   int // how many shall be up and gave up
+	gaveUp *Instance
 }
 
 // survey counts what the roll depends on.
@@ -87,7 +113,7 @@ func (d *differ) survey() {
 	if d.wanted() == 0 {
 		return
 	}
-	up, away := 0, 0
+	up, away := d.missing(), d.missing()
 	for _, i := range d.p.Instances {
 		if i.ID.Index >= d.want.Instances || d.want.Admin.IsDown(i.ID.Index) {
 			continue
@@ -96,27 +122,59 @@ func (d *differ) survey() {
 		if d.away(i) {
 			away++
 		}
-		if i.Rolling {
-			d.roll.moving++
-		}
-		if d.roll.owes(d, i) {
-			if d.roll.owing == 0 {
-				d.roll.first = i.ID.Index
-			}
-			d.roll.owing++
-			if !i.AtOnce {
-				d.roll.queued++
-			}
+		d.roll.count(d, i)
+	}
+	most := d.policy.Update.MaxUnavailable.Of(up)
+	d.roll.budget = most - away
+	d.askPreflight()
+	d.stall(most)
+	if d.to.preflight == PreflightGood {
+		d.to.retryAt = time.Time{}
+	}
+	if d.roll.owing > 0 {
+		return
+	}
+	d.to.preflight, d.to.retryAt = PreflightUnknown, time.Time{} // the next roll asks anew
+	if d.to.heldBy == holderPreflight || d.roll.moving == 0 {
+		d.to.free()
+	}
+	if d.roll.moving == 0 {
+		d.to.forced = ""
+	}
+}
+
+// count notes what one instance that shall be up means for the roll.
+func (r *roll) count(d *differ, i *Instance) {
+	if i.Rolling && !(d.to.forced != "" && i.Finished != "") {
+		r.moving++
+	}
+	if i.Finished == finishedGaveUp && d.away(i) && !d.changed(i) {
+		r.dead++
+		if r.gaveUp == nil {
+			r.gaveUp = i
 		}
 	}
-	missing := d.missing()
-	d.roll.budget = d.policy.Update.MaxUnavailable.Of(up+missing) - away - missing
-	d.askPreflight()
-	if d.roll.owing == 0 && d.roll.moving == 0 {
-		d.to.held, d.to.forced = "", ""
-		if d.to.preflight != PreflightUnknown {
-			d.to.preflight, d.to.retryAt = PreflightUnknown, time.Time{} // the next roll asks anew
-		}
+	if !r.owes(d, i) {
+		return
+	}
+	if r.owing == 0 {
+		r.first = i.ID.Index
+	}
+	r.owing++
+	if !i.AtOnce {
+		r.queued++
+	}
+}
+
+// stall says so when instances that gave up use up all that may be away: the
+// roll would wait for ever.
+func (d *differ) stall(most int) {
+	stalled := d.roll.queued > 0 && d.roll.dead >= most
+	switch {
+	case d.to.heldBy == holderGaveUp && !stalled:
+		d.to.free()
+	case d.to.heldBy == holderNone && stalled && !d.w.Booting:
+		d.to.held, d.to.heldBy = d.roll.gaveUp.ID.String()+" gave up", holderGaveUp
 	}
 }
 
@@ -144,7 +202,7 @@ func (d *differ) away(i *Instance) bool {
 	if i.State == StateRunning || i.Finished == finishedDone {
 		return false
 	}
-	return !(d.to.forced != "" && d.to.forced == i.Launch && (i.Attempt > 0 || i.Finished != ""))
+	return d.to.forced == "" || i.Attempt == 0 && i.Finished == ""
 }
 
 // owes reports whether an instance's living process shall give way to a new one.

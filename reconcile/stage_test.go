@@ -193,14 +193,18 @@ func (s *stage) fire() {
 	}
 }
 
-// controlDies leaves of the world what the store keeps: the instances.
-func (s *stage) controlDies() error {
+// controlDies leaves of the world what the store keeps: the instances and, of
+// programs, how their roll stands.
+func (s *stage) controlDies(rolls bool) error {
 	w := World{Programs: map[string]*Program{}, NextRun: s.w.NextRun, Generation: s.w.Generation}
 	for name, p := range s.w.Programs {
 		if len(p.Instances) == 0 {
 			continue
 		}
 		q := &Program{Name: name}
+		if rolls {
+			q.Target, q.Preflight, q.Held, q.RetryAt = p.Target, p.Preflight, p.Held, p.RetryAt
+		}
 		for _, i := range p.Instances {
 			raw, err := json.Marshal(i)
 			if err != nil {

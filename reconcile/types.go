@@ -143,8 +143,8 @@ type Instance struct {
 	// Rolling is set from the stop of the old process of a replacement until
 	// the new one is running.
 	Rolling bool `json:"rolling,omitempty"`
-	// Held is why this one's replacement did not get to run; while it is set on
-	// an instance of the desired launch, the program's roll is held.
+	// Held is why this one's replacement did not get to run, until the roll that
+	// it holds goes on or is over; so a hold outlives control.
 	Held string `json:"held,omitempty"`
 	// Owed is the next step of its stop, due now: ActionSweep or ActionKill.
 	Owed ActionKind `json:"owed,omitempty"`
@@ -183,7 +183,8 @@ type Program struct {
 	// Preflight is what is known of Target: PreflightUnknown, Asked, Good, Bad.
 	Preflight PreflightState
 	// Held is why the roll does not go on; empty while it does.
-	Held string
+	Held   string
+	heldBy holder
 	// RetryAt is when a bad preflight is asked again.
 	RetryAt time.Time
 	// Spec is the desired program of the last Diff that had one; its policy
@@ -198,6 +199,17 @@ type Program struct {
 	// plan can say what differs from what an old process has.
 	past []version
 }
+
+// holder is what holds a roll, and so what lets it go on beside an edit and a
+// person's force.
+type holder uint8
+
+const (
+	holderNone      holder = iota
+	holderPreflight        // a good preflight
+	holderFailed           // nothing else
+	holderGaveUp           // when what gave up is started, or goes away
+)
 
 // PreflightState is what is known of a new launch before an old process is
 // stopped for it.

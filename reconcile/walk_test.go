@@ -51,6 +51,12 @@ func (w *walker) turn() {
 	for _, a := range w.actions {
 		w.k.do(a)
 	}
+	for _, name := range w.names() { // one look is enough
+		plan := DiffProgram(name, w.desired[name], w.w, w.now)
+		if at := Wake(w.w.Programs[name], w.now); len(plan.Actions) > 0 && !due(at, w.now) {
+			w.rt.Fatalf("a second look finds more to do: %+v: %s", plan, w.picture())
+		}
+	}
 	w.check()
 }
 
@@ -120,7 +126,7 @@ var walks = map[string]func(*walker){
 		w.now = w.now.Add(time.Duration(1+w.draw("time", 20)) * 700 * time.Millisecond)
 		w.fire()
 	},
-	"again": func(w *walker) { // the keeper says something twice
+	"said again": func(w *walker) { // the keeper says something twice
 		if len(w.k.queue) > 0 && w.k.queue[0].Kind != FactPreflight {
 			w.apply(w.k.queue[0])
 		}
@@ -129,7 +135,7 @@ var walks = map[string]func(*walker){
 		if w.draw("mid-turn", 2) == 1 { // written down, but never sent
 			w.stage.turn()
 		}
-		w.restarted(w.controlDies())
+		w.restarted(w.controlDies(w.draw("rolls", 2) == 1))
 	},
 	"amnesia": func(w *walker) { // the journal is lost with control
 		w.w = NewWorld()
@@ -158,13 +164,14 @@ func (w *walker) tell(n int) {
 
 func (w *walker) draw(what string, n int) int { return rapid.IntRange(0, n-1).Draw(w.rt, what) }
 
-func (w *walker) pick(what string, of ...string) string { return rapid.SampledFrom(of).Draw(w.rt, what) }
+func (w *walker) pick(what string, of ...string) string {
+	return rapid.SampledFrom(of).Draw(w.rt, what)
+}
 
 // rest lets everything go well until nothing moves any more.
 func (w *walker) rest() {
 	w.calm = true
 	for range 300 {
-		w.w, _, _, _ = Execute(w.w, Command{Kind: CommandForce}, w.now)
 		for range 300 {
 			w.turn()
 			if len(w.k.queue) == 0 {
@@ -174,14 +181,26 @@ func (w *walker) rest() {
 		}
 		at := w.wake()
 		if at.IsZero() {
-			return
+			if w.held() == "" {
+				return
+			}
+			w.w, _, _, _ = Execute(w.w, Command{Kind: CommandForce}, w.now)
 		}
 		if at.After(w.now) {
 			w.now = at
 		}
 		w.fire()
 	}
-	w.rt.Fatal("the world does not come to rest")
+	w.rt.Fatalf("the world does not come to rest: %s", w.picture())
+}
+
+func (w *walker) held() string {
+	for _, p := range w.w.Programs {
+		if p.Held != "" {
+			return p.Held
+		}
+	}
+	return ""
 }
 
 // Any edits, facts and commands, then quiet: the world becomes what is desired,
