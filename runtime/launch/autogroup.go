@@ -33,7 +33,7 @@ const noAutogroup = 1<<uint(unix.ENOENT) | 1<<uint(unix.EINVAL)
 // (EAGAIN) is asked again after the start.
 func addAutogroup(b *builder) {
 	n := b.r.Tuning.Nice
-	if n == nil {
+	if n == nil || *n == 0 { // a new session begins with 0
 		return
 	}
 	text := strconv.Itoa(*n)
@@ -99,12 +99,18 @@ func laterAutogroup(pid, nice int) {
 
 // autogroupLoop lives as long as something waits.
 func autogroupLoop() {
+	pause := true
 	for {
-		time.Sleep(autogroupPause)
+		if pause {
+			time.Sleep(autogroupPause)
+		}
 		autogroups.mu.Lock()
 		p := autogroups.queue[0]
 		autogroups.mu.Unlock()
-		if errors.Is(p.write(), unix.EAGAIN) {
+		err := p.write()
+		pause = err == nil // what is gone by now cost nothing
+		if errors.Is(err, unix.EAGAIN) {
+			pause = true
 			continue // somebody else of the machine was first
 		}
 		unix.Close(p.dir)

@@ -46,9 +46,14 @@ func limitKey(resource int) string {
 }
 
 func (b *builder) limit(resource int, v spec.Limit) {
-	l := label{format: "setting %s limit to %s", a: limits[resource].key, b: limitWords(v)}
+	l := label{format: "setting %s limit to %s", a: limits[resource].key, b: limitText(v)}
 	b.call(l, unix.SYS_PRLIMIT64, num(0), num(resource), b.words64(uint64(v.Soft), uint64(v.Hard)), num(0))
 }
+
+// limitText is a limit that is put into words only when somebody asks.
+type limitText spec.Limit
+
+func (v limitText) String() string { return limitWords(spec.Limit(v)) }
 
 func limitWords(v spec.Limit) string {
 	if v.Soft == v.Hard {
@@ -86,7 +91,7 @@ func addLimits(b *builder) {
 			b.limit(resource, v)
 		} else if uint64(v.Hard) > ourNoFile().Max {
 			b.limit(resource, spec.Limit{Soft: v.Hard, Hard: v.Hard})
-			b.labels[len(b.labels)-1].b = limitWords(v)
+			b.labels[len(b.labels)-1].b = limitText(v)
 		}
 	}
 }

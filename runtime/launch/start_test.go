@@ -16,6 +16,7 @@ import (
 
 // request is a process that inherits nothing worth naming.
 func request(argv ...string) *Request {
+	argv = append(argv, "/bin/cat")[:max(len(argv), 1)]
 	return &Request{
 		Candidates: []string{argv[0]}, Argv: argv, Env: []string{"PATH=/usr/bin:/bin"}, Umask: 0o022,
 		Stdin: "null", Mode: spec.OutputMode{Kind: "merged"},

@@ -67,7 +67,7 @@ func (l *live) threads(do func(tid int) error) error {
 	for range threadPasses {
 		list, err := os.ReadDir(procPath(l.pid, "task"))
 		if err != nil {
-			return err
+			return gone(err)
 		}
 		before := len(done)
 		for _, e := range list {
