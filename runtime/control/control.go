@@ -58,7 +58,6 @@ type Control struct {
 	desk   *desk
 	rec    *recorder
 	look   *observer
-	net    Transport
 	// end takes the first reason to end.
 	end chan ending
 }
@@ -86,7 +85,7 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	defer c.store.Close()
 	go c.engine.Run(ctx)
-	if err := c.open(); err != nil {
+	if err := c.adopt(); err != nil {
 		return err
 	}
 	go c.receive(ctx)
@@ -143,15 +142,20 @@ func (c *Control) containment() string {
 	return h.Contain + " (" + h.Degraded + ")"
 }
 
-// open hands the engine what the keeper holds, then opens the sockets: the
-// first status already tells what lives.
-func (c *Control) open() error {
+// adopt hands the engine what the keeper holds.
+func (c *Control) adopt() error {
 	if f := c.rec.adopting; f != nil {
 		c.rec.adopting = nil
 		if err := c.engine.Facts(context.Background(), f); err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+// listen opens the sockets, once there is something desired: the first answer
+// already tells what shall run and what does.
+func (c *Control) listen() error {
 	server := rpc.NewServer(rpc.Options{
 		Backend: c, Logs: logReader{c.logs}, Access: c.cfg.Rights, Schema: c.cfg.Schema, CUE: spec.CUE, Log: c.log,
 		States: map[string]func() string{"text": reconcile.States, "dot": reconcile.StatesDot},
@@ -160,7 +164,6 @@ func (c *Control) open() error {
 	if err != nil {
 		return err
 	}
-	c.net = net
 	c.rec.attach(net)
 	return nil
 }
@@ -214,7 +217,7 @@ func (c *Control) serve(ctx context.Context) error {
 	if e.err == nil && e.stop {
 		e.err = c.stopAll(ctx)
 	}
-	if err := c.net.Close(); err != nil {
+	if err := c.rec.close(); err != nil {
 		c.log.Warn("cannot close the sockets", "error", err)
 	}
 	if e.err != nil {
@@ -294,8 +297,12 @@ func killOrders(v *reconcile.View) []keeper.Order {
 	return out
 }
 
-// ready tells whoever started us that status is answered.
+// ready answers status from now on, and tells whoever started us.
 func (c *Control) ready() {
+	if err := c.listen(); err != nil {
+		c.finish(ending{err: err})
+		return
+	}
 	if err := c.cfg.Keeper.Send([]keeper.Order{{Kind: keeper.OrderReady}}); err != nil {
 		c.log.Warn("cannot tell the keeper that all is ready", "error", err)
 	}

@@ -109,6 +109,7 @@ func (d *desk) begin(ctx context.Context) {
 	d.config = reconcile.ConfigView{State: "ok"}
 	d.settle(ctx)
 	d.desire(ctx)
+	d.begun()
 }
 
 // nextEnd is when the next override ends by itself.
@@ -137,7 +138,7 @@ func (d *desk) take(ctx context.Context, r watch.Reading) {
 			d.reject(ctx, problemsOf(err, r))
 		}
 	}
-	d.begun(ctx)
+	d.begun()
 }
 
 // sameAsAccepted reports whether the files say what the newest generation says
@@ -217,11 +218,8 @@ func (d *desk) desireOnce(ctx context.Context) {
 }
 
 // begun tells the world, once, that there is something to be asked about.
-func (d *desk) begun(ctx context.Context) {
-	if d.ready {
-		return
-	}
-	if d.current.Number == 0 {
+func (d *desk) begun() {
+	if d.ready || d.current.Number == 0 {
 		return
 	}
 	d.ready = true

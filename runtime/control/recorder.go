@@ -28,6 +28,14 @@ func newRecorder(c *Control) *recorder { return &recorder{c: c} }
 // attach says where to publish from now on.
 func (r *recorder) attach(t Transport) { r.net.Store(&t) }
 
+// close ends publishing and answering, if they had begun.
+func (r *recorder) close() error {
+	if net := r.net.Load(); net != nil {
+		return (*net).Close()
+	}
+	return nil
+}
+
 // Record writes a turn down before its actions are carried out.
 func (r *recorder) Record(b reconcile.Batch) {
 	drafts := make([]store.Draft, 0, len(b.Events))

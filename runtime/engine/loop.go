@@ -33,6 +33,9 @@ type loop struct {
 	moved  map[reconcile.InstanceID]bool // instances that may have changed
 	events []reconcile.Event
 	orders []reconcile.Order
+	// answers are given at the end of the turn, when the picture is the new one:
+	// who asked for something and looks, sees it.
+	answers []func()
 
 	observed   map[reconcile.InstanceID]reconcile.Observation
 	observedAt time.Time
@@ -154,7 +157,15 @@ func (l *loop) turn(now time.Time) {
 	l.events, l.orders = nil, nil
 	clear(l.dirty)
 	clear(l.moved)
+	for _, answer := range l.answers {
+		answer()
+	}
+	clear(l.answers)
+	l.answers = l.answers[:0]
 }
+
+// afterwards has answer called at the end of the turn. It must not block.
+func (l *loop) afterwards(answer func()) { l.answers = append(l.answers, answer) }
 
 // fire turns the passed deadlines of a program into facts.
 func (l *loop) fire(name string, now time.Time) {

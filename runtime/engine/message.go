@@ -41,10 +41,11 @@ func (m commandMessage) take(l *loop) {
 	if len(m.command.Targets) == 0 {
 		l.touchAll()
 	}
-	m.reply <- outcomes
+	l.afterwards(func() { m.reply <- outcomes })
 }
 
 // Command hands a person's command to the loop and returns what it will do.
+// The picture shows what follows from it when Command returns.
 func (e *Engine) Command(ctx context.Context, c reconcile.Command) ([]reconcile.Outcome, error) {
 	m := commandMessage{c, make(chan []reconcile.Outcome, 1)}
 	if err := e.send(ctx, m); err != nil {
@@ -67,11 +68,11 @@ type desireMessage struct {
 
 func (m desireMessage) take(l *loop) {
 	l.desire(m.desired)
-	close(m.done)
+	l.afterwards(func() { close(m.done) })
 }
 
-// Desire makes d what shall be. It returns when the loop has taken it; Diff
-// follows in the same turn.
+// Desire makes d what shall be. The picture shows what follows from it when
+// Desire returns.
 func (e *Engine) Desire(ctx context.Context, d Desired) error {
 	m := desireMessage{d, make(chan struct{})}
 	if err := e.send(ctx, m); err != nil {
@@ -130,11 +131,11 @@ func (m observeMessage) take(l *loop) {
 		l.observe(o)
 	}
 	l.observedAt = m.at
-	close(m.done)
+	l.afterwards(func() { close(m.done) })
 }
 
-// Observe puts observed values into the picture. It returns when the loop has
-// taken them.
+// Observe puts observed values into the picture. It shows them when Observe
+// returns.
 func (e *Engine) Observe(ctx context.Context, at time.Time, list []reconcile.Observation) error {
 	m := observeMessage{at, list, make(chan struct{})}
 	if err := e.send(ctx, m); err != nil {
