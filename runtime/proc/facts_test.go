@@ -1,0 +1,192 @@
+package proc
+
+import (
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/procnanny/procnanny/reconcile"
+	"github.com/procnanny/procnanny/runtime/keeper"
+	"github.com/procnanny/procnanny/spec"
+)
+
+func bootNS(t *testing.T) int64 {
+	t.Helper()
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
+		t.Fatal(err)
+	}
+	return ts.Nano()
+}
+
+// near checks a time and makes it comparable.
+func near(t *testing.T, got *time.Time, ago time.Duration) {
+	t.Helper()
+	if d := time.Since(*got) - ago; d < -time.Second || d > 5*time.Second {
+		t.Errorf("time is %v ago, should be %v", time.Since(*got), ago)
+	}
+	*got = time.Time{}
+}
+
+func TestTake(t *testing.T) {
+	p, f := newFake(t)
+	at := bootNS(t) - int64(time.Hour)
+	base := keeper.Fact{Run: 4, Program: "web", Index: 1, AtNS: at}
+	with := func(kind keeper.FactKind, change func(k *keeper.Fact)) keeper.Fact {
+		k := base
+		k.Kind = kind
+		if change != nil {
+			change(&k)
+		}
+		return k
+	}
+	id := reconcile.InstanceID{Program: "web", Index: 1}
+	tests := []struct {
+		in   keeper.Fact
+		want reconcile.Fact
+	}{
+		{with(keeper.FactStarted, func(k *keeper.Fact) { k.PID = 9 }), reconcile.Fact{Kind: reconcile.FactStarted, ID: id, Run: 4, PID: 9}},
+		{
+			with(keeper.FactStartFailed, func(k *keeper.Fact) { k.Step, k.Errno, k.Reason = "s", 2, "s: r" }),
+			reconcile.Fact{Kind: reconcile.FactStartFailed, ID: id, Run: 4, Step: "s", Errno: 2, Reason: "s: r"},
+		},
+		{
+			with(keeper.FactExited, func(k *keeper.Fact) { k.Code, k.Left = 3, 2 }),
+			reconcile.Fact{Kind: reconcile.FactExited, ID: id, Run: 4, Left: 2, Exit: &reconcile.Exit{Code: 3}},
+		},
+		{
+			with(keeper.FactExited, func(k *keeper.Fact) { k.Code, k.Signal, k.Core = -1, 11, true }),
+			reconcile.Fact{Kind: reconcile.FactExited, ID: id, Run: 4, Exit: &reconcile.Exit{Code: -1, Signal: 11, Core: true}},
+		},
+		{
+			with(keeper.FactExited, func(k *keeper.Fact) { k.Code = -1 }),
+			reconcile.Fact{Kind: reconcile.FactExited, ID: id, Run: 4, Exit: &reconcile.Exit{Code: -1, Unknown: true}},
+		},
+		{with(keeper.FactEmptied, nil), reconcile.Fact{Kind: reconcile.FactEmptied, ID: id, Run: 4}},
+		{
+			with(keeper.FactTuned, func(k *keeper.Fact) { k.Digest, k.Refused = "d", map[string]string{"nofile": "no"} }),
+			reconcile.Fact{Kind: reconcile.FactTuned, ID: id, Run: 4, Tuning: "d", Refused: map[string]string{"nofile": "no"}},
+		},
+		{
+			with(keeper.FactPreflight, func(k *keeper.Fact) { k.Digest, k.Reason = "d", "why" }),
+			reconcile.Fact{Kind: reconcile.FactPreflight, ID: reconcile.InstanceID{Program: "web", Index: -1}, Run: 4, Launch: "d", Reason: "why"},
+		},
+	}
+	in := []keeper.Fact{{Kind: keeper.FactHello}, {Kind: keeper.FactAsked, Signal: 15}}
+	for _, tt := range tests {
+		in = append(in, tt.in)
+	}
+	p.Take(in)
+	if len(f.facts) != len(tests) {
+		t.Fatalf("%d facts of %d", len(f.facts), len(tests))
+	}
+	for i, tt := range tests {
+		got := f.facts[i]
+		near(t, &got.At, time.Hour)
+		if got.Exit != nil {
+			near(t, &got.Exit.At, time.Hour)
+		}
+		if !reflect.DeepEqual(got, tt.want) {
+			t.Errorf("fact %d is %+v, should be %+v", i, got, tt.want)
+		}
+	}
+	p.Take([]keeper.Fact{{Kind: keeper.FactHello}})
+	if len(f.facts) != len(tests) {
+		t.Error("facts without news were handed on")
+	}
+}
+
+// world has instances of web in the given states, run 10 plus index.
+func world(states ...reconcile.State) reconcile.World {
+	g := &reconcile.Program{Name: "web"}
+	for n, s := range states {
+		g.Instances = append(g.Instances, &reconcile.Instance{ID: reconcile.InstanceID{Program: "web", Index: n}, State: s, Run: reconcile.RunID(10 + n)})
+	}
+	return reconcile.World{Programs: map[string]*reconcile.Program{"web": g}, NextRun: 20}
+}
+
+func TestAdopt(t *testing.T) {
+	p, f := newFake(t)
+	started, ended := bootNS(t)-int64(2*time.Hour), bootNS(t)-int64(time.Hour)
+	held := func(n int, change func(r *keeper.Run)) keeper.Run {
+		r := keeper.Run{Run: uint64(10 + n), Program: "web", Index: n, PID: 100 + n, StartedNS: started, LaunchDigest: "l", TuningDigest: "t"}
+		if change != nil {
+			change(&r)
+		}
+		return r
+	}
+	exit := keeper.Fact{Kind: keeper.FactExited, Code: 7, AtNS: ended}
+	h := keeper.Hello{Runs: []keeper.Run{
+		held(0, nil),
+		held(1, func(r *keeper.Run) { r.Stopping = true }),
+		held(2, func(r *keeper.Run) { r.Ended, r.Exit = true, exit }),
+		held(3, func(r *keeper.Run) { r.Ended, r.Emptied, r.Exit = true, true, exit }),
+		// 4 is not held.
+		held(5, func(r *keeper.Run) { r.Ended, r.Emptied, r.Exit = true, true, exit }), // on record as exited
+		held(6, func(r *keeper.Run) { r.Run = 99 }),                                    // on record with another run
+		held(7, func(r *keeper.Run) {
+			r.Ended, r.Emptied, r.Exit = true, true, keeper.Fact{Kind: keeper.FactStartFailed, Step: "executing", Errno: 2, Reason: "executing: no"}
+		}),
+		{Run: 50, Program: "other", PID: 5},
+	}}
+	w := world(
+		reconcile.StateRunning, reconcile.StateStopping, reconcile.StateRunning, reconcile.StateStarting,
+		reconcile.StateRunning, reconcile.StateExited, reconcile.StateRunning, reconcile.StateStarting,
+	)
+	var got []string
+	for _, fact := range p.Adopt(h, w) {
+		text := map[reconcile.FactKind]string{
+			reconcile.FactAdopted: "adopted", reconcile.FactExited: "exited", reconcile.FactEmptied: "emptied", reconcile.FactLost: "lost", reconcile.FactStartFailed: "failed",
+		}[fact.Kind] + " " + fact.ID.String()
+		if fact.Stopping {
+			text += " stopping"
+		}
+		got = append(got, text)
+		if fact.Kind == reconcile.FactAdopted && (fact.PID != 100+fact.ID.Index || fact.Launch != "l" || fact.Tuning != "t" || fact.Run != reconcile.RunID(10+fact.ID.Index)) {
+			t.Errorf("adopted as %+v", fact)
+		}
+		if fact.Exit != nil && (fact.Exit.Code != 7 || fact.Run != reconcile.RunID(10+fact.ID.Index)) {
+			t.Errorf("exited as %+v", fact)
+		}
+		if fact.Kind == reconcile.FactAdopted {
+			near(t, &fact.At, 2*time.Hour)
+		}
+	}
+	want := "adopted web/0, adopted web/1 stopping, adopted web/2, exited web/2, adopted web/3, exited web/3, emptied web/3, lost web/4, lost web/6, failed web/7"
+	if text := strings.Join(got, ", "); text != want {
+		t.Errorf("facts are %s, should be %s", text, want)
+	}
+	type brief struct {
+		kind keeper.OrderKind
+		run  uint64
+	}
+	var orders []brief
+	for _, o := range f.orders {
+		orders = append(orders, brief{o.Kind, o.Run})
+		if o.Kind == keeper.OrderKill && o.Signal != spec.SIGKILL {
+			t.Errorf("killed with %v", o.Signal)
+		}
+	}
+	wantOrders := []brief{{keeper.OrderAck, 15}, {keeper.OrderKill, 99}, {keeper.OrderAck, 99}, {keeper.OrderKill, 50}, {keeper.OrderAck, 50}}
+	if !reflect.DeepEqual(orders, wantOrders) {
+		t.Errorf("orders are %v, should be %v", orders, wantOrders)
+	}
+	if n := NextRun(h, w); n != 100 {
+		t.Errorf("the next run is %d", n)
+	}
+	if n := NextRun(keeper.Hello{}, w); n != 20 {
+		t.Errorf("the next run is %d", n)
+	}
+}
+
+func TestAck(t *testing.T) {
+	p, f := newFake(t)
+	p.Ack()
+	p.Ack(3, 4)
+	if len(f.orders) != 2 || f.sends != 1 || f.orders[1].Kind != keeper.OrderAck || f.orders[1].Run != 4 {
+		t.Errorf("%d messages: %+v", f.sends, f.orders)
+	}
+}
