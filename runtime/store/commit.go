@@ -90,7 +90,8 @@ func (s *Store) last() {
 
 // commit brings one transaction's worth to the database.
 func (s *Store) commit(closing bool) (more bool, err error) {
-	if err := s.ready(); err != nil {
+	d, err := s.ready()
+	if err != nil {
 		return false, err
 	}
 	w, more := s.take()
@@ -103,7 +104,12 @@ func (s *Store) commit(closing bool) (more bool, err error) {
 		s.c.Log.Warn("numbers are not secured against the loss of the history", "error", err)
 	}
 	var t trimmed
-	err = s.db.update(func(tx *bbolt.Tx) error {
+	err = d.update(func(tx *bbolt.Tx) error {
+		if s.fault != nil {
+			if err := s.fault(); err != nil {
+				return err
+			}
+		}
 		if err := w.put(tx); err != nil {
 			return err
 		}
@@ -112,12 +118,8 @@ func (s *Store) commit(closing bool) (more bool, err error) {
 		return err
 	})
 	s.took(w, t, err)
-	var broken *brokenError
-	if errors.As(err, &broken) {
-		s.begin(fmt.Sprint(broken.cause))
-	}
 	if err == nil {
-		s.unmap()
+		unmap(d)
 	}
 	return more || t.more, err
 }
@@ -207,20 +209,29 @@ func (q *queue) drop(w *work) {
 	q.bytes -= runCost * len(w.runs)
 }
 
-// ready makes sure that there is a database and that it is the one at its
-// path.
-func (s *Store) ready() error {
-	if s.db != nil && !s.db.readOnly && !s.db.replaced() {
-		return nil
+// ready makes sure that there is a database, whole and the one at its path.
+func (s *Store) ready() (*database, error) {
+	d := s.db.Load()
+	var err error
+	switch {
+	case d == nil || d.readOnly:
+		err = s.reopen()
+	case d.dead.Load():
+		err = s.begin()
+	case d.replaced():
+		err = s.restore(d)
 	}
-	if s.db == nil || s.db.readOnly {
-		return s.reopen()
-	}
-	return s.restore()
+	return s.db.Load(), err
 }
 
 // reopen tries again what failed at the start.
 func (s *Store) reopen() error {
+	if old := s.db.Load(); old != nil { // read-only: its lock would be in our way
+		if err := old.writable(); err != nil {
+			return err
+		}
+		s.exchange(nil)
+	}
 	d, _, loss, err := openHistory(s.dbPath, s.c)
 	if err != nil {
 		return fmt.Errorf("cannot write history down: %w", err)
@@ -238,20 +249,20 @@ func (s *Store) reopen() error {
 
 // restore puts a copy of what is still open where somebody deleted or replaced
 // the file.
-func (s *Store) restore() error {
+func (s *Store) restore(from *database) error {
 	if _, err := os.Stat(s.dbPath); err == nil {
 		if _, err := aside(s.dbPath, s.c.Now()); err != nil {
 			return fmt.Errorf("cannot put the wrong %s aside: %w", s.dbPath, err)
 		}
 	}
 	tmp := s.dbPath + ".new"
-	err := s.db.view(func(tx *bbolt.Tx) error { return tx.CopyFile(tmp, 0o600) })
+	err := from.enter(func() error { return from.copyTo(tmp) })
 	if err == nil {
 		err = install(tmp, s.dbPath)
 	}
 	var d *database
 	if err == nil {
-		d, err = open(s.dbPath)
+		d, err = open(s.dbPath, historySchema)
 	}
 	if err != nil {
 		_ = os.Remove(tmp)
@@ -262,25 +273,30 @@ func (s *Store) restore() error {
 	return nil
 }
 
+func (d *database) copyTo(path string) error {
+	_ = os.Remove(path)
+	to, err := bbolt.Open(path, 0o600, &options)
+	if err != nil {
+		return err
+	}
+	return errors.Join(bbolt.Compact(to, d.db, commitBytes), to.Close())
+}
+
 // begin puts a database that proved broken aside and starts a new one, with
 // the world as it is.
-func (s *Store) begin(why string) {
+func (s *Store) begin() error {
 	to, err := aside(s.dbPath, s.c.Now())
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		s.c.Log.Error("cannot put the broken history aside", "error", err)
-		return
+		return fmt.Errorf("cannot put the broken %s aside: %w", s.dbPath, err)
 	}
+	s.lose(fmt.Sprintf("%s proved broken while it was in use; it was put aside as %s and history begins anew", s.dbPath, to))
 	s.exchange(nil)
-	s.lose(fmt.Sprintf("%s: %s; it was put aside as %s and history begins anew", s.dbPath, why, to))
+	return s.reopen()
 }
 
 // exchange makes d the database. Its picture of the world may be an old one.
 func (s *Store) exchange(d *database) {
-	s.dbmu.Lock()
-	old := s.db
-	s.db = d
-	s.dbmu.Unlock()
-	old.close()
+	s.db.Swap(d).close()
 	s.runBytes = totalRunBytes(d)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -294,17 +310,16 @@ func (s *Store) exchange(d *database) {
 }
 
 // unmap gives the pages back that the transaction touched: they are the
-// kernel's cache of the file, and need not count as our memory.
-func (s *Store) unmap() {
-	info, err := os.Stat(s.dbPath)
-	if err != nil || info.Size() < unmapAbove {
-		return
-	}
-	data := s.db.db.Info().Data
-	if data == 0 {
-		return
-	}
-	_, _, _ = unix.Syscall(unix.SYS_MADVISE, data, uintptr(info.Size()), unix.MADV_DONTNEED)
+// kernel's cache of the file, and need not count as our memory. All pages that
+// a transaction sees are mapped, so its size is never more than the mapping,
+// which the transaction also holds in place; the file may well be longer.
+func unmap(d *database) {
+	_ = d.view(func(tx *bbolt.Tx) error {
+		if data := tx.DB().Info().Data; data != 0 && tx.Size() >= unmapAbove {
+			_, _, _ = unix.Syscall(unix.SYS_MADVISE, data, uintptr(tx.Size()), unix.MADV_DONTNEED)
+		}
+		return nil
+	})
 }
 
 const unmapAbove = 4 << 20
@@ -400,7 +415,7 @@ func (s *Store) Close() error {
 	}
 	close(s.closing)
 	<-s.done
-	s.db.close()
+	s.db.Load().close()
 	s.intent.write.Lock()
 	defer s.intent.write.Unlock()
 	s.intent.d.close()

@@ -6,11 +6,13 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"go.etcd.io/bbolt"
 	berrors "go.etcd.io/bbolt/errors"
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -54,19 +56,38 @@ type database struct {
 	// stamp is the file that is open: another one may come to stand at path.
 	stamp    os.FileInfo
 	readOnly bool
+	// dead is set by the first panic inside bbolt: its locks may be held forever,
+	// so nobody may go in again.
+	dead atomic.Bool
 }
 
 var options = bbolt.Options{Timeout: lockWait, FreelistType: bbolt.FreelistMapType, NoStatistics: true}
 
-// openDatabase opens an existing file, or makes one with init's content.
-// A file system that refuses writes gives a read-only one.
-func openDatabase(path string, init func(*bbolt.Tx) error) (*database, error) {
+// schema is what a database must have.
+type schema struct {
+	holds   string // for people
+	buckets [][]byte
+	init    func(*bbolt.Tx) error // fills a new one
+}
+
+func (s schema) create(tx *bbolt.Tx) error {
+	for _, name := range s.buckets {
+		if _, err := tx.CreateBucketIfNotExists(name); err != nil {
+			return err
+		}
+	}
+	return errors.Join(putUint(tx.Bucket(bucketMeta), keyFormat, format), s.init(tx))
+}
+
+// openDatabase opens an existing file, or makes a new one. A file system that
+// refuses writes gives a read-only one.
+func openDatabase(path string, s schema) (*database, error) {
 	info, err := os.Lstat(path)
 	if errors.Is(err, os.ErrNotExist) {
-		if err := create(path, init); err != nil {
+		if err := create(path, s.create); err != nil {
 			return nil, fmt.Errorf("cannot create %s: %w", path, err)
 		}
-		return open(path)
+		return open(path, s)
 	}
 	if err != nil {
 		return nil, err
@@ -74,10 +95,10 @@ func openDatabase(path string, init func(*bbolt.Tx) error) (*database, error) {
 	if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("cannot open %s: it is not a regular file", path)
 	}
-	return open(path)
+	return open(path, s)
 }
 
-func open(path string) (*database, error) {
+func open(path string, s schema) (*database, error) {
 	d := &database{path: path}
 	err := guard(func() error {
 		if err := checkPages(path); err != nil {
@@ -96,7 +117,7 @@ func open(path string) (*database, error) {
 		d.stamp, err = os.Stat(path)
 	}
 	if err == nil {
-		err = d.checkFormat()
+		err = d.check(s)
 	}
 	if err != nil {
 		d.close()
@@ -113,9 +134,8 @@ func isRefused(err error) bool {
 func classify(path string, err error) error {
 	var errno syscall.Errno
 	var newer *newerError
-	var broken *brokenError
 	switch {
-	case errors.As(err, &newer), errors.As(err, &broken):
+	case errors.As(err, &newer), isBroken(err):
 		return err
 	case errors.Is(err, berrors.ErrTimeout):
 		return fmt.Errorf("cannot open %s: another process holds it", path)
@@ -130,12 +150,14 @@ var (
 	keyFormat  = []byte("format")
 )
 
-func (d *database) checkFormat() error {
+func (d *database) check(s schema) error {
 	return d.view(func(tx *bbolt.Tx) error {
-		meta := tx.Bucket(bucketMeta)
-		if meta == nil {
-			return &brokenError{"it has no meta bucket"}
+		for _, name := range s.buckets {
+			if tx.Bucket(name) == nil {
+				return &brokenError{"it has no bucket " + string(name)}
+			}
 		}
+		meta := tx.Bucket(bucketMeta)
 		switch got := getUint(meta, keyFormat); {
 		case got > format:
 			return &newerError{d.path, got}
@@ -185,7 +207,24 @@ func syncDir(dir string) error {
 }
 
 func (d *database) view(fn func(*bbolt.Tx) error) error {
-	return guard(func() error { return d.db.View(fn) })
+	return d.enter(func() error { return d.db.View(fn) })
+}
+
+// enter runs fn unless the database has proved broken.
+func (d *database) enter(fn func() error) error {
+	if d.dead.Load() {
+		return &brokenError{"it proved broken while it was in use"}
+	}
+	err := guard(fn)
+	if isBroken(err) {
+		d.dead.Store(true)
+	}
+	return err
+}
+
+func isBroken(err error) bool {
+	var broken *brokenError
+	return errors.As(err, &broken)
 }
 
 // update is durable when it returns nil.
@@ -193,7 +232,15 @@ func (d *database) update(fn func(*bbolt.Tx) error) error {
 	if d.readOnly {
 		return fmt.Errorf("cannot write %s: %w", d.path, syscall.EROFS)
 	}
-	return guard(func() error { return d.db.Update(fn) })
+	return d.enter(func() error { return d.db.Update(fn) })
+}
+
+// writable says why a read-only database cannot be opened to write, if so.
+func (d *database) writable() error {
+	if err := unix.Access(d.path, unix.W_OK); err != nil {
+		return fmt.Errorf("cannot write %s: %w", d.path, err)
+	}
+	return nil
 }
 
 // replaced reports whether the open file is no longer the one at path.
@@ -202,10 +249,10 @@ func (d *database) replaced() bool {
 	return err != nil && errors.Is(err, os.ErrNotExist) || err == nil && !os.SameFile(info, d.stamp)
 }
 
-// close never waits: after a panic inside bbolt its locks may be held forever,
-// and then the descriptor stays open until we end.
+// close waits a second for queries to end. One that proved broken is left as it
+// is, with its descriptor, until we end.
 func (d *database) close() {
-	if d == nil || d.db == nil {
+	if d == nil || d.db == nil || d.dead.Load() {
 		return
 	}
 	done := make(chan struct{})
@@ -227,8 +274,8 @@ func aside(path string, now time.Time) (string, error) {
 
 // openOrReplace opens path. A broken file is put aside, named in the loss, and
 // a new one begun.
-func openOrReplace(path, what string, now time.Time, init func(*bbolt.Tx) error) (*database, string, error) {
-	d, err := openDatabase(path, init)
+func openOrReplace(path string, s schema, now time.Time) (*database, string, error) {
+	d, err := openDatabase(path, s)
 	var broken *brokenError
 	if !errors.As(err, &broken) {
 		return d, "", err
@@ -237,6 +284,6 @@ func openOrReplace(path, what string, now time.Time, init func(*bbolt.Tx) error)
 	if moved != nil {
 		return nil, "", fmt.Errorf("cannot put the broken %s aside: %w", path, moved)
 	}
-	d, err = openDatabase(path, init)
-	return d, fmt.Sprintf("%s: %v; it was put aside as %s and %s begins anew", path, broken.cause, to, what), err
+	d, err = openDatabase(path, s)
+	return d, fmt.Sprintf("%s: %v; it was put aside as %s and %s begins anew", path, broken.cause, to, s.holds), err
 }

@@ -59,7 +59,7 @@ func abandon(s *Store) {
 	s.aborted.Store(true)
 	close(s.closing)
 	<-s.done
-	s.db.close()
+	s.db.Load().close()
 	s.intent.d.close()
 	s.j.close()
 }

@@ -34,14 +34,12 @@ var (
 	keyEventBytes = []byte("event_bytes")
 )
 
-func initHistory(tx *bbolt.Tx) error {
-	for _, name := range [][]byte{bucketMeta, bucketInstances, bucketPrograms, bucketRuns, bucketRunStats, bucketEvents, bucketTopics} {
-		if _, err := tx.CreateBucketIfNotExists(name); err != nil {
-			return err
-		}
-	}
-	meta := tx.Bucket(bucketMeta)
-	return errors.Join(putUint(meta, keyFormat, format), putUint(meta, keyNextRun, 1), putUint(meta, keyClean, 1))
+var historySchema = schema{
+	holds:   "history",
+	buckets: [][]byte{bucketMeta, bucketInstances, bucketPrograms, bucketRuns, bucketRunStats, bucketEvents, bucketTopics},
+	init: func(tx *bbolt.Tx) error {
+		return errors.Join(putUint(tx.Bucket(bucketMeta), keyNextRun, 1), putUint(tx.Bucket(bucketMeta), keyClean, 1))
+	},
 }
 
 // ledger is what the database says at the start.
@@ -61,11 +59,6 @@ func readLedger(d *database) (l ledger, err error) {
 	m := l.image
 	err = d.view(func(tx *bbolt.Tx) error {
 		meta := tx.Bucket(bucketMeta)
-		for _, name := range [][]byte{bucketInstances, bucketPrograms, bucketRuns, bucketRunStats, bucketEvents, bucketTopics} {
-			if tx.Bucket(name) == nil {
-				return &brokenError{"bucket " + string(name) + " is missing"}
-			}
-		}
 		l.boot, l.clean = string(meta.Get(keyBoot)), getUint(meta, keyClean) == 1
 		l.reserved, l.runs = getUint(meta, keyReserved), getUint(meta, keyRunReserve)
 		l.fresh, l.seq = l.boot == "", getUint(meta, keySeq)
@@ -360,7 +353,7 @@ func (q RunQuery) selects(r *Run) bool {
 }
 
 func openHistory(path string, c Config) (*database, ledger, string, error) {
-	d, loss, err := openOrReplace(path, "history", c.Now(), initHistory)
+	d, loss, err := openOrReplace(path, historySchema, c.Now())
 	if err != nil {
 		return nil, ledger{image: newImage()}, loss, err
 	}
@@ -374,7 +367,7 @@ func openHistory(path string, c Config) (*database, ledger, string, error) {
 		return nil, l, loss, fmt.Errorf("cannot put the broken %s aside: %w", path, moved)
 	}
 	loss = fmt.Sprintf("%s: %v; it was put aside as %s and history begins anew", path, err, to)
-	if d, err = openDatabase(path, initHistory); err != nil {
+	if d, err = openDatabase(path, historySchema); err != nil {
 		return nil, ledger{image: newImage()}, loss, err
 	}
 	l, err = readLedger(d)

@@ -63,15 +63,14 @@ type intent struct {
 	fault              func() error // tests: what the disk says to a commit
 }
 
-func initIntent(tx *bbolt.Tx) error {
-	for _, name := range [][]byte{bucketMeta, bucketOverrides, bucketGenerations} {
-		if _, err := tx.CreateBucketIfNotExists(name); err != nil {
-			return err
-		}
-	}
-	id := make([]byte, 8)
-	_, _ = rand.Read(id) // never fails
-	return errors.Join(putUint(tx.Bucket(bucketMeta), keyFormat, format), tx.Bucket(bucketMeta).Put(keyHistory, []byte(hex.EncodeToString(id))))
+var intentSchema = schema{
+	holds:   "what was set and accepted",
+	buckets: [][]byte{bucketMeta, bucketOverrides, bucketGenerations},
+	init: func(tx *bbolt.Tx) error {
+		id := make([]byte, 8)
+		_, _ = rand.Read(id) // never fails
+		return tx.Bucket(bucketMeta).Put(keyHistory, []byte(hex.EncodeToString(id)))
+	},
 }
 
 func putUint(b *bbolt.Bucket, key []byte, v uint64) error {
@@ -91,7 +90,7 @@ func uintKey(v uint64) []byte { return binary.BigEndian.AppendUint64(nil, v) }
 
 func openIntent(path string, c Config) (*intent, []string, error) {
 	in := &intent{path: path, now: c.Now, log: c.Log}
-	d, loss, err := openOrReplace(path, "what was set and accepted", c.Now(), initIntent)
+	d, loss, err := openOrReplace(path, intentSchema, c.Now())
 	if err != nil {
 		return nil, nil, err
 	}
@@ -116,9 +115,6 @@ func openIntent(path string, c Config) (*intent, []string, error) {
 func (in *intent) load() (losses []string, err error) {
 	err = in.d.view(func(tx *bbolt.Tx) error {
 		meta, overrides, generations := tx.Bucket(bucketMeta), tx.Bucket(bucketOverrides), tx.Bucket(bucketGenerations)
-		if overrides == nil || generations == nil {
-			return errors.New("a bucket is missing")
-		}
 		in.history = string(meta.Get(keyHistory))
 		in.pinned, in.seqFloor, in.runFloor = getUint(meta, keyPinned), getUint(meta, keySeqFloor), getUint(meta, keyRunFloor)
 		_ = overrides.ForEach(func(k, v []byte) error {
@@ -184,7 +180,15 @@ func decodeGeneration(v []byte) (g Generation, err error) {
 
 // update commits fn durably, or says why not. The caller holds write.
 func (in *intent) update(fn func(*bbolt.Tx) error) error {
-	if !in.d.readOnly && (in.suspect || in.d.replaced()) {
+	if in.d.readOnly && in.d.writable() == nil {
+		in.d.close() // its lock would be in our way
+		d, err := open(in.path, intentSchema)
+		if err != nil {
+			return fmt.Errorf("cannot open %s to write: %w", in.path, err)
+		}
+		in.d = d
+	}
+	if !in.d.readOnly && (in.suspect || in.d.dead.Load() || in.d.replaced()) {
 		if err := in.renew(); err != nil {
 			return fmt.Errorf("cannot write %s anew: %w", in.path, err)
 		}
@@ -226,7 +230,7 @@ func (in *intent) renew() error {
 	if err != nil {
 		return err
 	}
-	d, err := open(in.path)
+	d, err := open(in.path, intentSchema)
 	if err != nil {
 		return err
 	}
@@ -237,7 +241,7 @@ func (in *intent) renew() error {
 }
 
 func (in *intent) writeAll(tx *bbolt.Tx, specs map[uint64][]byte) error {
-	if err := initIntent(tx); err != nil {
+	if err := intentSchema.create(tx); err != nil {
 		return err
 	}
 	meta := tx.Bucket(bucketMeta)

@@ -29,7 +29,7 @@ func Open(c Config) (*Store, Recovered, error) {
 	rec, err := s.recover(losses)
 	if err != nil {
 		in.d.close()
-		s.db.close()
+		s.db.Load().close()
 		s.j.close()
 		return nil, Recovered{}, err
 	}
@@ -52,7 +52,8 @@ func (s *Store) recover(losses []string) (Recovered, error) {
 	if l.bad > 0 {
 		losses = append(losses, fmt.Sprintf("%s: %d instances were unreadable", s.dbPath, l.bad))
 	}
-	s.db, s.m, s.runBytes = d, l.image, totalRunBytes(d)
+	s.db.Store(d)
+	s.m, s.runBytes = l.image, totalRunBytes(d)
 	past, err := readJournal(s.j.path, l.seq)
 	if err != nil {
 		return Recovered{}, err
@@ -175,11 +176,12 @@ func (s *Store) rewriteWorld(rec Recovered) {
 // unclean is on disk before the first number is given out: should the machine
 // die now, the next start must know that numbers were.
 func (s *Store) unclean(l ledger) error {
-	if s.db == nil || !l.clean {
+	d := s.db.Load()
+	if d == nil || !l.clean {
 		return nil
 	}
 	w := work{boot: l.boot, seq: l.seq, nextRun: s.m.nextRun}
-	return s.db.update(func(tx *bbolt.Tx) error { return w.putMeta(tx.Bucket(bucketMeta)) })
+	return d.update(func(tx *bbolt.Tx) error { return w.putMeta(tx.Bucket(bucketMeta)) })
 }
 
 // past is what a journal says.

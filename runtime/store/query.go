@@ -64,14 +64,19 @@ func (s *Store) keptEvents(since uint64, limit int) (out []Event, err error) {
 	return out, err
 }
 
-// query runs fn on the database, which stays the same one meanwhile.
+// query runs fn on the database. One that is exchanged under it is asked anew.
 func (s *Store) query(fn func(*database) (bad int, err error)) error {
-	s.dbmu.RLock()
-	defer s.dbmu.RUnlock()
-	if s.db == nil {
+	d := s.db.Load()
+	if d == nil {
 		return errNoHistory
 	}
-	bad, err := fn(s.db)
+	bad, err := fn(d)
+	if now := s.db.Load(); err != nil && now != nil && now != d {
+		bad, err = fn(now)
+	}
+	if isBroken(err) {
+		signal(s.kick) // the committer puts it aside
+	}
 	if bad > 0 {
 		s.c.Log.Error("history has values that are not what was written; they are left out", "file", s.dbPath, "values", bad)
 	}

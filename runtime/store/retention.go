@@ -37,9 +37,8 @@ func (k Keep) bounded(dir string) Keep {
 	}
 	for _, p := range []*int64{&k.EventBytes, &k.RunBytes} {
 		if *p <= 0 {
-			*p = 256 << 20
+			*p = min(256<<20, share)
 		}
-		*p = min(*p, share)
 	}
 	if k.Age <= 0 {
 		k.Age = 90 * 24 * time.Hour

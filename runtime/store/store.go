@@ -33,11 +33,10 @@ type Store struct {
 	scratch []byte // the frame that is being built
 	retryAt time.Time
 	closed  bool
-	aborted atomic.Bool // tests: end as kill -9 does
 
-	// dbmu guards the pointer: queries hold it to read, an exchange to write.
-	dbmu sync.RWMutex
-	db   *database
+	// db is nil while there is none. The committer exchanges it; queries go on
+	// with the one they have.
+	db atomic.Pointer[database]
 
 	runBytes int64 // of the runs in the database; the committer's own
 	keep     Keep
@@ -47,6 +46,10 @@ type Store struct {
 	closing  chan struct{}
 	done     chan struct{}
 	losses   chan string // from Record to the committer, who tells
+
+	// For tests: end as kill -9 does; what the disk says to a commit.
+	aborted atomic.Bool
+	fault   func() error
 }
 
 // queue is what the journal has and the database not yet.

@@ -29,13 +29,12 @@ type Config struct {
 	Lost func(what string)
 }
 
-// Keep bounds the history. Whichever bound is met first holds; the bytes are
-// also at most a twentieth of the file system each.
+// Keep bounds the history. Whichever bound is met first holds.
 type Keep struct {
 	Events         int           // 1,000,000
-	EventBytes     int64         // 256 MiB
+	EventBytes     int64         // 256 MiB, but at most a twentieth of the file system
 	RunsPerProgram int           // 10,000
-	RunBytes       int64         // 256 MiB; the program with the most gives first
+	RunBytes       int64         // as EventBytes; the program with the most gives first
 	Age            time.Duration // 90 days, runs and events
 }
 
