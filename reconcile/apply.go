@@ -7,13 +7,13 @@ import (
 	"github.com/procnanny/procnanny/spec"
 )
 
-// turn is what the application of one fact (and of those that follow from it)
-// works on.
+// turn is what the application of facts works on, one after the other.
 type turn struct {
 	w      *World
 	p      *Program
 	i      *Instance
 	now    time.Time
+	fact   Fact // the one at work
 	events []Event
 	// late are events that come after the change of state they belong to.
 	late []Event
@@ -30,25 +30,31 @@ func Apply(w World, f Fact, now time.Time) (World, []Event) {
 	return w, t.events
 }
 
-func (t *turn) apply(f Fact) {
+func (t *turn) apply(fact Fact) {
+	t.fact = fact
+	f := &t.fact
 	if f.At.IsZero() {
 		f.At = t.now
 	}
 	if f.Kind == FactPreflight {
-		t.preflight(&f)
+		t.preflight(f)
+		return
+	}
+	if f.Kind == FactUnset || int(f.Kind) >= factCount {
+		t.ignore(f, "there is no such fact")
 		return
 	}
 	f.Kind = f.precise()
 	t.p, t.i = t.w.instance(f.ID)
-	if why := t.foreign(&f); why != "" {
-		t.ignore(&f, why)
+	if why := t.foreign(f); why != "" {
+		t.ignore(f, why)
 		return
 	}
-	t.move(&f)
+	t.move(f)
 	for t.next != FactUnset {
-		follow := Fact{Kind: t.next, ID: f.ID, Run: t.i.Run, At: f.At}
+		*f = Fact{Kind: t.next, ID: f.ID, Run: t.i.Run, At: f.At}
 		t.next = FactUnset
-		t.move(&follow)
+		t.move(f)
 	}
 }
 
@@ -64,7 +70,7 @@ func (f *Fact) precise() FactKind {
 }
 
 // ours are the facts that our own verbs make: they bring their run with them.
-var ours = map[FactKind]bool{FactStartOrdered: true, FactStopOrdered: true, FactSettled: true}
+var ours = [factCount]bool{FactStartOrdered: true, FactStopOrdered: true, FactSettled: true}
 
 // foreign says why a fact is about nothing we know. The keeper's word on what
 // lives or lived is taken even then: what is not in the world cannot be
@@ -73,8 +79,6 @@ func (t *turn) foreign(f *Fact) string {
 	lives := f.Kind == FactAdopted || f.Kind == FactAdoptedStopping
 	ended := f.Kind == FactExited || f.Kind == FactMainExited
 	switch {
-	case f.Kind == FactUnset || int(f.Kind) >= factCount:
-		return "no such fact"
 	case f.ID.Index < 0 || f.ID.Program == "" || f.Run == 0 && !ours[f.Kind]:
 		return "it names no run of an instance"
 	case ours[f.Kind] && t.i != nil:

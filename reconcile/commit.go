@@ -6,7 +6,7 @@ import (
 )
 
 // orderedBy is the fact that a verb becomes when it takes effect.
-var orderedBy = map[Verb]FactKind{VerbStart: FactStartOrdered, VerbStop: FactStopOrdered, VerbSettle: FactSettled}
+var orderedBy = [...]FactKind{VerbForget: FactUnset, VerbStart: FactStartOrdered, VerbStop: FactStopOrdered, VerbSettle: FactSettled}
 
 // Commit lets the changes of a plan take effect in w: each becomes its ordered
 // fact. The caller then carries out p.Actions.
@@ -46,9 +46,9 @@ func (w *World) drop(name string) {
 // carry lets one change take effect.
 func (t *turn) carry(c *Change) {
 	t.p, t.i = t.w.instance(c.ID)
-	kind, moves := orderedBy[c.Verb]
+	kind := orderedBy[c.Verb]
 	switch {
-	case moves:
+	case kind != FactUnset:
 		t.apply(Fact{Kind: kind, ID: c.ID, Run: c.Run, At: t.now, Change: c})
 	case t.i == nil:
 	case c.Verb == VerbWait:

@@ -132,7 +132,7 @@ func (d *differ) changed(i *Instance) bool {
 }
 
 // doing is how each verb becomes a change and an action.
-var doing = map[Verb]func(*differ, *Instance, Goal){
+var doing = [...]func(*differ, *Instance, Goal){
 	VerbNone:   (*differ).keep,
 	VerbStart:  (*differ).start,
 	VerbStop:   (*differ).stop,

@@ -10,10 +10,10 @@ import (
 
 // effects is what a fact does beside moving the state, by kind. It runs before
 // the state moves. A reason that is not empty means: ignore the fact.
-var effects map[FactKind]func(*turn, *Fact) string
+var effects [factCount]func(*turn, *Fact) string
 
 func init() { // not a literal: the effects refer to move, which reads this
-	effects = map[FactKind]func(*turn, *Fact) string{
+	effects = [...]func(*turn, *Fact) string{
 		FactStartOrdered:    startOrdered,
 		FactStopOrdered:     stopOrdered,
 		FactSettled:         settled,

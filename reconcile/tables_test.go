@@ -44,8 +44,8 @@ func TestTablesDecideNothingForTheUnset(t *testing.T) {
 func TestVerbsTakeEffect(t *testing.T) {
 	for _, s := range states {
 		for _, g := range goals {
-			kind, ordered := orderedBy[verbs[s][g]]
-			if ordered && moves[s][kind] == StateImpossible {
+			kind := orderedBy[verbs[s][g]]
+			if kind != FactUnset && moves[s][kind] == StateImpossible {
 				t.Errorf("%s x %s says %s, but then %s cannot come to pass", s, g, verbs[s][g], kind)
 			}
 		}
@@ -97,7 +97,7 @@ func follows(s State, g Goal, seen map[State]bool) bool {
 	}
 	seen[s] = true
 	defer delete(seen, s)
-	if kind, ordered := orderedBy[verbs[s][g]]; ordered {
+	if kind := orderedBy[verbs[s][g]]; kind != FactUnset {
 		return follows(moves[s][kind], g, seen)
 	}
 	ok := len(outcomes[s]) > 0
