@@ -14,6 +14,9 @@
 //     reflection: key order is part of the wire, extension types cannot slip
 //     in, and status for 1000 programs is one copy of cached bytes. Requests are
 //     decoded by the msgpack library, behind the guard.
+//   - Strings are never written with msgpack's later 8-bit length, so that the
+//     replies of 2011 are the bytes of 2011. It costs a byte for a string of 32 to
+//     255, and no reader can tell.
 //   - An error echoes the request's own bytes. Decoding and encoding them again
 //     would lose the width of integers, the order of keys and old raw strings.
 //   - Unknown arguments are ignored, as in 2011, except by `create`, whose

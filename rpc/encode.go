@@ -36,7 +36,8 @@ type IntMap []IntField
 // Raw is a value that is encoded already.
 type Raw []byte
 
-// Append appends v in msgpack: integers in their shortest form, times as
+// Append appends v in msgpack: integers in their shortest form, strings as in
+// 2011 (never with an 8-bit length), times as
 // epoch seconds in a float (nil when zero), durations as seconds in a float,
 // strings as str, []byte as bin, never an extension type. Plain Go maps are
 // written with sorted keys.
@@ -226,23 +227,10 @@ func Epoch(t time.Time) float64 { return float64(t.UnixMicro()) / 1e6 }
 // FromEpoch is the inverse of Epoch, to the microsecond.
 func FromEpoch(seconds float64) time.Time { return time.UnixMicro(int64(math.Round(seconds * 1e6))) }
 
+// appendStr writes a string without the 8-bit length that msgpack got after
+// 2011: clients of that time read every reply that they know, and for all
+// others a 16-bit length is as good.
 func appendStr(b []byte, s string) []byte {
-	switch n := len(s); {
-	case n < 32:
-		b = append(b, 0xa0|byte(n))
-	case n <= math.MaxUint8:
-		b = append(b, 0xd9, byte(n))
-	case n <= math.MaxUint16:
-		b = binary.BigEndian.AppendUint16(append(b, 0xda), uint16(n))
-	default:
-		b = binary.BigEndian.AppendUint32(append(b, 0xdb), uint32(n))
-	}
-	return append(b, s...)
-}
-
-// appendOldRaw writes a string or bytes as msgpack knew them in 2011: raw
-// without a type, and no 8-bit length.
-func appendOldRaw(b []byte, s string) []byte {
 	switch n := len(s); {
 	case n < 32:
 		b = append(b, 0xa0|byte(n))

@@ -27,9 +27,9 @@ func eventMap(e *Event) Map {
 }
 
 // EncodeLegacyEvent is the event as it was published in 2011: one frame, five
-// pairs, `event` first so that a prefix subscription can filter, and strings
-// without the 8-bit length that msgpack got later. nil means that 2011 had no
-// such event.
+// pairs, `event` first so that a prefix subscription can filter, and data as a
+// string, because msgpack had no bytes then. nil means that 2011 had no such
+// event.
 func EncodeLegacyEvent(e *Event) []byte {
 	m := Map(e.Fields)
 	event, program, instance := m.Get("event"), m.Get("program"), m.Get("instance")
@@ -59,16 +59,16 @@ func EncodeLegacyEvent(e *Event) []byte {
 func appendOld(pairs Map) []byte {
 	b := appendMapLen(nil, len(pairs))
 	for _, f := range pairs {
-		b = appendOldRaw(b, f.Key)
+		b = appendStr(b, f.Key)
 		switch v := f.Value.(type) {
 		case string:
-			b = appendOldRaw(b, v)
+			b = appendStr(b, v)
 		case []byte:
-			b = appendOldRaw(b, string(v))
+			b = appendStr(b, string(v))
 		case nil, bool, int, int64, uint32, uint64:
 			b, _ = appendScalar(b, v)
 		default:
-			b = appendOldRaw(b, fmt.Sprint(v))
+			b = appendStr(b, fmt.Sprint(v))
 		}
 	}
 	return b

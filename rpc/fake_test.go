@@ -121,6 +121,7 @@ type fake struct {
 	runs      []Run
 	events    []Event
 	place     string
+	slow      bool // instances stay as they are until somebody edits them
 }
 
 func newFake() *fake {
@@ -211,8 +212,29 @@ func (f *fake) Override(_ context.Context, os []spec.Override) error {
 		}
 		f.overrides = spec.Put(f.overrides, o)
 	}
-	f.set(viewOf(f.files, f.overrides))
+	next := viewOf(f.files, f.overrides)
+	if f.slow {
+		keepInstances(next, f.View())
+	}
+	f.set(next)
 	return nil
+}
+
+// keepInstances: what shall be has changed, what is not yet.
+func keepInstances(next, now *View) {
+	for _, p := range next.Programs {
+		old := findProgram(now, p.Name)
+		for n, i := range p.Instances {
+			if old != nil && findInstance(old, i.ID.Index) != nil {
+				was := *findInstance(old, i.ID.Index)
+				was.Down = i.Down
+				p.Instances[n] = &was
+			}
+		}
+		if old != nil && len(old.Instances) > len(p.Instances) {
+			p.Instances = append(p.Instances, old.Instances[len(p.Instances):]...) // on their way out
+		}
+	}
 }
 
 func (f *fake) Reset(_ context.Context, program, field string, _ spec.Requester) ([]spec.Override, error) {

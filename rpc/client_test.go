@@ -1,0 +1,106 @@
+package rpc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/procnanny/procnanny/spec"
+)
+
+// direct is a Caller without a wire.
+type direct struct{ server *Server }
+
+func (d direct) Call(ctx context.Context, method string, a map[string]any, reply any) error {
+	request, err := EncodeRequest(method, a)
+	if err != nil {
+		return err
+	}
+	return DecodeReply(d.server.Serve(ctx, root, request), reply)
+}
+
+func (d direct) Close() error { return nil }
+
+func TestTypedClient(t *testing.T) {
+	f := newFake()
+	c := Client{direct{exampleServer(f)}}
+	ctx := context.Background()
+	st, err := c.Status(ctx, "")
+	web := st.Programs["web"]
+	if err != nil || len(st.Programs) != 2 || web.Instances[1].State != "backoff" || *web.Instances[0].ExitCode != 0 || web.Args[0] != "-p" || st.Config.Generation != 7 {
+		t.Errorf("status: %+v, %v", st, err)
+	}
+	if one, err := c.Status(ctx, "web"); err != nil || len(one.Programs) != 1 {
+		t.Errorf("status of one: %+v, %v", one, err)
+	}
+	if v, err := c.Version(ctx); err != nil || v.Version != "1.0.0" || v.Keeper.PID != 100 || v.Control.PID != 101 {
+		t.Errorf("version: %+v, %v", v, err)
+	}
+	for i, command := range []func(context.Context, TargetArgs) (Results, error){c.Restart, c.Start, c.Stop} {
+		r, err := command(ctx, TargetArgs{Program: "web", Instance: ptr(1)})
+		if err != nil || r["web"][1] != true {
+			t.Errorf("command %d: %v, %v", i, r, err)
+		}
+	}
+	if r, err := c.Signal(ctx, TargetArgs{Targets: []string{"hello*"}}, "HUP"); err != nil || r["hello world"][2] != "it is stopped: start it" {
+		t.Errorf("signal: %v, %v", r, err)
+	}
+	if err := c.Scale(ctx, "web", 5); err != nil || f.overrides[len(f.overrides)-1].Field != "instances" {
+		t.Errorf("scale: %v", err)
+	}
+}
+
+func TestRefusalsReachTheClient(t *testing.T) {
+	f := newFake()
+	f.refuse = spec.Problems{{File: "a.cue", Line: 1, Message: "no", Also: []string{"b.cue:2"}, Warning: false}}
+	err := Client{direct{exampleServer(f)}}.Scale(context.Background(), "web", 99)
+	var refused *Error
+	if !errors.As(err, &refused) || refused.Code != CodeRefused || len(refused.Problems) != 1 || refused.Problems[0].Also[0] != "b.cue:2" {
+		t.Errorf("got %#v", err)
+	}
+	if request, _ := refused.Request.(map[string]any); request["instances"] != int64(99) {
+		t.Errorf("the echo is %v", refused.Request)
+	}
+}
+
+func TestEncodeRequestTakesWhatJSONTakes(t *testing.T) {
+	msg, err := EncodeRequest("set", args{"program": "web", "value": spec.IONice{Class: "idle", Level: 3}, "timeout": time.Second, "list": []int{1, 2}, "small": int8(-3)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := wireJSON(msg); got != `{"request": "set", "list": [1, 2], "program": "web", "small": -3, "timeout": 1, "value": {"class": "idle", "level": 3}}` {
+		t.Errorf("got %s", got)
+	}
+	if _, err := EncodeRequest("set", args{"value": make(chan int)}); err == nil {
+		t.Error("a channel was encoded")
+	}
+}
+
+func TestDecodeValueHasOneTypeForEach(t *testing.T) {
+	in := Map{{"a", 1}, {"b", -1}, {"c", uint64(1) << 63}, {"d", 1.5}, {"e", []byte{1}}, {"f", IntMap{{0, true}, {300, nil}}}, {"g", []any{"x"}}}
+	msg, err := Append(nil, in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := DecodeValue(msg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]any{
+		"a": int64(1), "b": int64(-1), "c": uint64(1) << 63, "d": 1.5, "e": []byte{1}, "f": map[any]any{int64(0): true, int64(300): nil}, "g": []any{"x"},
+	}
+	if fmt.Sprintf("%#v", v) != fmt.Sprintf("%#v", want) {
+		t.Errorf("got %#v", v)
+	}
+}
+
+func TestRepliesThatAreNotSound(t *testing.T) {
+	for _, msg := range []string{"", "\xc1", "\xdd\xff\xff\xff\xff", "\x81\xa5error\x01", "\x83\xa5error\xa1x\xa7request\xc0\xa4code\x07"} {
+		var v any
+		if err := DecodeReply([]byte(msg), &v); err == nil {
+			t.Errorf("%q was accepted: %v", msg, v)
+		}
+	}
+}

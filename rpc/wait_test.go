@@ -1,0 +1,143 @@
+package rpc
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/procnanny/procnanny/reconcile"
+)
+
+// edit is a picture in which one instance of web (or, without change, nothing)
+// is another one.
+func edit(f *fake, index int, change func(p *ProgramView, i *InstanceView)) {
+	next := *f.View()
+	next.Programs = append([]*ProgramView(nil), next.Programs...)
+	for n, p := range next.Programs {
+		if p.Name != "web" {
+			continue
+		}
+		q := *p
+		q.Instances = append([]*InstanceView(nil), p.Instances...)
+		i := *q.Instances[index]
+		change(&q, &i)
+		q.Instances[index] = &i
+		next.Programs[n] = &q
+	}
+	f.set(&next)
+}
+
+// TestWait: what happens meanwhile decides the reply.
+func TestWait(t *testing.T) {
+	state := func(s reconcile.State) func(*ProgramView, *InstanceView) {
+		return func(_ *ProgramView, i *InstanceView) { i.State = s }
+	}
+	newRun := func(s reconcile.State, e *reconcile.Exit) func(*ProgramView, *InstanceView) {
+		return func(_ *ProgramView, i *InstanceView) {
+			i.Run, i.State, i.LastExit = i.Run+10, s, e
+		}
+	}
+	restart0 := args{"program": "web", "instance": 0}
+	for name, c := range map[string]struct {
+		method string
+		args   args
+		steps  []func(*ProgramView, *InstanceView)
+		code   Code
+		why    string
+	}{
+		"restart": {"restart", restart0, []func(*ProgramView, *InstanceView){
+			state(reconcile.StateStopping), state(reconcile.StateExited), newRun(reconcile.StateStarting, nil), state(reconcile.StateRunning),
+		}, "", ""},
+		"restart of a job that is quickly done": {"restart", restart0, []func(*ProgramView, *InstanceView){
+			newRun(reconcile.StateStarting, nil), func(_ *ProgramView, i *InstanceView) { i.State, i.Finished = reconcile.StateExited, "done" },
+		}, "", ""},
+		"restart that crashes": {"restart", restart0, []func(*ProgramView, *InstanceView){
+			state(reconcile.StateStopping), newRun(reconcile.StateBackoff, &reconcile.Exit{Code: 3}),
+		}, CodeFailed, "web/0 ended with code 3"},
+		"restart that cannot start": {"restart", restart0, []func(*ProgramView, *InstanceView){
+			newRun(reconcile.StateBackoff, &reconcile.Exit{Code: -1, Error: "executing httpd: no such file or directory"}),
+		}, CodeFailed, "web/0 could not start: executing httpd: no such file or directory"},
+		"restart that is overtaken by a stop": {"restart", restart0, []func(*ProgramView, *InstanceView){
+			func(_ *ProgramView, i *InstanceView) { i.Down = true },
+		}, CodeFailed, "web/0 was stopped meanwhile"},
+		"restart that is held": {"restart", restart0, []func(*ProgramView, *InstanceView){
+			func(p *ProgramView, _ *InstanceView) { p.Held = "web/1 does not start" },
+		}, CodeFailed, "web/0 is held: web/1 does not start"},
+		"restart that takes too long": {"restart", restart0, []func(*ProgramView, *InstanceView){
+			state(reconcile.StateStopping),
+		}, CodeTimeout, "not there after 10s: web/0 is still in its old run, stopping"},
+		"start of what runs": {"start", restart0, nil, "", ""},
+		"stop": {"stop", restart0, []func(*ProgramView, *InstanceView){
+			state(reconcile.StateStopping), state(reconcile.StateExited),
+		}, "", ""},
+		"stop that takes too long": {"stop", restart0, []func(*ProgramView, *InstanceView){
+			state(reconcile.StateStopping),
+		}, CodeTimeout, "not there after 10s: web/0 is stopping"},
+		"stop that is overtaken by a start": {"stop", restart0, []func(*ProgramView, *InstanceView){
+			state(reconcile.StateStopping), func(_ *ProgramView, i *InstanceView) { i.Down = false },
+		}, CodeFailed, "web/0 was started again meanwhile"},
+		"scale": {"scale", args{"program": "web", "instances": 1}, []func(*ProgramView, *InstanceView){
+			func(*ProgramView, *InstanceView) {}, func(p *ProgramView, _ *InstanceView) { p.Instances = p.Instances[:1] },
+		}, "", ""},
+		"set of what needs a new process": {"set", args{"program": "web", "field": "args", "value": []any{"-x"}}, []func(*ProgramView, *InstanceView){
+			state(reconcile.StateStopping), func(p *ProgramView, i *InstanceView) {
+				i.Run, i.State, i.Launch = i.Run+10, reconcile.StateRunning, p.Spec.Launch.Digest()
+				p.Instances, p.Spec.Instances = p.Instances[:1], 1 // the other one is of no interest here
+			},
+		}, "", ""},
+		"set that does not come up": {"set", args{"program": "web", "field": "args", "value": []any{"-x"}}, []func(*ProgramView, *InstanceView){
+			func(p *ProgramView, i *InstanceView) {
+				i.Run, i.State, i.Launch, i.LastExit = i.Run+10, reconcile.StateBackoff, p.Spec.Launch.Digest(), &reconcile.Exit{Code: 1, At: exampleNow.Add(time.Second)}
+			},
+		}, CodeFailed, "web/0 ended with code 1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFake()
+				f.slow, f.changed = true, make(chan struct{}) // of this bubble
+				c.args["wait"], c.args["timeout"] = true, "10s"
+				request, _ := EncodeRequest(c.method, c.args)
+				start := time.Now()
+				reply := make(chan []byte, 1)
+				go func() { reply <- exampleServer(f).Serve(context.Background(), root, request) }()
+				synctest.Wait()
+				for n, step := range c.steps {
+					synctest.Wait()
+					if len(reply) > 0 {
+						t.Fatalf("it replied before step %d", n)
+					}
+					time.Sleep(time.Second)
+					edit(f, 0, step)
+				}
+				refused := refusal(<-reply)
+				switch {
+				case refused == nil && c.code != "":
+					t.Errorf("it was done, want %s", c.code)
+				case refused != nil && (refused.Code != c.code || !strings.Contains(refused.Message, c.why)):
+					t.Errorf("%s: %s; want %s: %s", refused.Code, refused.Message, c.code, c.why)
+				}
+				if took := time.Since(start); c.code == CodeTimeout && took < 10*time.Second {
+					t.Errorf("it gave up after %v", took)
+				}
+			})
+		})
+	}
+}
+
+func TestWaitEndsWithTheDaemon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		f.changed = make(chan struct{})
+		ctx, cancel := context.WithCancel(context.Background())
+		request, _ := EncodeRequest("restart", args{"program": "web", "wait": true})
+		reply := make(chan []byte, 1)
+		go func() { reply <- exampleServer(f).Serve(ctx, root, request) }()
+		synctest.Wait()
+		cancel()
+		if refused := refusal(<-reply); refused == nil || refused.Code != CodeUnavailable {
+			t.Errorf("got %v", refused)
+		}
+	})
+}
