@@ -55,7 +55,7 @@ func (k *keeper) adoptDead(r *run) {
 	r.ended = true
 	r.exit = r.fact(FactExited)
 	r.exit.Code, r.exit.Unknown = -1, true
-	r.exit.Left = k.box.left(r)
+	r.exit.Left, _ = k.box.left(r)
 	k.lookEmpty(r)
 }
 

@@ -82,14 +82,15 @@ func (k *keeper) timeout() int {
 	return int(max(0, first-k.now()+int64(time.Millisecond)-1) / int64(time.Millisecond))
 }
 
-// now is CLOCK_MONOTONIC in nanoseconds: what alarms count in.
-func (k *keeper) now() int64 { return clock(unix.CLOCK_MONOTONIC) }
+// began is what now counts from.
+var began = time.Now()
+
+// now is the monotonic clock in nanoseconds: what alarms count in. It is never 0.
+func (k *keeper) now() int64 { return int64(time.Since(began)) + 1 }
 
 // boottime is CLOCK_BOOTTIME in nanoseconds: what facts are dated in.
-func boottime() int64 { return clock(unix.CLOCK_BOOTTIME) }
-
-func clock(id int32) int64 {
+func boottime() int64 {
 	var ts unix.Timespec
-	_ = unix.ClockGettime(id, &ts) // cannot fail for these clocks
+	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts) // cannot fail for this clock
 	return ts.Nano()
 }

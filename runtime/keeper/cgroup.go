@@ -215,7 +215,7 @@ func underlying(err error) error {
 	return err
 }
 
-func writeFile(path, text string) error { return os.WriteFile(path, []byte(text), 0) }
+func writeFile(path, text string) error { return writeText(path, text, 0) }
 
 // controllers are those that limits of a program need.
 var controllers = []string{"cpu", "memory", "pids", "io"}
@@ -273,21 +273,21 @@ func (c *cgroups) alone(k *keeper) bool {
 func (c *cgroups) place(in *instance) string { return c.leaf(in) }
 
 func (c *cgroups) populated(in *instance) bool {
-	b, err := os.ReadFile(filepath.Join(c.leaf(in), "cgroup.events"))
+	var room [256]byte
+	b, err := readSome(c.leaf(in)+"/cgroup.events", room[:])
 	return err == nil && bytes.Contains(b, []byte("populated 1"))
 }
 
-func (c *cgroups) left(r *run) int {
+func (c *cgroups) left(r *run) (n int, empty bool) {
 	if !c.populated(r.in) {
-		return 0
+		return 0, true
 	}
-	n := 0
 	for _, pid := range procs(c.leaf(r.in), 0) {
 		if pid != r.pid {
 			n++
 		}
 	}
-	return n
+	return n, false
 }
 
 // maxNested bounds how deep cgroups below a leaf are looked into: a program
@@ -296,7 +296,7 @@ const maxNested = 16
 
 // procs are the processes of a cgroup and those below it.
 func procs(dir string, depth int) []int {
-	b, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+	b, err := readWhole(filepath.Join(dir, "cgroup.procs"))
 	if err != nil || depth > maxNested {
 		return nil
 	}

@@ -21,8 +21,9 @@ type containment interface {
 	enter(k *keeper, in *instance, limits *spec.Cgroup) (cgroup int, err error)
 	// place is the directory of an instance's cgroup, or empty.
 	place(in *instance) (dir string)
-	// left counts the living processes of a run, without its main process.
-	left(r *run) int
+	// left counts the living processes of a run whose main process is gone. That
+	// none is listed does not mean that it is empty: one may be on its way out.
+	left(r *run) (n int, empty bool)
 	// empty reports whether nobody of a run is left. If somebody is, it sees to
 	// it that the keeper looks again when that may have changed.
 	empty(k *keeper, r *run) bool
@@ -32,9 +33,6 @@ type containment interface {
 	signal(r *run, sig spec.Signal)
 	// kill ends every process of a run.
 	kill(r *run)
-	// populated reports whether anybody lives in an instance's place, also
-	// processes that no run accounts for.
-	populated(in *instance) bool
 	// forget removes the place of an instance.
 	forget(in *instance)
 	// close removes what is empty when the keeper ends.

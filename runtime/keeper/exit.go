@@ -87,13 +87,18 @@ func (k *keeper) mainGone(r *run) {
 	f := r.fact(FactExited)
 	k.drainAll(r.in)
 	f.Code, f.Signal, f.Core, f.Unknown = e.code, e.signal, e.core, e.unknown
-	f.Left = k.box.left(r)
+	var empty bool
+	f.Left, empty = k.box.left(r)
 	if e.signal == spec.SIGKILL && f.AtNS-r.started < int64(youngDeath) {
 		r.in.killed = true
 	}
 	r.exit = f
 	k.tell(f)
-	k.lookEmpty(r)
+	if empty {
+		k.setEmpty(r)
+	} else {
+		k.lookEmpty(r)
+	}
 }
 
 // collect reaps a child, or learns how an adopted process ended.
@@ -112,22 +117,23 @@ func (k *keeper) collect(r *run) (ending, bool) {
 // lookEmpty tells when nobody is left of a run whose main process is gone, and
 // otherwise sees to it that we learn of it.
 func (k *keeper) lookEmpty(r *run) {
-	if r.emptied || !r.ended {
-		return
+	if !r.emptied && r.ended && k.box.empty(k, r) {
+		k.drainAll(r.in)
+		k.setEmpty(r)
 	}
-	if !k.box.empty(k, r) {
-		return
-	}
+}
+
+// setEmpty takes note that nobody is left and all output was moved.
+func (k *keeper) setEmpty(r *run) {
 	if r.eventsFD >= 0 {
 		k.poll.removeClose(r.eventsFD)
 		r.eventsFD = -1
 	}
 	delete(k.dying, r)
-	k.drainAll(r.in)
 	r.emptied, r.seen = true, nil
 	k.closePipes(r.in)
-	k.notes.remove(r)
 	k.tell(r.fact(FactEmptied))
+	k.over = append(k.over, r) // its note is removed after the news is out
 }
 
 // reap takes note of every child that has ended. Those we know are reaped by

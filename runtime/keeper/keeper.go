@@ -67,6 +67,7 @@ type keeper struct {
 
 	dying   map[*run]struct{}    // main gone, others living, no cgroup to tell
 	exiting map[*run]struct{}    // adopted, ended, exit status not yet known
+	over    []*run               // emptied in this turn
 	paused  map[*stream]struct{} // pipes that are left alone for a while
 	open    map[*stream]struct{} // sinks with open files
 
@@ -97,6 +98,7 @@ func keep(c Config, change func(*deps)) (int, error) {
 	defer k.close()
 	change(&k.deps)
 	k.adopt()
+	k.removeNotes()
 	k.startControl()
 	return k.loop()
 }
@@ -158,8 +160,19 @@ func (k *keeper) loop() (int, error) {
 		k.ring()
 		k.checkStopped()
 		k.flush()
+		k.removeNotes()
 	}
 	return k.code, k.err
+}
+
+// removeNotes removes the notes of runs that ended in this turn. A note of a
+// dead process does no harm, so control hears first.
+func (k *keeper) removeNotes() {
+	for i, r := range k.over {
+		k.notes.remove(k, r)
+		k.over[i] = nil
+	}
+	k.over = k.over[:0]
 }
 
 // end leaves the loop after this turn.

@@ -82,7 +82,7 @@ func (n notes) put(r *run, b []byte) error {
 	path := n.path(r.id)
 	if !r.noted {
 		r.noted = true
-		return os.WriteFile(path, b, 0o600)
+		return writeText(path, string(b), unix.O_CREAT|unix.O_TRUNC)
 	}
 	next := filepath.Join(n.dir, "next")
 	if err := os.WriteFile(next, b, 0o600); err != nil {
@@ -91,8 +91,9 @@ func (n notes) put(r *run, b []byte) error {
 	return os.Rename(next, path)
 }
 
-func (n notes) remove(r *run) {
-	if r.noted {
+// remove removes a run's note, unless the run's number is another's by now.
+func (n notes) remove(k *keeper, r *run) {
+	if other := k.runs[r.id]; r.noted && (other == nil || other == r) {
 		r.noted = false
 		_ = unix.Unlink(n.path(r.id)) // a note of nobody is found out and removed
 	}

@@ -53,8 +53,10 @@ func (k *keeper) obey(o *Order) {
 	f(k, r, o)
 }
 
-// orderSignal asks the run to stop: its main process's group hears it, and one
-// that is stopped is woken so that it does. Once main is gone, all that is left.
+// orderSignal asks the run to stop: its main process's group hears it, and is
+// woken so that one that job control holds does too. It is not enough to look
+// whether main is held: it may wait for one that is. Once main is gone, all that
+// is left hears it.
 func (k *keeper) orderSignal(r *run, o *Order) {
 	r.stopping = true
 	k.letGo(r.in)
@@ -63,10 +65,9 @@ func (k *keeper) orderSignal(r *run, o *Order) {
 		return
 	}
 	k.box.remember(r)
-	asleep := wakes(o.Signal) && stopped(r.pid)
 	k.signalMain(r, o.Signal, unix.PIDFD_SIGNAL_PROCESS_GROUP)
-	if asleep {
-		k.signalMain(r, spec.Signal(unix.SIGCONT), unix.PIDFD_SIGNAL_PROCESS_GROUP)
+	if wakes(o.Signal) {
+		k.signalMain(r, sigCONT, unix.PIDFD_SIGNAL_PROCESS_GROUP)
 	}
 }
 

@@ -14,15 +14,20 @@ import (
 
 // stat is the part of /proc/PID/stat that says whose a process is; proc(5).
 type stat struct {
-	state                 byte
-	ppid, pgrp, session   int
-	start                 uint64 // clock ticks since boot
-	exit                  int    // wait status of a zombie; 0 where we may not know
-	zombie, traced, known bool
+	state               byte
+	ppid, pgrp, session int
+	start               uint64 // clock ticks since boot
+	exit                int    // wait status of a zombie; 0 where we may not know
+	zombie, known       bool
+	exiting             bool // on its way out: its environment is gone already
 }
 
+// pfExiting is PF_EXITING of the kernel's sched.h.
+const pfExiting = 0x4
+
 func readStat(pid int) (s stat) {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	var room [1024]byte
+	b, err := readSome("/proc/"+strconv.Itoa(pid)+"/stat", room[:])
 	if err != nil {
 		return s
 	}
@@ -40,13 +45,12 @@ func readStat(pid int) (s stat) {
 	s.ppid, _ = strconv.Atoi(f[1])
 	s.pgrp, _ = strconv.Atoi(f[2])
 	s.session, _ = strconv.Atoi(f[3])
+	flags, _ := strconv.ParseUint(f[6], 10, 64)
+	s.exiting = flags&pfExiting != 0
 	s.start, _ = strconv.ParseUint(f[19], 10, 64)
 	s.exit, _ = strconv.Atoi(f[49])
 	return s
 }
-
-// stopped reports whether job control holds a process.
-func stopped(pid int) bool { return readStat(pid).state == 'T' }
 
 // zombieStatus is how a process ended that its parent did not yet reap. Only
 // root may always know; to others the kernel says 0, which is no answer.
@@ -67,7 +71,7 @@ func children(pid int) (list []int, ok bool) {
 		return nil, true // it is gone, and has none
 	}
 	for _, t := range tasks {
-		b, err := os.ReadFile(dir + t.Name() + "/children")
+		b, err := readWhole(dir + t.Name() + "/children")
 		if err != nil {
 			if _, gone := os.Stat(dir + t.Name()); gone == nil {
 				return nil, false
@@ -105,7 +109,7 @@ func allPids() (list []int) {
 
 // hasVariable reports whether a process was executed with this KEY=value.
 func hasVariable(pid int, variable string) bool {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/environ")
+	b, err := readWhole("/proc/" + strconv.Itoa(pid) + "/environ")
 	if err != nil {
 		return false
 	}
@@ -116,9 +120,8 @@ func hasVariable(pid int, variable string) bool {
 type member struct{ pid, fd int }
 
 func (m member) signal(sig spec.Signal) {
-	asleep := wakes(sig) && stopped(m.pid)
 	_ = unix.PidfdSendSignal(m.fd, unix.Signal(sig), nil, 0) // gone, or not ours to signal: nothing follows from either
-	if asleep {
+	if wakes(sig) {
 		_ = unix.PidfdSendSignal(m.fd, unix.SIGCONT, nil, 0)
 	}
 }

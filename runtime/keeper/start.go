@@ -3,8 +3,10 @@ package keeper
 import (
 	"errors"
 	"fmt"
+	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -114,10 +116,20 @@ const cookieName = "PROCNANNY_RUN_ID="
 
 // pidfdInode is a process's identity in this boot, kernel 6.9 or later; 0 before.
 func pidfdInode(pidfd int) uint64 {
-	var fs unix.Statfs_t
 	var st unix.Stat_t
-	if unix.Fstatfs(pidfd, &fs) != nil || fs.Type != unix.PID_FS_MAGIC || unix.Fstat(pidfd, &st) != nil {
+	if !hasPidfs() || unix.Fstat(pidfd, &st) != nil {
 		return 0
 	}
 	return st.Ino
 }
+
+// hasPidfs reports whether pidfds have inodes of their own.
+var hasPidfs = sync.OnceValue(func() bool {
+	fd, err := unix.PidfdOpen(os.Getpid(), 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	var fs unix.Statfs_t
+	return unix.Fstatfs(fd, &fs) == nil && fs.Type == unix.PID_FS_MAGIC
+})

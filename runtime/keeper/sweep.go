@@ -42,8 +42,6 @@ func (s *sweep) enter(_ *keeper, in *instance, limits *spec.Cgroup) (int, error)
 
 func (s *sweep) place(*instance) string { return "" }
 
-func (s *sweep) populated(*instance) bool { return false }
-
 func (s *sweep) forget(*instance) {}
 
 func (s *sweep) close(bool) {}
@@ -51,13 +49,23 @@ func (s *sweep) close(bool) {}
 // remember takes down who is below the main process, before its end scatters
 // them.
 func (s *sweep) remember(r *run) {
-	r.seen = &family{starts: map[int]uint64{}, sessions: map[int]bool{}}
 	s.walk(r.pid, func(pid int, st stat) bool {
-		r.seen.starts[pid] = st.start
-		r.seen.sessions[st.session] = true
+		r.saw(pid, st)
 		return true
 	}, 0)
 }
+
+// saw notes that a process is of run r.
+func (r *run) saw(pid int, st stat) {
+	if r.seen == nil || len(r.seen.starts) >= maxSeen {
+		r.seen = &family{starts: map[int]uint64{}, sessions: map[int]bool{}}
+	}
+	r.seen.starts[pid] = st.start
+	r.seen.sessions[st.session] = true
+}
+
+// maxSeen bounds what is remembered of a run that forks without end.
+const maxSeen = 4096
 
 // maxWalk bounds how deep a family tree is followed.
 const maxWalk = 512
@@ -122,15 +130,33 @@ func (s *sweep) belongs(r *run, pid int, st stat) bool {
 	return hasVariable(pid, r.cookie)
 }
 
-// pidsOf lists the living processes of a run.
-func (s *sweep) pidsOf(r *run) []int {
+// maxLooks bounds how often we look again because somebody ended while we did.
+const maxLooks = 64
+
+// pidsOf lists the living processes of a run. certain is true when nobody ended
+// while we looked: one that does hands its children to us, behind our back if we
+// have been through our own children by then.
+func (s *sweep) pidsOf(r *run) (list []int, certain bool) {
+	for range maxLooks {
+		if list, certain = s.look(r); len(list) > 0 || certain {
+			return list, certain
+		}
+	}
+	return nil, false
+}
+
+func (s *sweep) look(r *run) (list []int, certain bool) {
 	found := map[int]bool{}
+	certain = true
 	take := func(pid int, st stat) bool {
 		if found[pid] || s.foreign(r, pid) {
 			return false
 		}
-		if !st.zombie {
+		if st.zombie {
+			certain = false
+		} else {
 			found[pid] = true
+			r.saw(pid, st)
 		}
 		return true
 	}
@@ -138,15 +164,32 @@ func (s *sweep) pidsOf(r *run) []int {
 		s.walk(r.pid, take, 0)
 	}
 	for _, pid := range s.orphans(r) {
-		if st := readStat(pid); st.known && !found[pid] && !s.foreign(r, pid) && s.belongs(r, pid, st) {
+		st := readStat(pid)
+		switch {
+		case found[pid] || s.foreign(r, pid):
+		case !st.known:
+			certain = certain && r.adopted
+		case st.zombie:
+			certain = certain && !s.reap(pid, st)
+		case s.belongs(r, pid, st):
 			s.walk(pid, take, 0)
+		case st.exiting:
+			certain = r.adopted // whose it is can no longer be told
 		}
 	}
-	list := make([]int, 0, len(found))
 	for pid := range found {
 		list = append(list, pid)
 	}
-	return list
+	return list, certain
+}
+
+// reap reaps a zombie that is our child, so that it is not looked at again.
+func (s *sweep) reap(pid int, st stat) bool {
+	if st.ppid != os.Getpid() {
+		return false
+	}
+	_, _, _ = wait(unix.P_PID, pid, 0)
+	return true
 }
 
 // foreign are processes that no run may claim but their own.
@@ -159,14 +202,15 @@ func (s *sweep) foreign(r *run, pid int) bool {
 // after its descriptor was opened: then the descriptor is of that process.
 func (s *sweep) members(r *run) []member {
 	var held []member
-	before := s.pidsOf(r)
+	before, _ := s.pidsOf(r)
 	for _, pid := range before {
 		if fd, err := unix.PidfdOpen(pid, 0); err == nil {
 			held = append(held, member{pid, fd})
 		}
 	}
 	still := map[int]bool{}
-	for _, pid := range s.pidsOf(r) {
+	after, _ := s.pidsOf(r)
+	for _, pid := range after {
 		still[pid] = true
 	}
 	kept := held[:0]
@@ -180,18 +224,18 @@ func (s *sweep) members(r *run) []member {
 	return kept
 }
 
-func (s *sweep) left(r *run) int {
-	n := 0
-	for _, pid := range s.pidsOf(r) {
+func (s *sweep) left(r *run) (n int, empty bool) {
+	list, certain := s.pidsOf(r)
+	for _, pid := range list {
 		if pid != r.pid {
 			n++
 		}
 	}
-	return n
+	return n, n == 0 && certain
 }
 
 func (s *sweep) empty(k *keeper, r *run) bool {
-	if s.left(r) == 0 {
+	if _, empty := s.left(r); empty {
 		return true
 	}
 	k.dying[r] = struct{}{}
