@@ -9,13 +9,12 @@ import (
 )
 
 // Adopt compares what a keeper holds with what was recorded, for a control
-// that starts. It returns the facts that bring the world up to date: a run that
-// lives is adopted; one that ended meanwhile is adopted, then exited, then (if
-// nobody is left) emptied; one that the keeper does not know is lost.
-//
-// What the keeper holds and the world does not know, or knows to be over, must
-// not stay beside what will be started: it is killed, and forgotten once it is
-// gone. Call it before the first Do.
+// that starts. It returns the facts that bring the world up to date, to be
+// applied as one: a run that lives is adopted, also one that is not on record;
+// one that ended meanwhile is exited, and emptied if nobody is left; one that
+// the keeper does not know is lost. An end that was recorded already is
+// acknowledged; what such a run left behind is killed, for nobody would ask
+// about it again. Call it before the first Do.
 func (p *Proc) Adopt(h keeper.Hello, w reconcile.World) []reconcile.Fact {
 	c := newClock()
 	held := make(map[reconcile.RunID]*keeper.Run, len(h.Runs))
@@ -25,15 +24,45 @@ func (p *Proc) Adopt(h keeper.Hello, w reconcile.World) []reconcile.Fact {
 	var facts []reconcile.Fact
 	for _, i := range living(w) {
 		r := held[i.Run]
-		if r == nil || r.Program != i.ID.Program || r.Index != i.ID.Index {
+		if r == nil || idOf(r) != i.ID {
 			facts = append(facts, reconcile.Fact{Kind: reconcile.FactLost, ID: i.ID, Run: i.Run, At: c.wall})
 			continue
 		}
 		delete(held, i.Run)
-		facts = append(facts, p.adopt(c, i.ID, r)...)
+		facts = append(facts, p.adopt(c, i, r)...)
 	}
-	p.disown(h.Runs, held)
+	var orders []keeper.Order
+	for i := range h.Runs {
+		r := &h.Runs[i]
+		if held[reconcile.RunID(r.Run)] != r {
+			continue
+		}
+		if known := instance(w, idOf(r)); r.Ended && known != nil && known.Run >= reconcile.RunID(r.Run) {
+			orders = append(orders, p.disown(r))
+			continue
+		}
+		p.c.Log.Warn("adopting a run that is not on record", "instance", idOf(r).String(), "run_id", r.Run, "pid", r.PID, "ended", r.Ended)
+		facts = append(facts, p.adopt(c, nil, r)...)
+	}
+	p.send(orders)
 	return facts
+}
+
+func idOf(r *keeper.Run) reconcile.InstanceID {
+	return reconcile.InstanceID{Program: r.Program, Index: r.Index}
+}
+
+func instance(w reconcile.World, id reconcile.InstanceID) *reconcile.Instance {
+	g := w.Programs[id.Program]
+	if g == nil {
+		return nil
+	}
+	for _, i := range g.Instances {
+		if i.ID == id {
+			return i
+		}
+	}
+	return nil
 }
 
 // living are the world's instances that may have a process, by name and index.
@@ -58,45 +87,54 @@ func living(w reconcile.World) []*reconcile.Instance {
 	return out
 }
 
-func (p *Proc) adopt(c clock, id reconcile.InstanceID, r *keeper.Run) []reconcile.Fact {
-	n := reconcile.RunID(r.Run)
-	exit := r.Exit
-	exit.Run, exit.Program, exit.Index = r.Run, r.Program, r.Index
-	if r.Ended && exit.Kind == keeper.FactStartFailed {
-		return []reconcile.Fact{c.fact(&exit)}
+// adopt says what happened to a run that we do not know the end of; i is what
+// was recorded of it, nil for nothing.
+func (p *Proc) adopt(c clock, i *reconcile.Instance, r *keeper.Run) []reconcile.Fact {
+	id, n := idOf(r), reconcile.RunID(r.Run)
+	if !r.Emptied {
+		p.mu.Lock()
+		p.remember(id, n).startedNS = r.StartedNS
+		p.mu.Unlock()
 	}
-	facts := []reconcile.Fact{{
+	lives := reconcile.Fact{
 		Kind: reconcile.FactAdopted, ID: id, Run: n, At: c.at(r.StartedNS), PID: r.PID,
 		Launch: r.LaunchDigest, Tuning: r.TuningDigest, Stopping: r.Stopping,
-	}}
-	if r.Ended {
-		exit.Kind = keeper.FactExited
-		facts = append(facts, c.fact(&exit))
 	}
+	if !r.Ended {
+		return []reconcile.Fact{lives}
+	}
+	exit := r.Exit
+	exit.Run, exit.Program, exit.Index, exit.PID = r.Run, r.Program, r.Index, r.PID
+	if exit.Kind == keeper.FactStartFailed {
+		return []reconcile.Fact{c.fact(&exit)}
+	}
+	var facts []reconcile.Fact
+	if i != nil && i.State == reconcile.StateStarting && !i.MainGone { // it may not be known that it started
+		facts = append(facts, lives)
+	}
+	exit.Kind, exit.Left = keeper.FactExited, max(exit.Left, 1)
 	if r.Emptied {
-		return append(facts, reconcile.Fact{Kind: reconcile.FactEmptied, ID: id, Run: n, At: c.at(exit.AtNS)})
+		exit.Left = 0
 	}
-	p.mu.Lock()
-	p.remember(id, n).startedNS = r.StartedNS
-	p.mu.Unlock()
+	ended := c.fact(&exit)
+	ended.Exit.Start = lives.At
+	facts = append(facts, ended)
+	if r.Emptied {
+		facts = append(facts, reconcile.Fact{Kind: reconcile.FactEmptied, ID: id, Run: n, At: ended.At})
+	}
 	return facts
 }
 
-// disown ends what nobody will ask about again.
-func (p *Proc) disown(runs []keeper.Run, orphans map[reconcile.RunID]*keeper.Run) {
-	var orders []keeper.Order
-	for i := range runs {
-		r := &runs[i]
-		if orphans[reconcile.RunID(r.Run)] != r {
-			continue
-		}
-		if !r.Emptied {
-			p.c.Log.Warn("killing a process that is not on record", "program", r.Program, "instance", r.Index, "run_id", r.Run, "pid", r.PID)
-			orders = append(orders, keeper.Order{Kind: keeper.OrderKill, Run: r.Run, Program: r.Program, Index: r.Index, Signal: spec.SIGKILL})
-		}
-		orders = append(orders, keeper.Order{Kind: keeper.OrderAck, Run: r.Run})
+// disown ends what is left of a run whose end is on record.
+func (p *Proc) disown(r *keeper.Run) keeper.Order {
+	if r.Emptied {
+		return keeper.Order{Kind: keeper.OrderAck, Run: r.Run, Program: r.Program, Index: r.Index}
 	}
-	p.send(orders)
+	p.c.Log.Warn("killing what an ended run left behind", "instance", idOf(r).String(), "run_id", r.Run)
+	p.mu.Lock()
+	p.disowned[reconcile.RunID(r.Run)] = true // acknowledged when nobody is left
+	p.mu.Unlock()
+	return keeper.Order{Kind: keeper.OrderKill, Run: r.Run, Program: r.Program, Index: r.Index, Signal: spec.SIGKILL}
 }
 
 // NextRun is the first run id that neither the world nor the keeper has used.

@@ -25,6 +25,8 @@
 //   - A correction of drift is not told to the core: it changes nothing that
 //     was desired. It goes by the same order as a change, so the tunes of a run
 //     are counted to tell their answers apart.
-//   - A process the keeper holds and nobody recorded is killed with SIGKILL,
-//     whatever its stop policy was: two copies are worse than a rude end.
+//   - A run that the keeper holds and nobody recorded is adopted like one that
+//     was: what the core does not know it cannot stop, and a second copy could
+//     start beside it. Killing it was refused: a lost record is our fault, not
+//     the program's.
 package proc

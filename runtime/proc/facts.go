@@ -49,14 +49,23 @@ var kinds = map[keeper.FactKind]reconcile.FactKind{
 func (p *Proc) Take(facts []keeper.Fact) {
 	c := newClock()
 	out := make([]reconcile.Fact, 0, len(facts))
+	var acks []reconcile.RunID
 	p.mu.Lock()
 	for i := range facts {
 		f := &facts[i]
+		if n := reconcile.RunID(f.Run); p.disowned[n] {
+			if f.Kind == keeper.FactEmptied {
+				delete(p.disowned, n)
+				acks = append(acks, n)
+			}
+			continue
+		}
 		if kinds[f.Kind] != reconcile.FactUnset && p.note(f) {
 			out = append(out, c.fact(f))
 		}
 	}
 	p.mu.Unlock()
+	p.Ack(acks...)
 	if len(out) > 0 {
 		p.c.Facts(out)
 	}
@@ -111,10 +120,10 @@ func (c clock) fact(f *keeper.Fact) reconcile.Fact {
 	return out
 }
 
-// exit: neither a code nor a signal means that the kernel could not tell.
+// exit: neither a code nor a signal means that nobody could tell.
 func (c clock) exit(f *keeper.Fact) *reconcile.Exit {
 	return &reconcile.Exit{
 		Code: f.Code, Signal: f.Signal, Core: f.Core, At: c.at(f.AtNS),
-		Unknown: f.Code == -1 && f.Signal == 0,
+		Unknown: f.Unknown || f.Code == -1 && f.Signal == 0,
 	}
 }

@@ -130,11 +130,16 @@ func TestAdopt(t *testing.T) {
 		held(7, func(r *keeper.Run) {
 			r.Ended, r.Emptied, r.Exit = true, true, keeper.Fact{Kind: keeper.FactStartFailed, Step: "executing", Errno: 2, Reason: "executing: no"}
 		}),
-		{Run: 50, Program: "other", PID: 5},
+		held(8, func(r *keeper.Run) { r.Ended, r.Exit = true, exit }),                             // on record as exited, and left somebody behind
+		held(9, func(r *keeper.Run) { r.Run, r.Ended, r.Emptied, r.Exit = 60, true, true, exit }), // newer than what is on record
+		held(100, func(r *keeper.Run) { r.Run, r.Program, r.Index, r.PID = 50, "other", 0, 150 }), // not on record
+		held(101, func(r *keeper.Run) {
+			r.Run, r.Program, r.Index, r.Ended, r.Emptied, r.Exit = 51, "new", 0, true, true, exit
+		}), // nor this
 	}}
 	w := world(
 		reconcile.StateRunning, reconcile.StateStopping, reconcile.StateRunning, reconcile.StateStarting,
-		reconcile.StateRunning, reconcile.StateExited, reconcile.StateRunning, reconcile.StateStarting,
+		reconcile.StateRunning, reconcile.StateExited, reconcile.StateRunning, reconcile.StateStarting, reconcile.StateExited, reconcile.StateBackoff,
 	)
 	var got []string
 	for _, fact := range p.Adopt(h, w) {
@@ -145,17 +150,21 @@ func TestAdopt(t *testing.T) {
 			text += " stopping"
 		}
 		got = append(got, text)
-		if fact.Kind == reconcile.FactAdopted && (fact.PID != 100+fact.ID.Index || fact.Launch != "l" || fact.Tuning != "t" || fact.Run != reconcile.RunID(10+fact.ID.Index)) {
+		if fact.Kind == reconcile.FactAdopted && (fact.PID < 100 || fact.Launch != "l" || fact.Tuning != "t") {
 			t.Errorf("adopted as %+v", fact)
 		}
-		if fact.Exit != nil && (fact.Exit.Code != 7 || fact.Run != reconcile.RunID(10+fact.ID.Index)) {
-			t.Errorf("exited as %+v", fact)
+		if fact.Exit != nil {
+			near(t, &fact.Exit.Start, 2*time.Hour)
+			near(t, &fact.Exit.At, time.Hour)
+			if left := fact.ID.Index == 2; fact.Exit.Code != 7 || (fact.Left > 0) != left {
+				t.Errorf("exited as %+v", fact)
+			}
 		}
 		if fact.Kind == reconcile.FactAdopted {
 			near(t, &fact.At, 2*time.Hour)
 		}
 	}
-	want := "adopted web/0, adopted web/1 stopping, adopted web/2, exited web/2, adopted web/3, exited web/3, emptied web/3, lost web/4, lost web/6, failed web/7"
+	want := "adopted web/0, adopted web/1 stopping, exited web/2, adopted web/3, exited web/3, emptied web/3, lost web/4, lost web/6, failed web/7, adopted web/6, exited web/9, emptied web/9, adopted other/0, exited new/0, emptied new/0"
 	if text := strings.Join(got, ", "); text != want {
 		t.Errorf("facts are %s, should be %s", text, want)
 	}
@@ -170,9 +179,14 @@ func TestAdopt(t *testing.T) {
 			t.Errorf("killed with %v", o.Signal)
 		}
 	}
-	wantOrders := []brief{{keeper.OrderAck, 15}, {keeper.OrderKill, 99}, {keeper.OrderAck, 99}, {keeper.OrderKill, 50}, {keeper.OrderAck, 50}}
+	wantOrders := []brief{{keeper.OrderAck, 15}, {keeper.OrderKill, 18}}
 	if !reflect.DeepEqual(orders, wantOrders) {
 		t.Errorf("orders are %v, should be %v", orders, wantOrders)
+	}
+	// What was left behind is nobody's news; its emptiness is acknowledged.
+	p.Take([]keeper.Fact{{Kind: keeper.FactExited, Run: 18, Program: "web"}, {Kind: keeper.FactEmptied, Run: 18, Program: "web"}})
+	if last := f.orders[len(f.orders)-1]; len(f.facts) != 0 || last.Kind != keeper.OrderAck || last.Run != 18 || len(p.disowned) != 0 {
+		t.Errorf("facts are %+v, the last order is %+v", f.facts, last)
 	}
 	if n := NextRun(h, w); n != 100 {
 		t.Errorf("the next run is %d", n)

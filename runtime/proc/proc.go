@@ -2,6 +2,7 @@ package proc
 
 import (
 	"log/slog"
+	"os"
 	"sync"
 
 	"github.com/procnanny/procnanny/reconcile"
@@ -18,7 +19,8 @@ type Config struct {
 	Log   *slog.Logger
 	// Environ is the daemon's own environment, for inherit_env.
 	Environ []string
-	// SelfUID and SelfGID are who a program without a user runs as.
+	// SelfUID and SelfGID are who a program without a user runs as; both 0 is
+	// who we are.
 	SelfUID, SelfGID uint32
 }
 
@@ -33,6 +35,8 @@ type Proc struct {
 
 	mu   sync.Mutex
 	runs map[reconcile.RunID]*run
+	// disowned are runs that the core is done with and that are not empty yet.
+	disowned map[reconcile.RunID]bool
 }
 
 // run is what is remembered of a living run.
@@ -54,10 +58,13 @@ type run struct {
 
 // New returns a Proc that knows no process.
 func New(c Config) *Proc {
+	if c.SelfUID == 0 && c.SelfGID == 0 {
+		c.SelfUID, c.SelfGID = uint32(os.Geteuid()), uint32(os.Getegid())
+	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	p := &Proc{c: c, cache: map[string]*prepared{}, runs: map[reconcile.RunID]*run{}}
+	p := &Proc{c: c, cache: map[string]*prepared{}, runs: map[reconcile.RunID]*run{}, disowned: map[reconcile.RunID]bool{}}
 	p.slow = slow{pending: map[reconcile.InstanceID][]func() (keeper.Order, error){}}
 	return p
 }
