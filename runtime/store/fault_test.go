@@ -17,6 +17,8 @@ import (
 	"github.com/procnanny/procnanny/spec"
 )
 
+const filledRuns = 500
+
 // filled is a closed or killed store with something of everything in it.
 func filled(t testing.TB, b *bench, kill bool) {
 	t.Helper()
@@ -27,7 +29,7 @@ func filled(t testing.TB, b *bench, kill bool) {
 	if _, err := s.AddGeneration(generation(1)); err != nil {
 		t.Fatal(err)
 	}
-	for n := range 2000 {
+	for n := range filledRuns {
 		i, ev := crashed(living(fmt.Sprint("p", n%7), n%3, reconcile.RunID(n+1)), 1)
 		batch := changed(i)
 		batch.Events = []reconcile.Event{ev}
@@ -127,7 +129,7 @@ func TestABrokenDatabaseNeverStopsUs(t *testing.T) {
 					if len(rec.World.Programs) != 8 || rec.World.Programs["web"].Instances[0].Run != 3000 || rec.Rebooted {
 						t.Errorf("%d: the world is not what it was: %d programs", n, len(rec.World.Programs))
 					}
-					if s.m.seq < 2000 {
+					if s.m.seq < filledRuns {
 						t.Errorf("%d: the numbers went back to %d", n, s.m.seq)
 					}
 					use(t, s)
@@ -154,7 +156,7 @@ func TestBothGoneTheNumbersStillGoUp(t *testing.T) {
 	removeAll(t, filepath.Join(b.c.StateDir, "history.db"))
 	removeAll(t, b.c.RunDir)
 	s, rec := b.open()
-	if e := s.Record(reconcile.Batch{}, []Draft{draft("a")})[0]; e.Seq <= 2000 || rec.World.NextRun <= 3000 || len(rec.Loss) == 0 {
+	if e := s.Record(reconcile.Batch{}, []Draft{draft("a")})[0]; e.Seq <= filledRuns || rec.World.NextRun <= 3000 || len(rec.Loss) == 0 {
 		t.Errorf("next event %d, next run %d, loss %q", e.Seq, rec.World.NextRun, rec.Loss)
 	}
 }
@@ -304,7 +306,7 @@ func TestAFullDisk(t *testing.T) {
 	}
 	settled(t, s)
 	ballast := fillDisk(t, b.c.StateDir)
-	for n := range 20_000 {
+	for n := range 6_000 {
 		s.Record(changed(living("web", 0, 1)), []Draft{draft(fmt.Sprint("a", n%10))})
 	}
 	if err := s.SetOverrides(bulky()); !isFull(err) {
@@ -313,18 +315,18 @@ func TestAFullDisk(t *testing.T) {
 	if len(s.Overrides()) != 1 {
 		t.Error("overrides changed on a full disk")
 	}
-	checkRead(t, s, 20_001)
+	checkRead(t, s, 6_001)
 	abandon(s) // killed on a full disk: the journal has it all
 
 	s, rec := b.open()
 	if rec.World.Programs["web"].Instances[0].Run != 1 {
 		t.Errorf("found %+v", rec.World)
 	}
-	checkRead(t, s, 20_001)
+	checkRead(t, s, 6_001)
 	removeAll(t, ballast)
 	s.Record(reconcile.Batch{}, []Draft{draft("a")})
 	settled(t, s)
-	checkRead(t, s, 20_002)
+	checkRead(t, s, 6_002)
 	if err := s.SetOverrides(nil); err != nil {
 		t.Errorf("with room again: %v", err)
 	}
@@ -355,7 +357,7 @@ func TestWhatTheDiskDoesNotTakeIsBoundedAndCounted(t *testing.T) {
 	s, _ := b.open()
 	settled(t, s)
 	s.fault = func() error { return syscall.ENOSPC }
-	n := maxQueueLen*2 + 10
+	n := maxQueueLen + 10_000
 	for range n {
 		s.Record(reconcile.Batch{}, []Draft{draft("a")})
 	}

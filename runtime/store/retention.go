@@ -65,14 +65,14 @@ func (s *Store) trim(tx *bbolt.Tx, w *work) (t trimmed, err error) {
 	}
 	for program := range programs {
 		if n := getRunStat(tx, program).count - int64(s.keep.RunsPerProgram); n > 0 {
-			if err = trimProgram(tx, &t, program, min(int(n), len(w.runs)+trimRuns), time.Time{}); err != nil {
+			if err = trimProgram(tx, &t, program, step{runs: min(int(n), len(w.runs)+trimRuns)}); err != nil {
 				return t, err
 			}
 		}
 	}
-	if s.runBytes+w.runBytes+t.runBytes > s.keep.RunBytes {
+	if excess := s.runBytes + w.runBytes + t.runBytes - s.keep.RunBytes; excess > 0 {
 		if program := largest(tx); program != "" {
-			if err = trimProgram(tx, &t, program, len(w.runs)+trimRuns, time.Time{}); err != nil {
+			if err = trimProgram(tx, &t, program, step{runs: len(w.runs) + trimRuns, bytes: excess}); err != nil {
 				return t, err
 			}
 		}
@@ -141,31 +141,43 @@ func trimTopics(tx *bbolt.Tx, t *trimmed) error {
 	return nil
 }
 
-// trimProgram takes the n oldest ended runs of a program away, those that
-// ended before a time when it is set.
-func trimProgram(tx *bbolt.Tx, t *trimmed, program string, n int, before time.Time) error {
+// step is how much of a program's history goes at once.
+type step struct {
+	runs   int       // at most
+	bytes  int64     // no more once so many are gone; 0: no matter
+	before time.Time // only what ended before; zero: no matter
+}
+
+// spares reports whether a run stays because of its age.
+func (l step) spares(end int64) bool { return !l.before.IsZero() && end >= l.before.UnixNano() }
+
+// trimProgram takes the oldest ended runs of a program away.
+func trimProgram(tx *bbolt.Tx, t *trimmed, program string, l step) error {
 	b := tx.Bucket(bucketRuns)
 	c, from, to := b.Cursor(), runKey(program, 0), runKey(program, ^reconcile.RunID(0))
 	var keys [][]byte
-	s, walked := getRunStat(tx, program), 0
+	s, walked, gone := getRunStat(tx, program), 0, int64(0)
 	for k, v := c.Seek(from); k != nil && bytes.Compare(k, to) <= 0 && walked < trimWalk; k, v = c.Next() {
 		walked++
+		living, spared := false, false
 		if len(v) >= runHead {
 			_, end := runHeadOf(v)
-			if end == 0 {
-				continue
-			}
-			if !before.IsZero() && end >= before.UnixNano() {
-				break
-			}
+			living, spared = end == 0, l.spares(end)
 		}
-		if len(keys) == n {
+		if living {
+			continue
+		}
+		if spared || l.bytes > 0 && gone >= l.bytes {
+			break
+		}
+		if len(keys) == l.runs {
 			t.more = true
 			break
 		}
 		keys = append(keys, bytes.Clone(k))
-		s.count, s.bytes, t.runBytes = s.count-1, s.bytes-int64(len(v)), t.runBytes-int64(len(v))
+		s.count, s.bytes, gone = s.count-1, s.bytes-int64(len(v)), gone+int64(len(v))
 	}
+	t.runBytes -= gone
 	for _, k := range keys {
 		if err := b.Delete(k); err != nil {
 			return err
@@ -203,7 +215,7 @@ func (s *Store) trimAge(tx *bbolt.Tx, t *trimmed, oldest time.Time) error {
 	})
 	before := t.runBytes
 	for _, program := range programs {
-		if err := trimProgram(tx, t, program, trimRuns, oldest); err != nil {
+		if err := trimProgram(tx, t, program, step{runs: trimRuns, before: oldest}); err != nil {
 			return err
 		}
 	}
