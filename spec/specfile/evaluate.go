@@ -128,7 +128,7 @@ func (e *Evaluation) view(extra ...*ast.File) *view {
 func (e *Evaluation) judge(v *view, host spec.Resolved, only map[string]bool) (spec.Spec, spec.Problems) {
 	out := spec.Spec{Programs: make(map[string]spec.Program, len(v.programs))}
 	problems := append(spec.Problems(nil), v.problems...)
-	ids := map[[2]uint32]cue.Value{}
+	rules := map[[2]uint32]filled{}
 	for _, p := range v.programs {
 		if only != nil && !only[p.name] {
 			if err := p.value.Validate(); err != nil {
@@ -137,14 +137,14 @@ func (e *Evaluation) judge(v *view, host spec.Resolved, only map[string]bool) (s
 			continue
 		}
 		id, who := resolve(p.asked, host)
-		filled, ok := ids[[2]uint32{id.UID, id.GID}]
+		rule, ok := rules[[2]uint32{id.UID, id.GID}]
 		if !ok {
-			filled = e.ctx.CompileString(fmt.Sprintf("uid: %d, gid: %d", id.UID, id.GID), cue.Filename(identityName))
-			ids[[2]uint32{id.UID, id.GID}] = filled
+			rule = e.fill(id)
+			rules[[2]uint32{id.UID, id.GID}] = rule
 		}
-		got, err := e.decode(p, filled)
+		got, err := decode(p, rule.schema)
 		if err != nil || len(who) > 0 {
-			e.explain(&problems, p, id, who, filled, err)
+			e.explain(&problems, p, id, who, rule.ids, err)
 		}
 		if err != nil {
 			continue
@@ -158,11 +158,19 @@ func (e *Evaluation) judge(v *view, host spec.Resolved, only map[string]bool) (s
 	return out, problems
 }
 
+// filled is the schema for programs that run with certain ids.
+type filled struct{ ids, schema cue.Value }
+
+func (e *Evaluation) fill(id spec.Identity) filled {
+	ids := e.ctx.CompileString(fmt.Sprintf("uid: %d, gid: %d", id.UID, id.GID), cue.Filename(identityName))
+	return filled{ids: ids, schema: e.schema.program.Unify(ids)}
+}
+
 // decode is the good path: one unification with the schema and the ids, and the
 // result as plain Go.
-func (e *Evaluation) decode(p *program, ids cue.Value) (spec.Program, error) {
+func decode(p *program, schema cue.Value) (spec.Program, error) {
 	var out spec.Program
-	v := p.value.Unify(e.schema.program).Unify(ids)
+	v := p.value.Unify(schema)
 	if err := v.Validate(cue.Concrete(true)); err != nil {
 		return out, err
 	}
