@@ -42,56 +42,74 @@ type level struct {
 }
 
 func guard(msg []byte, budget int) error {
-	if len(msg) == 0 {
-		return fmt.Errorf("no bytes")
-	}
-	var stack [MaxDepth]level
-	depth, at := 0, 0
-	for {
+	w := walk{msg: msg, top: level{left: 1}}
+	for w.top.left > 0 {
 		if budget--; budget < 0 {
 			return fmt.Errorf("more than %d values", maxElements)
 		}
-		var h header
-		if at < len(msg) && plainSize[msg[at]] != 0 { // most of all values
-			h = header{name: "a value", size: int(plainSize[msg[at]]), key: true}
-			if h.size > len(msg)-at {
-				_, err := readHeader(msg, at)
-				return err
-			}
-		} else {
-			var err error
-			if h, err = readHeader(msg, at); err != nil {
-				return err
+		if w.at < len(msg) { // most of all values need no closer look
+			if size := int(plainSize[msg[w.at]]); size != 0 && size <= len(msg)-w.at {
+				w.at += size
+				w.top.left--
+				if w.top.left == 0 {
+					w.pop()
+				}
+				continue
 			}
 		}
-		if depth > 0 {
-			top := &stack[depth-1]
-			if top.isMap && top.left%2 == 0 && !h.key {
-				return fmt.Errorf("a map key is %s at byte %d", h.name, at)
-			}
-			top.left--
-		}
-		at += h.size
-		if h.children > 0 {
-			if depth == MaxDepth {
-				return fmt.Errorf("nested deeper than %d at byte %d", MaxDepth, at)
-			}
-			if h.children > len(msg)-at {
-				return fmt.Errorf("%s of %d values, but %d bytes are left, at byte %d", h.name, h.children, len(msg)-at, at)
-			}
-			stack[depth] = level{left: h.children, isMap: h.isMap}
-			depth++
-		}
-		for depth > 0 && stack[depth-1].left == 0 {
-			depth--
-		}
-		if depth == 0 {
-			break
+		if err := w.value(); err != nil {
+			return err
 		}
 	}
-	if at != len(msg) {
-		return fmt.Errorf("%d bytes after the message", len(msg)-at)
+	if w.at != len(msg) {
+		return fmt.Errorf("%d bytes after the message", len(msg)-w.at)
 	}
+	return nil
+}
+
+// walk is where a guard is in a message.
+type walk struct {
+	msg   []byte
+	at    int
+	top   level // the innermost open map or array; the message itself is one of one value
+	stack [MaxDepth]level
+	depth int
+}
+
+// pop closes what is complete.
+func (w *walk) pop() {
+	for w.top.left == 0 && w.depth > 0 {
+		w.depth--
+		w.top = w.stack[w.depth]
+	}
+}
+
+// value takes the head of any value, and opens it when there is more inside.
+func (w *walk) value() error {
+	if len(w.msg) == 0 {
+		return fmt.Errorf("no bytes")
+	}
+	h, err := readHeader(w.msg, w.at)
+	if err != nil {
+		return err
+	}
+	if w.top.isMap && w.top.left%2 == 0 && !h.key {
+		return fmt.Errorf("a map key is %s at byte %d", h.name, w.at)
+	}
+	w.at += h.size
+	w.top.left--
+	if h.children > 0 {
+		if w.depth == MaxDepth {
+			return fmt.Errorf("nested deeper than %d at byte %d", MaxDepth, w.at)
+		}
+		if left := len(w.msg) - w.at; h.children > left {
+			return fmt.Errorf("%s of %d values, but %d bytes are left, at byte %d", h.name, h.children, left, w.at)
+		}
+		w.stack[w.depth] = w.top
+		w.depth++
+		w.top = level{left: h.children, isMap: h.isMap}
+	}
+	w.pop()
 	return nil
 }
 
