@@ -256,7 +256,7 @@ func FuzzReplay(f *testing.F) {
 	end, ev := crashed(living("web", 0, 1), 3)
 	batch := changed(end)
 	batch.Events, batch.Gone = []reconcile.Event{ev}, []reconcile.InstanceID{id("x", 1)}
-	batch.Programs = []*reconcile.Program{{Name: "web", Held: "x"}}
+	batch.Programs = []*reconcile.Program{{Name: "web", Instances: batch.Changed, Held: "x"}, {Name: "x"}}
 	s.Record(batch, nil)
 	raw, err := os.ReadFile(s.j.path)
 	if err != nil {

@@ -35,10 +35,11 @@ type roll struct {
 	Preflight reconcile.PreflightState `json:"preflight,omitempty"`
 	Held      string                   `json:"held,omitempty"`
 	RetryAt   time.Time                `json:"retry_at"`
+	Forced    spec.Digest              `json:"forced,omitempty"`
 }
 
 func rollOf(p *reconcile.Program) roll {
-	return roll{p.Name, p.Target, p.Preflight, p.Held, p.RetryAt}
+	return roll{p.Name, p.Target, p.Preflight, p.Held, p.RetryAt, p.Forced}
 }
 
 // ended closes the living run of x, or one that was never seen living.
@@ -87,8 +88,7 @@ func (m *image) instance(i *reconcile.Instance) (ended, living *Run) {
 	if i.State == reconcile.StateStopping {
 		r.EndBy = clone(i.By)
 	}
-	// PID and StartedAt are of the run before until this one's exec succeeded.
-	if r.PID == 0 && i.PID != 0 && (!i.StartedAt.Before(r.Start) || i.State != reconcile.StateStarting) {
+	if r.PID == 0 && i.PID != 0 && !i.StartedAt.IsZero() { // its exec succeeded
 		r.PID, r.Start = i.PID, i.StartedAt
 		return ended, r
 	}
@@ -121,15 +121,13 @@ func (m *image) world() (w reconcile.World, bad int) {
 		}
 		p := program(w, i.ID.Program)
 		p.Instances = append(p.Instances, &i)
-		if i.Alive() {
-			w.Booting = false
-		}
+		w.Booting = false // what finished rests until the machine is booted, not until we are
 	}
 	for name, p := range w.Programs {
 		slices.SortFunc(p.Instances, func(a, b *reconcile.Instance) int { return a.ID.Index - b.ID.Index })
 		var r roll
 		if raw := m.programs[name]; raw != nil && unpack(raw, &r) == nil {
-			p.Target, p.Preflight, p.Held, p.RetryAt = r.Target, r.Preflight, r.Held, r.RetryAt
+			p.Target, p.Preflight, p.Held, p.RetryAt, p.Forced = r.Target, r.Preflight, r.Held, r.RetryAt, r.Forced
 		}
 	}
 	return w, bad
@@ -149,7 +147,7 @@ func program(w reconcile.World, name string) *reconcile.Program {
 func (m *image) reboot(w *reconcile.World, booted, now time.Time) (ended []Run) {
 	w.Booting = true
 	for _, p := range w.Programs {
-		p.Target, p.Preflight, p.Held, p.RetryAt = "", reconcile.PreflightUnknown, "", time.Time{}
+		p.Target, p.Preflight, p.Held, p.RetryAt, p.Forced = "", reconcile.PreflightUnknown, "", time.Time{}, ""
 		for _, i := range p.Instances {
 			if r := m.living[i.ID]; r != nil || i.Alive() {
 				i.LastExit = bootExit(i, r, booted)

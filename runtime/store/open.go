@@ -286,8 +286,10 @@ func (p *past) gone(r *reader) error {
 
 func (p *past) program(r *reader) error {
 	name := r.string()
-	if r.err == nil {
+	if r.err == nil && len(r.b) > 0 {
 		p.m.programs[name] = append([]byte(nil), r.b...)
+	} else {
+		delete(p.m.programs, name)
 	}
 	return nil
 }

@@ -177,6 +177,12 @@ func (s *Store) recordWorld(f *frame, b reconcile.Batch) {
 		f.instance(i.ID, packed)
 	}
 	for _, p := range b.Programs {
+		if len(p.Instances) == 0 {
+			delete(s.m.programs, p.Name)
+			s.q.programs[p.Name] = true
+			f.program(p.Name, nil)
+			continue
+		}
 		packed := appendPacked(nil, rollOf(p))
 		s.m.programs[p.Name] = packed
 		s.q.programs[p.Name] = true

@@ -39,7 +39,9 @@ func TestANewControlFindsTheWorldAsItWas(t *testing.T) {
 			ended, ev := crashed(web, 7)
 			batch := changed(ended)
 			batch.Events, batch.NextRun, batch.Gone = []reconcile.Event{ev}, 9, []reconcile.InstanceID{id("gone", 0)}
-			batch.Programs = []*reconcile.Program{{Name: "web", Target: "x", Preflight: reconcile.PreflightGood, Held: "it fails", RetryAt: epoch}}
+			batch.Programs = []*reconcile.Program{
+				{Name: "web", Instances: batch.Changed, Target: "x", Preflight: reconcile.PreflightGood, Held: "it fails", RetryAt: epoch, Forced: "y"}, {Name: "gone"},
+			}
 			events := s.Record(batch, []Draft{draft("state.web.0"), draft("state.web.1")})
 			if events[0].Seq != 2 || events[0].Prev != 1 || events[1].Seq != 3 || events[1].Prev != 0 {
 				t.Fatalf("numbered %+v", events)
@@ -51,7 +53,7 @@ func TestANewControlFindsTheWorldAsItWas(t *testing.T) {
 				t.Fatalf("found %+v", rec)
 			}
 			p := rec.World.Programs["web"]
-			if p.Held != "it fails" || p.Target != "x" || p.Preflight != reconcile.PreflightGood || !p.RetryAt.Equal(epoch) || p.Spec != nil {
+			if p.Held != "it fails" || p.Target != "x" || p.Preflight != reconcile.PreflightGood || !p.RetryAt.Equal(epoch) || p.Forced != "y" || p.Spec != nil {
 				t.Errorf("the roll is %+v", p)
 			}
 			if len(p.Instances) != 2 || !same(*p.Instances[0], *ended) || !same(*p.Instances[1], *living("web", 1, 2)) {
