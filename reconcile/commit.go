@@ -134,7 +134,7 @@ func (t *turn) remember(c *programChange) {
 	switch {
 	case held == c.held || c.remembered: // nothing new
 	case c.held == "":
-		t.hold(EventResumed, p.Name, "")
+		t.hold(EventResumed, p.Name, c.why)
 	default:
 		t.hold(EventHeld, p.Name, c.held)
 	}

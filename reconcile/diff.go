@@ -29,6 +29,8 @@ func Diff(s spec.Spec, w World, now time.Time) Plan {
 }
 
 // DiffProgram is Diff of one program; desired is nil when s does not have it.
+// As long as no configuration was accepted (Generation 0), a program that is
+// not desired is one of which nothing is known yet: it is left alone.
 // While a program is unchanged, callers pass the same pointer: digests are
 // taken anew only for another one.
 func DiffProgram(name string, desired *spec.Program, w World, now time.Time) Plan {
@@ -55,10 +57,10 @@ type differ struct {
 
 func diffProgram(plan *Plan, name string, desired *spec.Program, w *World, run RunID, now time.Time) RunID {
 	p := w.Programs[name]
+	if desired == nil && (p == nil || w.Generation == 0 && !w.ShuttingDown) {
+		return run
+	}
 	if p == nil {
-		if desired == nil {
-			return run
-		}
 		p = &Program{Name: name}
 	}
 	d := differ{plan: plan, name: name, want: desired, w: w, p: p, now: now, run: run}

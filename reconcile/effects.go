@@ -215,8 +215,11 @@ func lost(t *turn, f *Fact) string {
 // vacate: nobody is left. What policy wants again may have to wait.
 func (t *turn) vacate() {
 	i := t.i
+	if _, ordered := startAfter[i.LastExit.Cause]; ordered && i.MainGone {
+		t.exit = i.LastExit // no change of state has told it: it was stopping before
+	}
 	i.MainGone, i.Escalated, i.Owed, i.Until = false, false, ActionUnset, time.Time{}
-	if i.StartCause == CauseCrash && i.Finished == "" && !i.Unjudged && t.nextStart().After(t.now) {
+	if i.StartCause == CauseCrash && i.Attempt > 0 && i.Finished == "" && !i.Unjudged && t.nextStart().After(t.now) {
 		t.next = FactDelayed
 	}
 }

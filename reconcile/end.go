@@ -33,6 +33,7 @@ func (t *turn) end(x Exit) {
 		i.StartCause = startAfter[ordered]
 	case restart: // owed anyway: this is it
 		i.StartCause = CauseCommand
+	case x.Unknown && i.StartedAt.IsZero(): // the order was lost: it never was
 	case x.Unknown && t.w.Booting:
 		i.StartCause = CauseBoot
 	case t.p.Spec == nil:
@@ -42,7 +43,7 @@ func (t *turn) end(x Exit) {
 	default:
 		t.judge()
 	}
-	if ordered == "" {
+	if ordered == "" && !(x.Unknown && i.StartedAt.IsZero()) {
 		t.haltRoll(&x)
 	}
 }

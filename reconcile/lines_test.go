@@ -11,34 +11,39 @@ import (
 )
 
 // lines is what a story can say. Each is played before the turn that follows.
-var lines = map[string]func(*stage, []string) error{
-	"desired":   desiredLine,
-	"edit":      editLine,
-	"remove":    func(s *stage, a []string) error { delete(s.desired, a[0]); return nil },
-	"down":      func(s *stage, a []string) error { return s.admin(a, true) },
-	"up":        func(s *stage, a []string) error { return s.admin(a, false) },
-	"reset":     resetLine,
-	"plan":      planLine,
-	"started":   factLine(FactStarted),
-	"failed":    factLine(FactStartFailed),
-	"ready":     factLine(FactReady),
-	"exit":      factLine(FactExited),
-	"emptied":   factLine(FactEmptied),
-	"deadline":  factLine(FactDeadline),
-	"adopted":   factLine(FactAdopted),
-	"lost":      factLine(FactLost),
-	"tuned":     factLine(FactTuned),
-	"preflight": preflightLine,
-	"restart":   commandLine(CommandRestart),
-	"start":     commandLine(CommandStart),
-	"signal":    commandLine(CommandSignal),
-	"force":     commandLine(CommandForce),
-	"shutdown":  commandLine(CommandShutdown),
-	"advance":   advanceLine,
-	"auto":      autoLine,
-	"status":    statusLine,
-	"control":   func(s *stage, _ []string) error { return s.controlDies(true) },
-	"boot":      func(s *stage, _ []string) error { err := s.controlDies(false); s.w.Booting = true; return err },
+var lines map[string]func(*stage, []string) error
+
+func init() { // together refers to it
+	lines = map[string]func(*stage, []string) error{
+		"desired":   desiredLine,
+		"edit":      editLine,
+		"remove":    func(s *stage, a []string) error { delete(s.desired, a[0]); return nil },
+		"down":      func(s *stage, a []string) error { return s.admin(a, true) },
+		"up":        func(s *stage, a []string) error { return s.admin(a, false) },
+		"reset":     resetLine,
+		"plan":      planLine,
+		"started":   factLine(FactStarted),
+		"failed":    factLine(FactStartFailed),
+		"ready":     factLine(FactReady),
+		"exit":      factLine(FactExited),
+		"emptied":   factLine(FactEmptied),
+		"deadline":  factLine(FactDeadline),
+		"adopted":   factLine(FactAdopted),
+		"lost":      factLine(FactLost),
+		"tuned":     factLine(FactTuned),
+		"preflight": preflightLine,
+		"restart":   commandLine(CommandRestart),
+		"start":     commandLine(CommandStart),
+		"signal":    commandLine(CommandSignal),
+		"force":     commandLine(CommandForce),
+		"shutdown":  commandLine(CommandShutdown),
+		"advance":   advanceLine,
+		"auto":      autoLine,
+		"status":    statusLine,
+		"together":  togetherLine,
+		"control":   func(s *stage, _ []string) error { return s.controlDies(true) },
+		"boot":      func(s *stage, _ []string) error { err := s.controlDies(false); s.w.Booting = true; return err },
+	}
 }
 
 func desiredLine(s *stage, args []string) error {
@@ -151,6 +156,21 @@ func target(word string) (id InstanceID, whole bool, err error) {
 	}
 	n, err := strconv.Atoi(index)
 	return InstanceID{program, n}, false, err
+}
+
+// togetherLine plays several lines, divided by semicolons, before one turn.
+func togetherLine(s *stage, args []string) error {
+	for _, line := range strings.Split(strings.Join(args, " "), ";") {
+		words := strings.Fields(line)
+		do := lines[words[0]]
+		if do == nil {
+			return fmt.Errorf("no such line: %s", words[0])
+		}
+		if err := do(s, words[1:]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // targets are the instances that a word means: web is all of it.

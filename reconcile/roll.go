@@ -24,6 +24,8 @@ type programChange struct {
 	// remembered is true when held comes from a recovered world: it was told
 	// before.
 	remembered bool
+	// why is why a hold is over.
+	why string
 }
 
 // was is the programChange that changes nothing.
@@ -32,7 +34,11 @@ func (p *Program) was() programChange {
 }
 
 // free lets the roll go on.
-func (c *programChange) free() { c.held, c.heldBy = "", holderNone }
+func (c *programChange) free(why string) {
+	if c.held != "" {
+		c.held, c.heldBy, c.why = "", holderNone, why
+	}
+}
 
 // aim works out what the program shall be now.
 func (d *differ) aim() programChange {
@@ -40,7 +46,7 @@ func (d *differ) aim() programChange {
 	switch {
 	case d.want == nil:
 		to.target, to.preflight, to.retryAt, to.forced = "", PreflightUnknown, time.Time{}, ""
-		to.free()
+		to.free("removed")
 		return to
 	case d.want == d.p.Spec && to.target != "":
 		return to
@@ -52,7 +58,7 @@ func (d *differ) aim() programChange {
 	if d.p.Spec == nil {
 		d.recall(&to)
 	} else if edited(d.p.Spec, d.want) {
-		to.free()
+		to.free("edited")
 		if to.preflight != PreflightGood {
 			to.preflight, to.retryAt = PreflightUnknown, time.Time{}
 		}
@@ -76,7 +82,7 @@ func (d *differ) recall(to *programChange) {
 	case why != "":
 		to.held, to.heldBy, to.remembered = why, holderFailed, true
 	case to.target != d.p.Target:
-		to.free()
+		to.free("edited")
 	case to.held != "" && to.preflight != PreflightGood:
 		to.heldBy = holderPreflight
 	case to.held != "":
@@ -136,7 +142,7 @@ func (d *differ) survey() {
 	}
 	d.to.preflight, d.to.retryAt = PreflightUnknown, time.Time{} // the next roll asks anew
 	if d.to.heldBy == holderPreflight || d.roll.moving == 0 {
-		d.to.free()
+		d.to.free("nothing is left to replace")
 	}
 	if d.roll.moving == 0 {
 		d.to.forced = ""
@@ -172,7 +178,7 @@ func (d *differ) stall(most int) {
 	stalled := d.roll.queued > 0 && d.roll.dead >= most
 	switch {
 	case d.to.heldBy == holderGaveUp && !stalled:
-		d.to.free()
+		d.to.free("nothing that gave up is in the way")
 	case d.to.heldBy == holderNone && stalled && !d.w.Booting:
 		d.to.held, d.to.heldBy = d.roll.gaveUp.ID.String()+" gave up", holderGaveUp
 	}

@@ -15,7 +15,7 @@ var update = flag.Bool("update", false, "write the traces of testdata again")
 // line what comes of it, indented. Lines that begin with # are for readers.
 func TestStories(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(files) < 1 {
+	if err != nil || len(files) < 40 {
 		t.Fatalf("there are %d stories: %v", len(files), err)
 	}
 	for _, file := range files {

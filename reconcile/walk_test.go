@@ -139,6 +139,7 @@ var walks = map[string]func(*walker){
 	},
 	"amnesia": func(w *walker) { // the journal is lost with control
 		w.w = NewWorld()
+		w.w.Generation = 1
 		w.restarted(nil)
 	},
 }
