@@ -202,6 +202,24 @@ func (a *app) show(ctx context.Context, method string, args map[string]any, view
 	})
 }
 
+// put prints a line as it is. That it could not be printed, out remembers.
+func (a *app) put(line string) { _, _ = io.WriteString(a.out, line+"\n") }
+
+// faithful remembers the first error of a writer: a full disk must not look
+// like success, whoever prints.
+type faithful struct {
+	io.Writer
+	err error
+}
+
+func (f *faithful) Write(p []byte) (int, error) {
+	n, err := f.Writer.Write(p)
+	if err != nil && f.err == nil {
+		f.err = fmt.Errorf("cannot print: %w", err)
+	}
+	return n, err
+}
+
 // say prints one line for people.
 func (a *app) say(format string, args ...any) error {
 	_, err := fmt.Fprintln(a.out, safe(fmt.Sprintf(format, args...)))

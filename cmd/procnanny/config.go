@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -129,7 +130,7 @@ func (a *app) planText(reply planReply, bad bool) error {
 	if err := a.grid(changesTable(reply.Changes)); err != nil {
 		return err
 	}
-	fmt.Fprintln(a.out)
+	a.put("")
 	return a.say("%s. Nothing else is touched.", countChanges(reply.Changes))
 }
 
@@ -141,7 +142,7 @@ func (a *app) problems(list spec.Problems) {
 		if problem.Warning {
 			kind, color = "warning", yellow
 		}
-		fmt.Fprintln(a.err, p.paint(kind+": ", color)+safeLines(problem.Text()))
+		_, _ = fmt.Fprintln(a.err, p.paint(kind+": ", color)+safeLines(problem.Text())) // to whom, if not there
 	}
 }
 
@@ -193,9 +194,7 @@ const planFormat = 1
 func writePlan(path string, tree any) error {
 	m, _ := tree.(map[string]any)
 	doc := map[string]any{"procnanny_plan": planFormat}
-	for k, v := range m {
-		doc[k] = v
-	}
+	maps.Copy(doc, m)
 	raw, err := json.MarshalIndent(doc, "", "  ")
 	if err != nil {
 		return fmt.Errorf("cannot write plan %s: %w", path, err)
@@ -279,7 +278,7 @@ func (a *app) applied(ctx context.Context, method string, ask map[string]any) er
 		}
 		switch {
 		case len(reply.Changes) > 0:
-			fmt.Fprintln(a.out)
+			a.put("")
 			return a.say("Generation %d. %s.", reply.Generation, countChanges(reply.Changes))
 		case reply.Changed:
 			return a.say("Generation %d. No instance is touched.", reply.Generation)

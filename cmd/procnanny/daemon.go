@@ -84,7 +84,7 @@ func methodsTable(list []methodView) *table {
 func (a *app) methodText(m methodView) error {
 	width := a.limit()
 	for _, line := range fold(safe(fmt.Sprintf("%s (%s): %s", m.Name, m.Access, m.Doc)), width) {
-		fmt.Fprintln(a.out, line)
+		a.put(line)
 	}
 	t := &table{}
 	for _, arg := range m.Args {
@@ -101,7 +101,7 @@ func (a *app) methodText(m methodView) error {
 		return err
 	}
 	for _, line := range fold(safe("Replies "+m.Result), width) {
-		fmt.Fprintln(a.out, line)
+		a.put(line)
 	}
 	return nil
 }

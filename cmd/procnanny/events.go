@@ -223,11 +223,10 @@ func (e *eventReader) print(events ...map[string]any) error {
 		case "json":
 			err = writeLine(e.app.out, ev)
 		case "yaml":
-			if _, err = fmt.Fprintln(e.app.out, "---"); err == nil {
-				err = writeYAML(e.app.out, ev)
-			}
+			e.app.put("---")
+			err = writeYAML(e.app.out, ev)
 		default:
-			_, err = fmt.Fprintln(e.app.out, eventLine(ev, e.app.paint()))
+			e.app.put(eventLine(ev, e.app.paint()))
 		}
 		if err != nil {
 			return err
@@ -251,17 +250,18 @@ func eventLine(event map[string]any, p painter) string {
 	if look == dim {
 		look = none
 	}
-	line := p.paint(epoch(at).Local().Format("2006-01-02 15:04:05.000"), dim)
+	var line strings.Builder
+	line.WriteString(p.paint(epoch(at).Local().Format("2006-01-02 15:04:05.000"), dim))
 	if id := eventSubject(event); id != "" {
-		line += "  " + safe(id)
+		line.WriteString("  " + safe(id))
 	}
-	line += "  " + p.paint(what, look)
+	line.WriteString("  " + p.paint(what, look))
 	for _, key := range slices.Sorted(maps.Keys(event)) {
 		if v := event[key]; !unsaid[key] && v != nil && v != false && v != "" {
-			line += "  " + safe(key) + "=" + safe(fieldText(key, v))
+			line.WriteString("  " + safe(key) + "=" + safe(fieldText(key, v)))
 		}
 	}
-	return line
+	return line.String()
 }
 
 func eventSubject(event map[string]any) string {

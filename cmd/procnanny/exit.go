@@ -89,5 +89,5 @@ func code(w io.Writer, err error) int {
 }
 
 func report(w io.Writer, message string) {
-	fmt.Fprintln(w, "procnanny: "+safeLines(strings.TrimRight(message, "\n")))
+	_, _ = fmt.Fprintln(w, "procnanny: "+safeLines(strings.TrimRight(message, "\n"))) // to whom, if not there
 }

@@ -58,7 +58,7 @@ func (f *fakeDaemon) reply(method, text string) {
 	if err := dec.Decode(&v); err != nil {
 		f.t.Fatalf("the reply to %s is no JSON: %v", method, err)
 	}
-	f.replies[method] = func(map[string]any) (any, error) { return numbers(v), nil }
+	f.on(method, func(map[string]any) (any, error) { return numbers(v), nil })
 }
 
 // file sets what a method answers: a file of testdata/replies.
@@ -71,7 +71,14 @@ func (f *fakeDaemon) file(method string) {
 }
 
 func (f *fakeDaemon) refuse(method string, err error) {
-	f.replies[method] = func(map[string]any) (any, error) { return nil, err }
+	f.on(method, func(map[string]any) (any, error) { return nil, err })
+}
+
+// on sets what a method does. It is called with the daemon locked.
+func (f *fakeDaemon) on(method string, answer func(args map[string]any) (any, error)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.replies[method] = answer
 }
 
 func (f *fakeDaemon) Close() error { return nil }

@@ -50,7 +50,7 @@ func (o *output) logs(args map[string]any) (any, error) {
 func TestLogs(t *testing.T) {
 	f := newFake(t)
 	o := &output{data: map[string]string{"": "one\ntwo \x1b[31mred\nthree\xff\nno end"}}
-	f.replies["logs"] = o.logs
+	f.on("logs", o.logs)
 	for _, c := range []struct {
 		line, want string
 	}{
@@ -67,7 +67,7 @@ func TestLogs(t *testing.T) {
 func TestLogsOfSeparateStreamsAndSeveralInstances(t *testing.T) {
 	f := newFake(t)
 	o := &output{data: map[string]string{"stdout": "out\n", "stderr": "err\n"}}
-	f.replies["logs"] = o.logs
+	f.on("logs", o.logs)
 	f.reply("status", `{"programs": {"web": {"instances": {"0": {}, "10": {}}}, "db": {"instances": {"0": {}}}}}`)
 	if s := f.run("logs", "web/0"); s.out.String() != "out\nerr\n" {
 		t.Errorf("%q", s.out.String())
@@ -89,7 +89,7 @@ func TestEveryByteOfALongLogIsPrinted(t *testing.T) {
 	f := newFake(t)
 	all := strings.Repeat("x", 3*logPage+17) + "\n" + strings.Repeat("0123456789\n", 60_000)
 	o := &output{data: map[string]string{"": all}}
-	f.replies["logs"] = o.logs
+	f.on("logs", o.logs)
 	for _, args := range [][]string{{"logs", "web/0", "--raw"}, {"logs", "web/0"}} {
 		if s := f.run(args...); s.out.String() != all {
 			t.Errorf("%q: %d bytes of %d", args, s.out.Len(), len(all))
@@ -145,7 +145,7 @@ func TestLogsFollow(t *testing.T) {
 	f := newFake(t)
 	synctest.Test(t, func(t *testing.T) {
 		o := &output{data: map[string]string{"": strings.Repeat("old\n", 12)}}
-		f.replies["logs"] = o.logs
+		f.on("logs", o.logs)
 		s := f.follow(t, nil, "logs", "-f", "web/0")
 		step := func(text, want string) {
 			t.Helper()
@@ -166,10 +166,10 @@ func TestLogsFollow(t *testing.T) {
 		step("\xa4\n", strings.Replace(want, "ä", "ä", 1))
 		f.refuse("logs", rpc.Errorf(rpc.CodeUnavailable, "the daemon is ending"))
 		step("later\n", want)
-		f.mu.Lock()
-		f.replies["logs"] = o.logs
+		o.mu.Lock()
 		o.gone = int64(len(o.data[""]) - 3)
-		f.mu.Unlock()
+		o.mu.Unlock()
+		f.on("logs", o.logs)
 		want += "er\n"
 		step("", want)
 		if !strings.Contains(s.err.String(), "3 bytes of web/0 are no longer kept") {
@@ -200,13 +200,13 @@ func TestEventsFollowWithoutGaps(t *testing.T) {
 	f := newFake(t)
 	synctest.Test(t, func(t *testing.T) {
 		var stored []any
-		f.replies["events"] = func(args map[string]any) (any, error) {
+		f.on("events", func(args map[string]any) (any, error) {
 			since := args["since"].(uint64)
 			if since > uint64(len(stored)) {
 				return map[string]any{"events": []any{}, "next": since}, nil
 			}
 			return map[string]any{"events": stored[since:], "next": len(stored)}, nil
-		}
+		})
 		publish := func() map[string]any {
 			f.mu.Lock()
 			defer f.mu.Unlock()
@@ -258,12 +258,12 @@ func TestStatusWatchInAPipePrintsWhatChanged(t *testing.T) {
 	f := newFake(t)
 	synctest.Test(t, func(t *testing.T) {
 		uptime, state, away := 0.0, "running", error(nil)
-		f.replies["status"] = func(map[string]any) (any, error) {
+		f.on("status", func(map[string]any) (any, error) {
 			uptime++
 			return map[string]any{"programs": map[string]any{"web": map[string]any{"desired": 1, "instances": map[any]any{
 				int64(0): map[string]any{"state": state, "pid": 7, "uptime": uptime, "starts": 1},
 			}}}}, away
-		}
+		})
 		set := func(s string, err error) {
 			f.mu.Lock()
 			state, away = s, err

@@ -53,6 +53,8 @@ func terminalSize() (width, height int) {
 
 // run carries out one command line and says its exit code.
 func run(ctx context.Context, a *app, args []string) int {
+	out := &faithful{Writer: a.out}
+	a.out = out
 	root := a.root()
 	root.SetArgs(args)
 	root.SetIn(a.in)
@@ -61,6 +63,9 @@ func run(ctx context.Context, a *app, args []string) int {
 	err := root.ExecuteContext(ctx)
 	if err != nil && ctx.Err() != nil {
 		err = ctx.Err()
+	}
+	if err == nil {
+		err = out.err
 	}
 	return code(a.err, err)
 }

@@ -128,9 +128,9 @@ func programValue(key, text string) any {
 var stringKeys = sync.OnceValue(func() map[string]bool {
 	out := map[string]bool{}
 	for _, t := range []reflect.Type{reflect.TypeFor[spec.Launch](), reflect.TypeFor[spec.Tuning](), reflect.TypeFor[spec.Policy]()} {
-		for i := range t.NumField() {
-			key, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
-			if t.Field(i).Type.Kind() == reflect.String {
+		for field := range t.Fields() {
+			key, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+			if field.Type.Kind() == reflect.String {
 				out[key] = true
 			}
 		}
@@ -149,7 +149,7 @@ daemon until it is deleted or a file defines it. Every key of a file may be set.
 		RunE: func(cmd *cobra.Command, args []string) error {
 			dash := cmd.ArgsLenAtDash()
 			if dash < 1 || dash >= len(args) {
-				return errors.New("expected: PROGRAM [KEY=VALUE]... -- COMMAND [ARG]...")
+				return errors.New("expected PROGRAM [KEY=VALUE]... -- COMMAND and its arguments")
 			}
 			ask, err := pairs(args[1:dash])
 			if err != nil {

@@ -124,12 +124,12 @@ func TestAStoredPlanIsApplied(t *testing.T) {
 
 func TestSeveralKeysAreSetUntilOneIsRefused(t *testing.T) {
 	f := newFake(t)
-	f.replies["set"] = func(args map[string]any) (any, error) {
+	f.on("set", func(args map[string]any) (any, error) {
 		if args["field"] == "nice" {
 			return nil, rpc.Errorf(rpc.CodeRefused, "nice is not yours")
 		}
 		return m{"program": "web"}, nil
-	}
+	})
 	s := f.run("set", "web", "umask=022", "nice=5", "dir=/x")
 	if s.code != 1 || s.out.String() != "web: dir is set\n" || s.err.String() != "procnanny: nice is not yours\n" {
 		t.Errorf("%d %q %q", s.code, s.out.String(), s.err.String())

@@ -175,10 +175,10 @@ func (a *app) why(ctx context.Context, ask map[string]any) error {
 		for n, index := range slices.Sorted(maps.Keys(reply.Instances)) {
 			i := reply.Instances[index]
 			if n > 0 {
-				fmt.Fprintln(a.out)
+				a.put("")
 			}
 			for _, line := range fold(safe(i.Text), a.limit()) {
-				fmt.Fprintln(a.out, line)
+				a.put(line)
 			}
 			if len(i.CanDo) > 0 {
 				if err := a.say("What one can do: %s", strings.Join(i.CanDo, ", ")); err != nil {

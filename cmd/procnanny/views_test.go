@@ -2,6 +2,7 @@ package main
 
 import (
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/procnanny/procnanny/rpc"
@@ -143,6 +144,26 @@ func TestExitCodes(t *testing.T) {
 		s := f.run(strings.Fields(c.line)...)
 		if s.code != c.code || s.err.String() != c.stderr {
 			t.Errorf("%s: exit %d, want %d\n got %q\nwant %q", c.line, s.code, c.code, s.err.String(), c.stderr)
+		}
+	}
+}
+
+// full is a disk that is.
+type full struct{}
+
+func (full) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
+
+func TestAFullDiskIsNoSuccess(t *testing.T) {
+	for _, line := range []string{"generations", "generations -o json", "why web/2", "events", "methods scale"} {
+		f := newFake(t)
+		for _, v := range views {
+			f.file(v.method)
+		}
+		s := &session{}
+		a := f.client(s, 0)
+		a.out = full{}
+		if code := run(t.Context(), a, strings.Fields(line)); code != 1 || !strings.Contains(s.err.String(), "no space left") {
+			t.Errorf("%s: exit %d, %q", line, code, s.err.String())
 		}
 	}
 }

@@ -40,8 +40,8 @@ func (a *app) watchStatus(ctx context.Context, f statusFlags, want []pattern) er
 	defer stop()
 	show := a.follower()
 	if a.terminal.is && a.output == "text" {
-		fmt.Fprint(a.out, screenEnter)
-		defer func() { fmt.Fprint(a.out, screenLeave, a.lastPicture(first), "\n") }()
+		_, _ = io.WriteString(a.out, screenEnter) // out remembers
+		defer func() { a.put(screenLeave + a.lastPicture(first)) }()
 		show = a.redraw
 	}
 	p := &first
@@ -175,9 +175,9 @@ func (a *app) follower() func(picture) error {
 		case a.output == "json":
 			return writeLine(a.out, p.tree)
 		case a.output == "yaml":
-			fmt.Fprintln(a.out, "---")
+			a.put("---")
 		case between:
-			fmt.Fprintln(a.out)
+			a.put("")
 		}
 		return a.emit(p.tree, func() error {
 			_, err := io.WriteString(a.out, strings.Join(p.lines(a.paint(), 0), "\n")+"\n")

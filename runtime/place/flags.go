@@ -173,17 +173,24 @@ func (f flagRow) take(d *Daemon, values []string, getenv func(string) string) er
 	return nil
 }
 
+// printHelp writes the help. w is a terminal or a buffer: if it fails, there is
+// nobody to tell.
 func printHelp(w io.Writer, name string, d Daemon) {
-	fmt.Fprintf(w, "Usage: %s [FLAG]...\n\n", name)
-	t := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
+	var b strings.Builder
+	b.WriteString("Usage: " + name + " [FLAG]...\n\n")
+	t := tabwriter.NewWriter(&b, 0, 0, 3, ' ', 0)
+	line := func(flag, doc string) { _, _ = io.WriteString(t, "  --"+flag+"\t"+doc+"\n") }
 	for _, f := range flags() {
 		doc := f.doc
 		if def := strings.Join(f.get(d), ","); def != "" && !f.boolean && !strings.Contains(doc, "(default") {
 			doc += " (default " + def + ")"
 		}
-		fmt.Fprintf(t, "  --%s\t%s\n", strings.TrimSpace(f.name+" "+f.arg), doc)
+		line(strings.TrimSpace(f.name+" "+f.arg), doc)
 	}
-	fmt.Fprintf(t, "  --version\tprint the version\n  --help\tprint this\n")
-	_ = t.Flush() // w is a terminal or a buffer: there is nobody to tell
-	fmt.Fprintf(w, "\nEach flag can also be given by a variable: --log-dir is %s. Those that may be\nrepeated have their values separated by commas there.\n", variable("log-dir"))
+	line("version", "print the version")
+	line("help", "print this")
+	_ = t.Flush()
+	b.WriteString("\nEach flag can also be given by a variable: --log-dir is " + variable("log-dir") +
+		". Those that may be\nrepeated have their values separated by commas there.\n")
+	_, _ = io.WriteString(w, b.String())
 }
