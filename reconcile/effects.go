@@ -114,7 +114,11 @@ func (t *turn) probation() {
 }
 
 func ready(t *turn, _ *Fact) string {
-	if i := t.i; i.State == StateStarting {
+	i := t.i
+	if i.State == StateStarting && i.PID == 0 {
+		return "nobody knows yet that exec succeeded"
+	}
+	if i.State == StateStarting {
 		i.Until, i.Rolling = time.Time{}, false // Held stays: a person may want to look
 	}
 	return ""
@@ -272,13 +276,15 @@ func (t *turn) alive(f *Fact) {
 
 func adoptedStopping(t *turn, f *Fact) string {
 	i := t.i
+	anew := i.State != StateStopping || i.MainGone // gone, we thought
 	t.alive(f)
+	i.MainGone = false
 	if i.EndCause == "" {
 		i.EndCause = CauseStop
 	}
 	switch {
-	case i.State != StateStopping:
-		i.Until = t.now.Add(t.p.policy().Stop.Timeout.D())
+	case anew && !i.Escalated:
+		i.Owed, i.Until = ActionUnset, t.now.Add(t.p.policy().Stop.Timeout.D())
 	case i.Escalated || i.Owed != ActionUnset || i.Until.IsZero():
 		i.Owed, i.Until = ActionKill, time.Time{} // that order may have been lost with us
 	}
