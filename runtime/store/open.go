@@ -263,12 +263,12 @@ func (p *past) instance(r *reader) error {
 	if r.err != nil {
 		return r.err
 	}
+	p.m.instances[id] = append([]byte(nil), r.b...)
 	var i reconcile.Instance
-	if err := unpack(r.b, &i); err != nil {
-		return err
+	if unpack(r.b, &i) != nil {
+		return nil // another version's, perhaps; image.world counts it
 	}
 	i.ID = id
-	p.m.instances[id] = append([]byte(nil), r.b...)
 	ended, living := p.m.instance(&i)
 	for _, run := range []*Run{ended, living} {
 		if run != nil {

@@ -133,7 +133,9 @@ func fill(v reflect.Value, n int) {
 		v.SetBool(true)
 	case reflect.Int, reflect.Int64:
 		v.SetInt(int64(n))
-	case reflect.Uint8, reflect.Uint64, reflect.Uint32:
+	case reflect.Uint8: // an enumeration
+		v.SetUint(uint64(n%3 + 1))
+	case reflect.Uint64, reflect.Uint32:
 		v.SetUint(uint64(n))
 	default:
 		panic("fill does not know " + v.Type().String())
