@@ -3,6 +3,7 @@ package watch
 import (
 	"errors"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -125,15 +126,18 @@ func (e *ears) listenTo(s *scan) error {
 		// Again also where nothing changed: a directory that was removed and made
 		// anew may have the same inode number, and costs one system call.
 		err := e.inotify.Add(dir)
-		if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.ENOMEM) {
-			return err
-		}
-		if err == nil {
+		switch {
+		case err == nil:
 			e.nodes[dir] = n
+		case !slices.ContainsFunc(unlistenable, func(errno unix.Errno) bool { return errors.Is(err, errno) }):
+			return err
 		}
 	}
 	return nil
 }
+
+// unlistenable are the reasons that are the directory's own.
+var unlistenable = []unix.Errno{unix.ENOENT, unix.ENOTDIR, unix.EACCES, unix.ELOOP}
 
 // interests are the directories to listen to, each inode under one path only:
 // inotify knows no more.

@@ -111,6 +111,9 @@ func settled(path string, aged bool, found func(*scan)) (spec.Source, Fingerprin
 func load(s *scan, path string, writers func(fd int) bool) (spec.Source, Fingerprint, error) {
 	fp := Fingerprint{Stat: s.stat()}
 	if len(s.problems) > 0 {
+		if scanPath(path).stat() != fp.Stat { // no longer: or it would be missed that all is well
+			return spec.Source{}, fp, &busy{s.root, "files change all the time"}
+		}
 		return spec.Source{}, fp, s.problems
 	}
 	src := spec.Source{Root: s.root, Single: s.single, Files: make(map[string][]byte, len(s.entries))}

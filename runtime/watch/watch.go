@@ -39,6 +39,9 @@ type Watcher struct {
 	log  *slog.Logger
 	kick chan struct{}
 
+	hear         func() (*ears, error)
+	safety, poll time.Duration
+
 	ears    *ears     // nil without inotify
 	deaf    bool      // and that was said
 	retryAt time.Time // when inotify is tried again
@@ -50,7 +53,7 @@ func New(path string, log *slog.Logger) *Watcher {
 	if abs, err := filepath.Abs(path); err == nil {
 		path = abs
 	}
-	return &Watcher{path: path, log: log, kick: make(chan struct{}, 1)}
+	return &Watcher{path: path, log: log, kick: make(chan struct{}, 1), hear: newEars, safety: safetyEvery, poll: pollEvery}
 }
 
 // Kick has the files read now and handed on even if they say what they said
@@ -169,9 +172,9 @@ func (w *Watcher) stillness(ctx context.Context) bool {
 // what it was, or somebody wants it (always).
 func (w *Watcher) wait(ctx context.Context) (aged, always bool) {
 	for {
-		every, heard := pollEvery, (chan struct{})(nil)
+		every, heard := w.poll, (chan struct{})(nil)
 		if w.ears != nil {
-			every, heard = safetyEvery, w.ears.poke
+			every, heard = w.safety, w.ears.poke
 		}
 		timer := time.NewTimer(every)
 		select {
@@ -204,8 +207,8 @@ func (w *Watcher) unchanged() bool {
 
 // listen gets inotify if there is any.
 func (w *Watcher) listen() {
-	w.retryAt = time.Now().Add(safetyEvery)
-	ears, err := newEars()
+	w.retryAt = time.Now().Add(w.safety)
+	ears, err := w.hear()
 	if err != nil {
 		w.sayDeaf(err)
 		return
@@ -239,7 +242,7 @@ func (w *Watcher) sayDeaf(err error) {
 func (w *Watcher) deafen() {
 	if w.ears != nil {
 		w.ears.close()
-		w.ears, w.retryAt = nil, time.Now().Add(safetyEvery)
+		w.ears, w.retryAt = nil, time.Now().Add(w.safety)
 	}
 }
 
