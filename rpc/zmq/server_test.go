@@ -176,10 +176,11 @@ func TestZMTP1PeersAreUnknown(t *testing.T) {
 func TestAClientThatVanishesLeavesNothing(t *testing.T) {
 	endpoint := endpointIn(t)
 	release := make(chan struct{})
-	started := make(chan struct{}, 100)
-	b := &fakeBackend{view: programs(1), runs: func(ctx context.Context) ([]rpc.Run, error) {
+	started, ended := make(chan struct{}, 100), make(chan struct{}, 100)
+	b := &fakeBackend{view: programs(1), runs: func(context.Context) ([]rpc.Run, error) {
 		started <- struct{}{}
 		<-release
+		ended <- struct{}{}
 		return nil, nil
 	}}
 	s := listen(t, Config{RPC: []string{endpoint}}, b)
@@ -195,11 +196,24 @@ func TestAClientThatVanishesLeavesNothing(t *testing.T) {
 		<-started
 		sock.Close()
 	}
-	if err := dial(t, endpoint).Call(context.Background(), "dance", nil, nil); err != nil {
+	c := dial(t, endpoint)
+	if err := c.Call(context.Background(), "dance", nil, nil); err != nil {
 		t.Fatal(err)
 	}
 	close(release)
-	waitUntil(t, "the vanished clients' replies are given up", func() bool { return s.Counters().Unsent == 10 })
+	for range 10 {
+		<-ended
+	}
+	// As many slow requests of a new client as may run at once: nothing of the
+	// others takes their place.
+	for range maxPeerRunning {
+		if err := c.Call(context.Background(), "history", map[string]any{"program": "program-00000"}, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := s.Counters(); n.Busy != 0 || n.Requests != 11+maxPeerRunning {
+		t.Errorf("counters %+v", n)
+	}
 }
 
 func TestSlowCallsDoNotHoldUpQuickOnes(t *testing.T) {
