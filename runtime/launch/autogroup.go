@@ -33,7 +33,7 @@ const noAutogroup = 1<<uint(unix.ENOENT) | 1<<uint(unix.EINVAL)
 // (EAGAIN) is asked again after the start.
 func addAutogroup(b *builder) {
 	n := b.r.Tuning.Nice
-	if n == nil || *n == 0 { // a new session begins with 0
+	if n == nil || *n == 0 || b.check { // a new session begins with 0
 		return
 	}
 	text := strconv.Itoa(*n)

@@ -33,6 +33,9 @@
 //     and does not delay or fail the start.
 //   - Without CAP_SYS_RESOURCE a limit of another user's process is set by a
 //     short-lived child that becomes that user, who may.
+//   - A key that is taken out of the file goes back, on a living process, to
+//     what a child inherits (Retune): else the same file would mean one thing
+//     for old processes and another for new ones.
 //   - Preflight goes through all steps, not only user, directory and
 //     executable: a limit that cannot be had is then known before an old
 //     process was stopped for it.

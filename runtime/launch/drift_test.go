@@ -167,3 +167,43 @@ func TestCPUMax(t *testing.T) {
 		expect(t, v, textCPUMax(cpuMaxText(v)), v)
 	}
 }
+
+func TestRetune(t *testing.T) {
+	base, err := inherited()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var own spec.Tuning
+	doc, err := json.Marshal(map[string]json.RawMessage{"nice": base["nice"], "ionice": base["ionice"], "limits": base["limits"], "cpus": base["cpus"], "sched": base["sched"], "oom_score_adj": base["oom_score_adj"]})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(doc, &own); err != nil || own.Nice == nil || len(own.Limits) != 16 || own.CPUs == "" {
+		t.Fatalf("inherited is %s: %v", doc, err)
+	}
+	limit := spec.Limit{Soft: 1, Hard: 2}
+	tests := []struct {
+		name            string
+		old, want, full spec.Tuning
+	}{
+		{"nothing", spec.Tuning{}, spec.Tuning{Nice: ptr(3)}, spec.Tuning{Nice: ptr(3)}},
+		{"a change is no removal", spec.Tuning{Nice: ptr(5), IONice: &spec.IONice{Class: "idle", Level: 1}}, spec.Tuning{Nice: ptr(3), IONice: &spec.IONice{Class: "none"}}, spec.Tuning{Nice: ptr(3), IONice: &spec.IONice{Class: "none"}}},
+		{"priority goes with its policy", spec.Tuning{Sched: &spec.Sched{Policy: "rr", Priority: 3}}, spec.Tuning{Sched: &spec.Sched{Policy: "batch"}}, spec.Tuning{Sched: &spec.Sched{Policy: "batch"}}},
+		{"nice", spec.Tuning{Nice: ptr(5)}, spec.Tuning{}, spec.Tuning{Nice: own.Nice}},
+		{"ionice, sched, cpus, oom", spec.Tuning{IONice: &spec.IONice{Class: "idle"}, Sched: &spec.Sched{Policy: "rr", Priority: 3}, CPUs: "0", OOMScoreAdj: ptr(5)}, spec.Tuning{},
+			spec.Tuning{IONice: own.IONice, Sched: own.Sched, CPUs: own.CPUs, OOMScoreAdj: own.OOMScoreAdj}},
+		{"one limit of two", spec.Tuning{Limits: map[string]spec.Limit{"core": limit, "nofile": limit}}, spec.Tuning{Limits: map[string]spec.Limit{"core": limit}},
+			spec.Tuning{Limits: map[string]spec.Limit{"core": limit, "nofile": own.Limits["nofile"]}}},
+		{"all limits", spec.Tuning{Limits: map[string]spec.Limit{"core": {Soft: 1, Hard: 1}}}, spec.Tuning{}, spec.Tuning{Limits: map[string]spec.Limit{"core": own.Limits["core"]}}},
+		{"cgroup", spec.Tuning{Cgroup: &spec.Cgroup{CPUMax: "5%", PidsMax: ptr(spec.Size(5))}}, spec.Tuning{Cgroup: &spec.Cgroup{PidsMax: ptr(spec.Size(6))}},
+			spec.Tuning{Cgroup: &spec.Cgroup{CPUMax: "max", PidsMax: ptr(spec.Size(6))}}},
+	}
+	for _, tt := range tests {
+		got, err := Retune(tt.old, tt.want)
+		if err != nil || got.Digest() != tt.full.Digest() {
+			a, _ := json.Marshal(got)
+			b, _ := json.Marshal(tt.full)
+			t.Errorf("%s: %s, should be %s (%v)", tt.name, a, b, err)
+		}
+	}
+}

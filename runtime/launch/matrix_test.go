@@ -248,3 +248,32 @@ func TestBareChild(t *testing.T) {
 	cwd, _ := os.Readlink(procPath(p.PID, "cwd"))
 	expect(t, "cwd", cwd, "/")
 }
+
+// What only root may comes before the user is another.
+func TestPrivilegedBeforeTheUser(t *testing.T) {
+	r := as(t, request("/bin/cat"), 65534, 65534)
+	r.Tuning = spec.Tuning{Nice: ptr(-5), IONice: &spec.IONice{Class: "realtime", Level: 3}, Sched: &spec.Sched{Policy: "rr", Priority: 7}}
+	p := sleeper(t, r, -1)
+	got, err := Read(p.PID, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	expect(t, "drift", Drift(r.Tuning, got), map[string]string{})
+	expect(t, "uid", string(got["uid"]), "65534")
+}
+
+// The limit of processes is the user's, and counts once the user is theirs.
+func TestTooManyProcesses(t *testing.T) {
+	const uid = 64321
+	for range 2 { // the kernel counts without the one that becomes the user
+		sleeper(t, as(t, request("/bin/cat"), uid, uid), -1)
+	}
+	r := as(t, request("/bin/true"), uid, uid)
+	r.Tuning.Limits = map[string]spec.Limit{"nproc": {Soft: 1, Hard: 1}}
+	want := "executing /bin/true: resource temporarily unavailable (its user has all the processes that the nproc limit allows)"
+	p, err := Start(r, NoStdio, -1)
+	if err == nil {
+		p.wait(t)
+	}
+	expect(t, "error", errorText(err), want)
+}

@@ -93,7 +93,8 @@ func (p *Proc) adopt(c clock, i *reconcile.Instance, r *keeper.Run) []reconcile.
 	id, n := idOf(r), reconcile.RunID(r.Run)
 	if !r.Emptied {
 		p.mu.Lock()
-		p.remember(id, n).startedNS = r.StartedNS
+		known := p.remember(id, n)
+		known.startedNS, known.tuned = r.StartedNS, r.TuningDigest
 		p.mu.Unlock()
 	}
 	lives := reconcile.Fact{

@@ -36,6 +36,7 @@ func (p *Proc) Observe(list []Look) []reconcile.Observation {
 		}
 		o := reconcile.Observation{ID: l.ID, Run: l.Run, Observed: got}
 		if l.Program != nil {
+			p.recognize(l)
 			var tune []keeper.Order
 			o.Drift, tune = p.judge(l, got)
 			orders = append(orders, tune...)
@@ -44,6 +45,21 @@ func (p *Proc) Observe(list []Look) []reconcile.Observation {
 	}
 	p.send(append(orders, p.outputs(list)...))
 	return out
+}
+
+// recognize learns what an adopted run was tuned to, if that is what its
+// program still says: the record has only a digest.
+func (p *Proc) recognize(l Look) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	r := p.runs[l.Run]
+	if r == nil || r.tuning != nil || r.tuned == "" {
+		return
+	}
+	if l.Program.Tuning.Digest() == r.tuned {
+		r.tuning = &l.Program.Tuning
+	}
+	r.tuned = "" // once is enough: a program that has changed does not change back
 }
 
 // SetOutput tells the keeper the output policy of those runs for which it was

@@ -221,3 +221,34 @@ func TestASendThatFailsIsLogged(t *testing.T) {
 		t.Errorf("sent %d times", f.sends)
 	}
 }
+
+// A key that is taken out goes back to what a new process would have, also
+// when the run was adopted by a control that never saw its start.
+func TestWhatIsTakenOutGoesBack(t *testing.T) {
+	had := program(func(g *spec.Program) { g.Nice, g.OOMScoreAdj = ptr(5), ptr(400) })
+	has := program(func(g *spec.Program) { g.OOMScoreAdj = ptr(500) })
+	own, err := unix.Getpriority(unix.PRIO_PROCESS, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	check := func(f *fake) {
+		t.Helper()
+		sent := tunes(f)
+		if len(sent) != 1 || sent[0].Tuning.Nice == nil || *sent[0].Tuning.Nice != 20-own || *sent[0].Tuning.OOMScoreAdj != 500 || sent[0].Digest != "tuning" {
+			t.Errorf("tuned: %+v", sent)
+		}
+	}
+	p, f := newFake(t)
+	p.Do([]reconcile.Order{order(reconcile.ActionStart, 0, 5, had)})
+	p.Do([]reconcile.Order{order(reconcile.ActionTune, 0, 5, has)})
+	check(f)
+
+	p, f = newFake(t)
+	l, _ := living0(t, p, had)
+	p.Adopt(keeper.Hello{Runs: []keeper.Run{{Run: 5, Program: "web", PID: l.PID, StartedNS: bootNS(t), TuningDigest: had.Tuning.Digest()}}}, reconcile.World{})
+	if got := p.Observe([]Look{l}); len(got) != 1 {
+		t.Fatalf("observed %+v", got)
+	}
+	p.Do([]reconcile.Order{order(reconcile.ActionTune, 0, 5, has)})
+	check(f)
+}

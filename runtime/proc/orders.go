@@ -7,6 +7,7 @@ import (
 	"github.com/procnanny/procnanny/reconcile"
 	"github.com/procnanny/procnanny/runtime/keeper"
 	"github.com/procnanny/procnanny/runtime/launch"
+	"github.com/procnanny/procnanny/spec"
 )
 
 // maker turns an action into the keeper's order.
@@ -45,7 +46,8 @@ func (p *Proc) makeStart(o reconcile.Order) (keeper.Order, error) {
 	}
 	output := outputOf(o.Program)
 	p.mu.Lock()
-	p.remember(o.ID, o.Run).output = output
+	r := p.remember(o.ID, o.Run)
+	r.output, r.tuning = output, &o.Program.Tuning
 	p.mu.Unlock()
 	return keeper.Order{Kind: keeper.OrderStart, Run: uint64(o.Run), Program: o.ID.Program, Index: o.ID.Index, Start: &keeper.Start{
 		Program: o.ID.Program, Index: o.ID.Index, Run: uint64(o.Run), Launch: request, Output: output,
@@ -72,14 +74,31 @@ func (p *Proc) makeTune(o reconcile.Order) (keeper.Order, error) {
 		return keeper.Order{}, errNoProgram(o)
 	}
 	p.mu.Lock()
+	tuning := o.Program.Tuning
 	if r := p.runs[o.Run]; r != nil {
+		tuning = p.retune(r, &o.Program.Tuning)
 		r.tunes = append(r.tunes, false)
 		clear(r.corrected) // what drifts from the new values may be corrected again
 		clear(r.refused)
 	}
 	p.mu.Unlock()
-	tuning := o.Program.Tuning
 	return keeper.Order{Kind: keeper.OrderTune, Run: uint64(o.Run), Program: o.ID.Program, Index: o.ID.Index, Tuning: &tuning, Digest: o.Tuning}, nil
+}
+
+// retune is what makes r be as if it had been started with want, also where
+// want no longer sets what the run has.
+func (p *Proc) retune(r *run, want *spec.Tuning) spec.Tuning {
+	old := r.tuning
+	r.tuning = want
+	if old == nil {
+		return *want
+	}
+	out, err := launch.Retune(*old, *want)
+	if err != nil {
+		p.c.Log.Error("cannot take back what a run no longer shall have", "instance", r.id.String(), "error", err)
+		return *want
+	}
+	return out
 }
 
 func (p *Proc) makeForget(o reconcile.Order) (keeper.Order, error) {

@@ -48,6 +48,10 @@ type run struct {
 	startTicks uint64
 	// output is what the keeper was told last.
 	output keeper.Output
+	// tuning is what the run was started with or tuned to; nil is not known.
+	// Then tuned is its digest, to know it by.
+	tuning *spec.Tuning
+	tuned  spec.Digest
 	// corrected are the keys whose drift was corrected; each once.
 	corrected map[string]bool
 	// refused says why a correction was.
