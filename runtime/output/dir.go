@@ -128,7 +128,7 @@ func (d *Dir) Sink(program string, index int, name string, p Policy) *Sink {
 		return s
 	}
 	st, err := newStream(program, index, name)
-	s := &Sink{dir: d, key: k, stream: st, invalid: err, fd: -1, policy: p}
+	s := &Sink{dir: d, key: k, stream: st, invalid: err, fd: -1, stageFD: -1, staged: true, policy: p}
 	d.sinks[k] = s
 	return s
 }

@@ -25,6 +25,11 @@ func (s *Sink) ready(now time.Time) error {
 			return err
 		}
 	}
+	if s.staged { // before the index tells an offset that this may take back
+		if err := s.finishStage(); err != nil {
+			return err
+		}
+	}
 	switch {
 	case now.Sub(s.indexed) < indexEvery:
 	case s.run != 0 && !s.marked:

@@ -48,9 +48,11 @@ type Sink struct {
 	invalid error // the name is none: every Drain says so
 	policy  Policy
 
-	fd    int    // the live file; -1: closed
-	inode uint64 // of the live file
-	known bool   // start and pos are; the files were looked at before
+	fd      int    // the live file; -1: closed
+	stageFD int    // see stage.go; -1: closed
+	staged  bool   // there is, or may be, something on it
+	inode   uint64 // of the live file
+	known   bool   // start and pos are; the files were looked at before
 	// start is the offset of the live file's first byte, pos its size: the next
 	// byte of the stream is number start+pos.
 	start, pos int64
@@ -129,9 +131,12 @@ func (s *Sink) store(pipe, want int, now time.Time) (n int, err error) {
 	}
 	for n < want {
 		var k int
-		if s.policy.Timestamps || s.copying {
+		switch {
+		case s.copying:
+			k, err = s.plainCopy(pipe, want-n, now)
+		case s.policy.Timestamps:
 			k, err = s.copy(pipe, want-n, now)
-		} else {
+		default:
 			k, err = s.move(pipe, want-n, now)
 		}
 		if n += k; err != nil {
@@ -172,23 +177,27 @@ func (s *Sink) room(now time.Time) int64 {
 // takes them out of the pipe only as they reach the file, in one system call:
 // being killed at any instruction neither loses nor repeats one.
 func (s *Sink) splice(pipe, n int) (int, error) {
-	done := 0
+	done, err := spliceAll(pipe, s.fd, s.pos, n)
+	s.pos += int64(done)
+	if done == 0 && errors.Is(err, unix.EINVAL) {
+		s.copying, err = true, nil
+	}
+	return done, err
+}
+
+// spliceAll moves n bytes that are in the pipe to a place in a file.
+func spliceAll(pipe, fd int, at int64, n int) (done int, err error) {
 	for done < n {
-		at := s.pos
-		k, err := unix.Splice(pipe, nil, s.fd, &at, n-done, unix.SPLICE_F_MOVE|unix.SPLICE_F_NONBLOCK)
+		k, err := unix.Splice(pipe, nil, fd, &at, n-done, unix.SPLICE_F_MOVE|unix.SPLICE_F_NONBLOCK)
 		switch {
 		case errors.Is(err, unix.EINTR):
 			continue
-		case errors.Is(err, unix.EINVAL) && done == 0:
-			s.copying = true
-			return 0, nil
 		case err != nil:
 			return done, err
 		case k == 0:
 			return done, errVanished
 		}
-		done += int(k)
-		s.pos += k
+		done += int(k) // the kernel moved at as well
 	}
 	return done, nil
 }
@@ -226,6 +235,7 @@ func (s *Sink) Dropped() int64 { return s.dropped }
 func (s *Sink) Idle() {
 	s.pace.rest(s)
 	s.closeFile()
+	s.closeStage()
 	s.checked = time.Time{}
 	if len(s.segs) > idleSegments { // the next Drain reads the directory again
 		delete(s.dir.listed, s.program)

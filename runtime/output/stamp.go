@@ -2,6 +2,7 @@ package output
 
 import (
 	"bytes"
+	"math"
 	"time"
 )
 
@@ -14,22 +15,27 @@ func stampOf(now time.Time) string { return now.UTC().Format(stampLayout) }
 // copyMax is how much copy looks at in one go.
 const copyMax = 64 << 10
 
-// copy moves bytes through memory: with a time before each line, or as they
-// are where the file system cannot splice. They leave the pipe only after they
-// are in the file: being killed between the two repeats them (at most copyMax),
-// it never loses any.
+// copy moves bytes with a time before each line. They go over the stage.
 func (s *Sink) copy(pipe, left int, now time.Time) (int, error) {
 	data, err := s.dir.look(pipe, min(left, copyMax))
 	if err != nil {
 		return 0, err
 	}
-	out, n, full := s.stamp(data, now)
-	if len(out) > 0 {
-		if err := s.write(out); err != nil {
+	out, n, full := s.stamp(data, now, true)
+	if n > 0 {
+		done, err := s.putOnStage(pipe, n, now)
+		if err != nil && done == 0 {
 			return 0, err
 		}
-		if done, err := s.dir.consume(pipe, n); err != nil {
-			return done, err
+		if done < n {
+			out, _, _ = s.stamp(data[:done], now, false)
+			n, full = done, false
+		}
+		if err := firstError(s.write(out), err); err != nil {
+			return n, err // what is on the stage is not lost
+		}
+		if err := s.clearStage(); err != nil {
+			return n, err
 		}
 	}
 	if full {
@@ -38,16 +44,37 @@ func (s *Sink) copy(pipe, left int, now time.Time) (int, error) {
 	return n, nil
 }
 
-// stamp makes of data what the live file gets: out, of the first n bytes; full
-// when the rest belongs into the next file.
-func (s *Sink) stamp(data []byte, now time.Time) (out []byte, n int, full bool) {
+// plainCopy moves bytes as they are where the file system cannot splice. They
+// leave the pipe only when they are in the file: being killed between the two
+// repeats them (at most copyMax), it never loses any.
+func (s *Sink) plainCopy(pipe, left int, now time.Time) (int, error) {
+	data, err := s.dir.look(pipe, min(left, copyMax))
+	if err != nil {
+		return 0, err
+	}
+	out, n, full := s.stamp(data, now, true)
+	if err := s.write(out); err != nil {
+		return 0, err
+	}
+	if n, err = s.dir.consume(pipe, n); err == nil && full {
+		err = s.rotate(now)
+	}
+	return n, err
+}
+
+// stamp makes of data what the live file gets: out, of the first n bytes. With
+// limit, full says that the rest belongs into the next file.
+func (s *Sink) stamp(data []byte, now time.Time, limit bool) (out []byte, n int, full bool) {
 	prefix := ""
 	if s.policy.Timestamps {
 		prefix = stampOf(now)
 	}
 	out = make([]byte, 0, len(data)+len(data)/2)
 	fresh := s.pos == 0 && !s.midLine || s.pos > 0 && s.endsLine()
-	room := s.room(now)
+	room := int64(math.MaxInt64)
+	if limit {
+		room = s.room(now)
+	}
 	for n < len(data) {
 		line := data[n:]
 		if i := bytes.IndexByte(line, '\n'); i >= 0 {
@@ -61,7 +88,7 @@ func (s *Sink) stamp(data []byte, now time.Time) (out []byte, n int, full bool) 
 		if int64(size) > room && fresh && s.pos+int64(len(out)) > 0 {
 			return out, n, true
 		}
-		if !fresh && int64(len(out)) > room+lookMax && s.policy.RotateBytes > 0 {
+		if !fresh && int64(len(out))-lookMax > room {
 			return out, n, true
 		}
 		if fresh {

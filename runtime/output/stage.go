@@ -1,0 +1,119 @@
+package output
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A chunk whose bytes are changed on their way (a time before each line) cannot
+// go to the file by splice. It goes by splice to a file of its own first, the
+// stage, with a header that says where its result belongs:
+//
+//	0  offset in the stream, 8 bytes
+//	8  time, Unix ns, 8 bytes
+//	16 the bytes as they were in the pipe
+//
+// Then the result is written to the live file, then the stage is emptied.
+// Whoever finds a stage that is not empty, after a crash or a full disk, takes
+// what is beyond that offset back and writes the result again: every byte is
+// in the file exactly once here too.
+const (
+	stageSuffix = ".stage"
+	stageHeader = 16
+	// stageMax is more than any stage of ours has.
+	stageMax = stageHeader + 2*lookMax
+)
+
+func (st stream) stage() string { return st.base + stageSuffix }
+
+// putOnStage moves n bytes from the pipe to the stage and says how many went.
+func (s *Sink) putOnStage(pipe, n int, now time.Time) (int, error) {
+	if err := s.openStage(); err != nil {
+		return 0, err
+	}
+	head := order.AppendUint64(order.AppendUint64(nil, uint64(s.start+s.pos)), uint64(now.UnixNano()))
+	if err := pwriteFull(s.stageFD, head, 0); err != nil {
+		return 0, errors.Join(err, s.clearStage())
+	}
+	n, err := spliceAll(pipe, s.stageFD, stageHeader, n)
+	if n == 0 && err != nil {
+		err = errors.Join(err, s.clearStage())
+	}
+	s.staged = n > 0
+	return n, err
+}
+
+func (s *Sink) openStage() error {
+	if s.stageFD >= 0 {
+		return nil
+	}
+	dir, err := s.dir.openProgram(s.program, false)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(dir)
+	fd, _, err := openRegular(dir, s.stage(), unix.O_RDWR)
+	if errors.Is(err, errForeign) {
+		if _, err = moveAside(dir, s.stage()); err == nil {
+			err = unix.ENOENT
+		}
+	}
+	if errors.Is(err, unix.ENOENT) {
+		fd, err = s.dir.createAt(dir, s.stage())
+	}
+	if err != nil {
+		return fmt.Errorf("cannot open %s: %w", s.path(s.stage()), err)
+	}
+	s.stageFD = fd
+	return s.clearStage()
+}
+
+// clearStage says that the chunk is in the file.
+func (s *Sink) clearStage() error {
+	s.staged = false
+	return unix.Ftruncate(s.stageFD, 0)
+}
+
+func (s *Sink) closeStage() {
+	if s.stageFD >= 0 {
+		unix.Close(s.stageFD)
+		s.stageFD = -1
+	}
+}
+
+// finishStage writes what is on the stage to the live file, which is open.
+func (s *Sink) finishStage() error {
+	if s.stageFD < 0 {
+		fd, _, err := openRegular(s.dir.root, s.path(s.stage()), unix.O_RDWR)
+		if errors.Is(err, unix.ENOENT) || errors.Is(err, errForeign) {
+			s.staged = false
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		s.stageFD = fd
+	}
+	b := make([]byte, stageMax)
+	n, err := preadFull(s.stageFD, b, 0)
+	if err != nil {
+		return err
+	}
+	if n > stageHeader {
+		at := int64(order.Uint64(b))
+		if s.start <= at && at < s.start+s.pos { // written in part, or not told yet
+			if err := unix.Ftruncate(s.fd, at-s.start); err != nil {
+				return err
+			}
+			s.pos = at - s.start
+		}
+		out, _, _ := s.stamp(b[stageHeader:n], time.Unix(0, int64(order.Uint64(b[8:]))), false)
+		if err := s.write(out); err != nil {
+			return err
+		}
+	}
+	return s.clearStage()
+}
