@@ -72,29 +72,32 @@ func (f *Fact) precise() FactKind {
 // ours are the facts that our own verbs make: they bring their run with them.
 var ours = [factCount]bool{FactStartOrdered: true, FactStopOrdered: true, FactSettled: true}
 
+// The keeper's word on what lives or lived.
+var (
+	lives = [factCount]bool{FactAdopted: true, FactAdoptedStopping: true}
+	ended = [factCount]bool{FactExited: true, FactMainExited: true}
+)
+
 // foreign says why a fact is about nothing we know. The keeper's word on what
 // lives or lived is taken even then: what is not in the world cannot be
 // stopped, and a second copy could start beside it.
 func (t *turn) foreign(f *Fact) string {
-	lives := f.Kind == FactAdopted || f.Kind == FactAdoptedStopping
-	ended := f.Kind == FactExited || f.Kind == FactMainExited
 	switch {
 	case f.ID.Index < 0 || f.ID.Program == "" || f.Run == 0 && !ours[f.Kind]:
 		return "it names no run of an instance"
-	case ours[f.Kind] && t.i != nil:
-		return ""
-	case t.i == nil && !(lives || ended) && !ours[f.Kind]:
-		return "there is no such instance"
-	case t.i == nil || f.Run > t.i.Run && ended:
+	case t.i == nil && (ours[f.Kind] || lives[f.Kind] || ended[f.Kind]):
 		t.takeIn(f, f.Kind)
-		return ""
-	case f.Run == t.i.Run:
-		return ""
-	case lives:
+	case t.i == nil:
+		return "there is no such instance"
+	case f.Run == t.i.Run || ours[f.Kind]:
+	case lives[f.Kind]:
 		t.takeOver(f)
-		return ""
+	case ended[f.Kind] && f.Run > t.i.Run:
+		t.takeIn(f, f.Kind)
+	default:
+		return fmt.Sprintf("it is of run %d; the last one is %d", f.Run, t.i.Run)
 	}
-	return fmt.Sprintf("it is of run %d; the last one is %d", f.Run, t.i.Run)
+	return ""
 }
 
 // takeIn makes room in the world for a run that it does not know.
@@ -108,7 +111,7 @@ func (t *turn) takeIn(f *Fact, kind FactKind) {
 		return
 	}
 	t.takeOver(f)
-	if kind == FactExited || kind == FactMainExited {
+	if ended[kind] {
 		lived := Fact{Kind: FactAdopted, ID: f.ID, Run: f.Run, At: f.At, PID: f.PID}
 		if f.Exit != nil && !f.Exit.Start.IsZero() {
 			lived.At = f.Exit.Start

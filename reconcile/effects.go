@@ -143,6 +143,9 @@ func deadline(t *turn, f *Fact) string {
 
 // startFailed composes the error as people read it: the step, then why.
 func startFailed(t *turn, f *Fact) string {
+	if t.i.MainGone {
+		return "it ran, and its end is known"
+	}
 	why := f.Reason
 	switch {
 	case why == "":
