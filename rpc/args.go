@@ -38,8 +38,8 @@ type Arg struct {
 	Type     Type
 	Required bool
 	Doc      string
-	// Min and Max bound a TypeInt, Max the bytes of a TypeString; Max 0 is no
-	// bound.
+	// Min and Max bound a TypeInt, Max the bytes of a TypeString and the seconds
+	// of a TypeDuration; Max 0 is no bound.
 	Min, Max int
 	// Admin marks an argument that only administrators may give.
 	Admin bool
@@ -51,6 +51,8 @@ func (a Arg) typeText() string {
 		return fmt.Sprintf("an integer, %d or more", a.Min)
 	case a.Type == TypeInt && a.Max > 0:
 		return fmt.Sprintf("an integer from %d to %d", a.Min, a.Max)
+	case a.Type == TypeDuration && a.Max > 0:
+		return fmt.Sprintf("%s, at most %v", a.Type, time.Duration(a.Max)*time.Second)
 	case a.Type == TypeString && a.Max > 0:
 		return fmt.Sprintf("a string of at most %d bytes", a.Max)
 	}
@@ -147,7 +149,7 @@ var converters = map[Type]func(v any, a Arg) (any, bool){
 	TypeInt:      convertInt,
 	TypeStrings:  func(v any, _ Arg) (any, bool) { return asStrings(v) },
 	TypeMap:      func(v any, _ Arg) (any, bool) { m, ok := v.(map[any]any); return m, ok },
-	TypeDuration: func(v any, _ Arg) (any, bool) { return asDuration(v) },
+	TypeDuration: convertDuration,
 	TypeUntil: func(v any, _ Arg) (any, bool) {
 		if v == "boot" {
 			return "boot", true
@@ -169,6 +171,11 @@ var converters = map[Type]func(v any, a Arg) (any, bool){
 func convertString(v any, a Arg) (any, bool) {
 	s, ok := asString(v)
 	return s, ok && (a.Max == 0 || len(s) <= a.Max)
+}
+
+func convertDuration(v any, a Arg) (any, bool) {
+	d, ok := asDuration(v)
+	return d, ok && (a.Max == 0 || d <= time.Duration(a.Max)*time.Second)
 }
 
 func convertInt(v any, a Arg) (any, bool) {

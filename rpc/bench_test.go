@@ -57,6 +57,24 @@ func BenchmarkStatusOneChanged(b *testing.B) {
 	}
 }
 
+// BenchmarkStatusOneInstanceChanged is the same for one of 1000 instances of a
+// program.
+func BenchmarkStatusOneInstanceChanged(b *testing.B) {
+	v := exampleView()
+	web := findProgram(v, "web")
+	for n := len(web.Instances); n < 1000; n++ {
+		web.Instances = append(web.Instances, instance("web", n, reconcile.StateRunning, reconcile.RunID(n)))
+	}
+	f := &fake{view: v}
+	cache := new(StatusCache)
+	for b.Loop() {
+		edit(f, 500, func(_ *ProgramView, i *InstanceView) { i.Starts++ })
+		if _, err := cache.Whole(f.view, exampleNow); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 // BenchmarkServeStatus is a whole request of an unchanged picture.
 func BenchmarkServeStatus(b *testing.B) {
 	s := exampleServer(&fake{view: thousand()})

@@ -122,7 +122,7 @@ var (
 	argUntil    = Arg{Name: "until", Type: TypeUntil, Doc: "when it ends by itself: a duration from now, or `boot`"}
 	argReason   = Arg{Name: "reason", Type: TypeString, Max: 1000, Doc: "why, for whoever reads `status` later"}
 	argWait     = Arg{Name: "wait", Type: TypeBool, Doc: "send the reply when it has happened"}
-	argTimeout  = Arg{Name: "timeout", Type: TypeDuration, Doc: "how long `wait` waits at most; 60s"}
+	argTimeout  = Arg{Name: "timeout", Type: TypeDuration, Max: 3600, Doc: "how long `wait` waits at most; 60s"}
 	argLimit    = Arg{Name: "limit", Type: TypeInt, Min: 1, Max: 100_000, Doc: "how many at most; 1000"}
 )
 

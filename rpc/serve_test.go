@@ -236,6 +236,17 @@ func TestStatusFollowsChanges(t *testing.T) {
 	check()
 	edit(f, 0, func(_ *ProgramView, i *InstanceView) { i.State = reconcile.StateStopping })
 	check()
+	edit(f, 1, func(_ *ProgramView, i *InstanceView) { i.State, i.LastExit = reconcile.StateRunning, nil })
+	check()
+	edit(f, 0, func(p *ProgramView, _ *InstanceView) { p.Instances = p.Instances[:1] })
+	check()
+	edit(f, 0, func(p *ProgramView, i *InstanceView) {
+		p.Instances = append(p.Instances, instance("web", 5, reconcile.StateRunning, 50), instance("web", 7, reconcile.StateNew, 0))
+		i.PID = 70_000
+	})
+	check()
+	edit(f, 2, func(_ *ProgramView, i *InstanceView) { i.State = reconcile.StateStarting })
+	check()
 	f.set(&View{Programs: f.View().Programs[:1]})
 	check()
 	f.set(exampleView())

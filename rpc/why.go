@@ -25,7 +25,7 @@ func (r reason) reply(ends []Map) Map {
 	}
 	waits, until := r.waitsFor()
 	return Map{
-		{"desired", want}, {"because", because}, {"state", stateText(state)}, {"since", since}, {"pid", pid},
+		{"desired", want}, {"because", because}, {"state", state.String()}, {"since", since}, {"pid", pid},
 		{"waits_for", orNil(waits)}, {"until", until}, {"last_ends", ends}, {"can_do", r.canDo(want)},
 		{"text", r.text(want, because, state, since, waits, until)},
 	}
@@ -126,7 +126,7 @@ func (r reason) canDo(want string) []string {
 }
 
 func (r reason) text(want, because string, state reconcile.State, since time.Time, waits string, until time.Time) string {
-	is := fmt.Sprintf("%v is in state %s", r.id, stateText(state))
+	is := fmt.Sprintf("%v is in state %s", r.id, state.String())
 	if !since.IsZero() {
 		is += fmt.Sprintf(" for %v", max(r.now.Sub(since), 0).Round(time.Second))
 	}

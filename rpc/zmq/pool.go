@@ -110,7 +110,7 @@ func (p *pool) request(key peerKey, envelope [][]byte, who rpc.Peer, msg []byte)
 		return
 	}
 	q := p.peer(key)
-	switch j := (job{envelope, work, len(msg)}); {
+	switch j := (job{envelope, work, len(msg) + length(envelope)}); {
 	case p.running < maxRunning && q.running < maxPeerRunning && len(q.waiting) == 0:
 		p.start(key, q, j)
 	case len(q.waiting) >= maxPeerWaiting || p.waitingBytes+j.size > maxWaitingBytes:
@@ -198,7 +198,7 @@ func (p *pool) reply(key peerKey, envelope [][]byte, body []byte) {
 		p.stuck++
 	}
 	q.unsent = append(q.unsent, reply{envelope, body})
-	p.unsentBytes += len(body)
+	p.unsentBytes += len(body) + length(envelope)
 	p.retrySoon(q.stuck)
 }
 
@@ -263,7 +263,7 @@ func (p *pool) drop(key peerKey, q *peer, n int) {
 // take removes the first n unsent replies.
 func (p *pool) take(key peerKey, q *peer, n int) {
 	for _, r := range q.unsent[:n] {
-		p.unsentBytes -= len(r.body)
+		p.unsentBytes -= len(r.body) + length(r.envelope)
 	}
 	q.unsent = slices.Delete(q.unsent, 0, n)
 	if len(q.unsent) == 0 {
@@ -271,6 +271,13 @@ func (p *pool) take(key peerKey, q *peer, n int) {
 		p.stuck--
 		p.forget(key)
 	}
+}
+
+func length(frames [][]byte) (n int) {
+	for _, f := range frames {
+		n += len(f)
+	}
+	return n
 }
 
 // patience is how long the loop may wait; negative is for ever.

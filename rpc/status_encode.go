@@ -1,0 +1,242 @@
+package rpc
+
+import (
+	"encoding/json"
+
+	"github.com/procnanny/procnanny/reconcile"
+	"github.com/procnanny/procnanny/spec"
+)
+
+func configMap(c *ConfigView) Map {
+	m := Map{
+		{"state", c.State}, {"generation", c.Generation}, {"digest", c.Digest}, {"error", orNil(c.Error)},
+		{"commit", orNil(c.Commit)}, {"pinned", orNil(c.Pinned)}, {"ahead", c.Ahead},
+	}
+	if len(c.Problems) > 0 {
+		m = append(m, Field{"problems", problemMaps(c.Problems)})
+	}
+	return m
+}
+
+// orNil makes a zero value nil: there is none.
+func orNil[T comparable](v T) any {
+	var zero T
+	if v == zero {
+		return nil
+	}
+	return v
+}
+
+func problemMaps(ps spec.Problems) []Map {
+	out := make([]Map, len(ps))
+	for i, p := range ps {
+		out[i] = Map{
+			{"file", p.File}, {"line", p.Line}, {"column", p.Column}, {"path", p.Path}, {"message", p.Message},
+			{"source_line", p.SourceLine}, {"also", p.Also}, {"hint", p.Hint}, {"warning", p.Warning},
+		}
+	}
+	return out
+}
+
+// encodeProgram writes one program: first the keys of 2011 in their order.
+// Instances that are the same in old, which may be nil, are copied from there.
+func encodeProgram(p *ProgramView, old *programBytes) (*programBytes, error) {
+	e := &programBytes{view: p, pieces: make([]piece, 0, len(p.Instances))}
+	ionice := effectiveIONice(p)
+	head := Map{
+		{"command", p.Spec.Command}, {"args", p.Spec.Args}, {"uid", p.Spec.Identity.UID}, {"gid", p.Spec.Identity.GID},
+		{"nice", effectiveNice(p)}, {"ionice", ionice.Level}, {"active", active(p)},
+	}
+	tail := Map{
+		{"ionice_class", ionice.Class}, {"generation", p.Generation}, {"flapping", p.Flapping},
+		{"overrides", overrideMarks(p.Overrides)}, {"desired", desired(p)},
+	}
+	if !p.Defined {
+		tail = append(tail, Field{"defined", false})
+	}
+	if p.Held != "" {
+		tail = append(tail, Field{"held", p.Held})
+	}
+	var known []piece
+	var start []byte
+	if old != nil {
+		known, start = old.pieces, make([]byte, 0, len(old.bytes)+512)
+	}
+	b := appendMapLen(appendStr(start, p.Name), len(head)+1+len(tail))
+	b, err := appendPairs(b, head)
+	if err != nil {
+		return nil, err
+	}
+	b = appendMapLen(appendStr(b, "instances"), len(p.Instances))
+	for _, i := range p.Instances {
+		for len(known) > 0 && known[0].view.ID.Index < i.ID.Index {
+			known = known[1:]
+		}
+		b = appendInt(b, int64(i.ID.Index))
+		if len(known) > 0 && known[0].view == i {
+			b = e.keep(b, append(b, old.bytes[known[0].from:known[0].to]...), i, known[0].uptime)
+			continue
+		}
+		whole, at, err := appendInstance(b, i)
+		if err != nil {
+			return nil, err
+		}
+		b = e.keep(b, whole, i, at)
+	}
+	e.bytes, err = appendPairs(b, tail)
+	return e, err
+}
+
+func appendPairs(b []byte, m Map) ([]byte, error) {
+	return appendEach(b, m, func(b []byte, f Field) ([]byte, error) { return Append(appendStr(b, f.Key), f.Value) })
+}
+
+// keep remembers the piece that whole has beyond before.
+func (e *programBytes) keep(before, whole []byte, i *InstanceView, uptimeAt int) []byte {
+	from := len(before)
+	e.pieces = append(e.pieces, piece{view: i, from: from, to: len(whole), uptime: uptimeAt})
+	if uptimeAt > 0 {
+		e.uptimes = append(e.uptimes, uptime{offset: from + uptimeAt, since: i.StartedAt})
+	}
+	return whole
+}
+
+// appendInstance writes one instance and says where in it its uptime is; 0 is
+// nowhere.
+func appendInstance(b []byte, i *InstanceView) (_ []byte, uptimeAt int, err error) {
+	start := len(b)
+	code, signal := exitNumbers(i.LastExit)
+	m := Map{
+		{"pid", i.PID}, {"state", i.State.String()}, {"exitcode", code}, {"exitsignal", signal}, {"admin_state", adminState(i.Down)},
+		{"run_id", uint64(i.Run)}, {"since", i.Since}, {"uptime", 0.0}, {"starts", i.Starts}, {"last_exit", lastExit(i.LastExit)},
+		{"next_start", nextStart(i)}, {"containment", i.Containment}, {"pending", pending(i.Pending)},
+	}
+	if i.LastExit != nil && i.LastExit.Unknown {
+		m = append(m, Field{"exit_unknown", true})
+	}
+	if len(i.Drift) > 0 {
+		m = append(m, Field{"drift", i.Drift})
+	}
+	if i.Flapping {
+		m = append(m, Field{"flapping", true})
+	}
+	if i.Finished != "" {
+		m = append(m, Field{"finished", i.Finished})
+	}
+	b = appendMapLen(b, len(m))
+	for _, f := range m {
+		b = appendStr(b, f.Key)
+		if f.Key == "uptime" && i.Alive() && !i.StartedAt.IsZero() {
+			uptimeAt = len(b) + 1 - start
+		}
+		if b, err = Append(b, f.Value); err != nil {
+			return nil, 0, err
+		}
+	}
+	return b, uptimeAt, nil
+}
+
+// exitNumbers are exitcode and exitsignal: 0 and 0 before the first exit, nil
+// and nil when the kernel could not tell.
+func exitNumbers(e *reconcile.Exit) (code, signal any) {
+	switch {
+	case e == nil:
+		return 0, 0
+	case e.Unknown:
+		return nil, nil
+	}
+	return e.Code, int(e.Signal)
+}
+
+func lastExit(e *reconcile.Exit) any {
+	if e == nil {
+		return nil
+	}
+	m := append(exitFields(e), Map{{"at", e.At}, {"duration", e.Duration}, {"cause", string(e.Cause)}}...)
+	if e.Unknown {
+		m = append(m, Field{"exit_unknown", true})
+	}
+	if e.Error != "" {
+		m = append(m, Field{"error", e.Error})
+	}
+	return m
+}
+
+// exitFields are code, signal (its name, or nil) and core.
+func exitFields(e *reconcile.Exit) Map {
+	code, _ := exitNumbers(e)
+	var signal any
+	if e.Signal != 0 {
+		signal = e.Signal.String()
+	}
+	return Map{{"code", code}, {"signal", signal}, {"core", e.Core}}
+}
+
+// nextStart is when an instance in backoff starts again, or nil.
+func nextStart(i *InstanceView) any {
+	if i.State == reconcile.StateBackoff {
+		return i.Until
+	}
+	return nil
+}
+
+func pending(m map[string]string) any {
+	if len(m) == 0 {
+		return nil
+	}
+	return m
+}
+
+func adminState(down bool) string {
+	if down {
+		return "down"
+	}
+	return "up"
+}
+
+// active: shall run, and is not wholly stopped.
+func active(p *ProgramView) bool {
+	for n := range desired(p) {
+		if !p.Spec.Admin.IsDown(n) {
+			return true
+		}
+	}
+	return false
+}
+
+// effectiveNice is what the spec sets, else what the kernel says, else 0.
+func effectiveNice(p *ProgramView) int {
+	if p.Spec.Nice != nil {
+		return *p.Spec.Nice
+	}
+	n := 0
+	if raw := observed(p, "nice"); raw != nil && json.Unmarshal(raw, &n) != nil {
+		return 0
+	}
+	return n
+}
+
+// effectiveIONice is the same for ionice; the kernel's own default is class
+// none, which it serves as level 4.
+func effectiveIONice(p *ProgramView) spec.IONice {
+	if p.Spec.IONice != nil {
+		return *p.Spec.IONice
+	}
+	n := spec.IONice{Class: "none", Level: 4}
+	if raw := observed(p, "ionice"); raw != nil {
+		if v := (spec.IONice{}); json.Unmarshal(raw, &v) == nil && v.Class != "none" && v.Class != "" {
+			return v
+		}
+	}
+	return n
+}
+
+// observed is a value of the first living instance that was looked at.
+func observed(p *ProgramView, key string) json.RawMessage {
+	for _, i := range p.Instances {
+		if raw, ok := i.Observed[key]; ok {
+			return raw
+		}
+	}
+	return nil
+}
