@@ -22,6 +22,9 @@
 //     *spec.Program, because a thousand starts in one turn of the engine must
 //     cost milliseconds. Starts with env_files are made by a few short-lived
 //     goroutines: files may be on a disk that hangs.
+//   - Names of users and groups are asked about again only after /etc/passwd or
+//     /etc/group changed, on the slow way. Asking at every start would put a
+//     directory server into the path from a crash to its restart.
 //   - A correction of drift is not told to the core: it changes nothing that
 //     was desired. It goes by the same order as a change, so the tunes of a run
 //     are counted to tell their answers apart.

@@ -106,6 +106,7 @@ func (p *Proc) makeForget(o reconcile.Order) (keeper.Order, error) {
 		p.cacheMu.Lock()
 		delete(p.cache, o.ID.Program)
 		p.cacheMu.Unlock()
+		p.users.forget(o.ID.Program)
 	}
 	p.mu.Lock()
 	delete(p.runs, o.Run)

@@ -27,8 +27,9 @@ type Config struct {
 // Proc is control's view of living processes. Its methods may be called from
 // different goroutines, each from one at a time.
 type Proc struct {
-	c    Config
-	slow slow
+	c     Config
+	slow  slow
+	users *users
 
 	cacheMu sync.Mutex
 	cache   map[string]*prepared // by program name
@@ -69,6 +70,7 @@ func New(c Config) *Proc {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	p := &Proc{c: c, cache: map[string]*prepared{}, runs: map[reconcile.RunID]*run{}, disowned: map[reconcile.RunID]bool{}}
+	p.users = newUsers()
 	p.slow = slow{pending: map[reconcile.InstanceID][]func() (keeper.Order, error){}}
 	return p
 }
@@ -89,6 +91,7 @@ func (p *Proc) send(orders []keeper.Order) {
 // instance behind it; everything else is one message to the keeper.
 func (p *Proc) Do(orders []reconcile.Order) {
 	out := make([]keeper.Order, 0, len(orders))
+	hosts := sync.OnceValue(p.users.now)
 	for _, o := range orders {
 		maker, ok := makers[o.Kind]
 		if !ok {
@@ -96,7 +99,7 @@ func (p *Proc) Do(orders []reconcile.Order) {
 			continue
 		}
 		build := func() (keeper.Order, error) { return maker(p, o) }
-		if p.needsFiles(o) || p.slow.busy(o.ID) {
+		if p.needsFiles(o, hosts) || p.slow.busy(o.ID) {
 			p.later(o, build)
 			continue
 		}
@@ -110,10 +113,15 @@ func (p *Proc) Do(orders []reconcile.Order) {
 	p.send(out)
 }
 
-// needsFiles reports whether an order cannot be made without reading a file.
-func (p *Proc) needsFiles(o reconcile.Order) bool {
-	starts := o.Kind == reconcile.ActionStart || o.Kind == reconcile.ActionPreflight
-	return starts && o.Program != nil && len(o.Program.EnvFiles) > 0
+// needsFiles reports whether an order cannot be made without reading a file:
+// the program's, or the host's users when those have changed.
+func (p *Proc) needsFiles(o reconcile.Order, hosts func() string) bool {
+	return executes(o) && (len(o.Program.EnvFiles) > 0 || named(o.Program) && p.users.doubtful(o.ID.Program, o.Program, hosts()))
+}
+
+// executes reports whether an order is about what a start needs.
+func executes(o reconcile.Order) bool {
+	return (o.Kind == reconcile.ActionStart || o.Kind == reconcile.ActionPreflight) && o.Program != nil
 }
 
 // Ack tells the keeper that the ends of runs are recorded: it may forget them.

@@ -40,7 +40,14 @@ func (p *Proc) later(o reconcile.Order, build func() (keeper.Order, error)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	whole := func() (keeper.Order, error) {
-		k, err := build()
+		var k keeper.Order
+		var err error
+		if executes(o) {
+			err = p.users.check(o.ID.Program, o.Program)
+		}
+		if err == nil {
+			k, err = build()
+		}
 		if err == nil {
 			return k, nil
 		}
