@@ -323,7 +323,7 @@ func TestTimestampsOnAFullDisk(t *testing.T) {
 	r.drain()
 	got := strings.Split(strings.TrimSuffix(r.all(), "\n"), "\n")
 	if len(got) != lines {
-		t.Fatalf("%d lines are there, %d were written", len(got), lines)
+		t.Fatalf("%d lines are there, %d were written; %q %q", len(got), lines, r.names(), r.alarms)
 	}
 	for i, line := range got {
 		if _, text, _ := strings.Cut(line, " "); text != fmt.Sprintf("%09d", i) {

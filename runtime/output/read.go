@@ -203,8 +203,8 @@ func (p *picture) read(q Query) (c Chunk, err error) {
 	lo, hi := p.bounds()
 	if !q.Since.IsZero() || !q.Until.IsZero() || q.Run != 0 {
 		from, to := span(p.records, q)
-		lo, hi = max(lo, from), min(hi, to)
-		hi = max(hi, lo)
+		lo = min(max(lo, from), hi)
+		hi = max(min(hi, to), lo)
 	}
 	at := lo
 	switch {

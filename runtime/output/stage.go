@@ -71,6 +71,14 @@ func (s *Sink) openStage() error {
 	return s.clearStage()
 }
 
+// onStage reports whether a chunk waits on the stage. It makes and opens
+// nothing: most programs never have one.
+func (s *Sink) onStage() bool {
+	st, err := statAt(s.dir.root, s.path(s.stage()))
+	s.staged = err == nil && st.Size > stageHeader
+	return s.staged
+}
+
 // clearStage says that the chunk is in the file.
 func (s *Sink) clearStage() error {
 	s.staged = false
