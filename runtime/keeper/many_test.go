@@ -81,7 +81,8 @@ func TestNothingLeaks(t *testing.T) {
 		for done := 0; done < starts; done += 50 {
 			var orders []Order
 			for i := range 50 {
-				o := r.shell(i, "echo hello; exit 1")
+				o := r.shell(i, "")
+				o.Start.Launch.Candidates, o.Start.Launch.Argv = []string{"/bin/echo"}, []string{"echo", "hello"}
 				if i%2 == 1 {
 					o.Start.Launch.Mode = spec.OutputMode{Kind: "separate"}
 				}
