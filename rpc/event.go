@@ -54,6 +54,23 @@ func EncodeLegacyEvent(e *Event) []byte {
 	return appendOld(pairs)
 }
 
+// LegacyEvent is EncodeLegacyEvent of an event that is encoded already.
+func LegacyEvent(body []byte) []byte {
+	if GuardReply(body) != nil {
+		return nil
+	}
+	v, err := DecodeValue(body)
+	if err != nil {
+		return nil
+	}
+	fields, _ := v.(map[string]any)
+	e := &Event{}
+	for key, value := range fields { // their order does not matter here
+		e.Fields = append(e.Fields, Field{key, value})
+	}
+	return EncodeLegacyEvent(e)
+}
+
 // appendOld writes pairs with the types of 2011; a value that it did not have
 // is written as text.
 func appendOld(pairs Map) []byte {

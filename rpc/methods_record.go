@@ -20,7 +20,7 @@ var argRecords = Arg{Name: "limit", Type: TypeInt, Min: 1, Max: maxRecords, Doc:
 var recordMethods = []Method{
 	{
 		Name: "history", Access: AccessRead,
-		Doc: "The process lives of a program, oldest first.",
+		Doc: "The process lives of a program, oldest first; the newest `limit` of them.",
 		Args: []Arg{
 			argProgram, argInstance,
 			{Name: "since", Type: TypeTime, Doc: "only those that began then or later: seconds since 1970"},

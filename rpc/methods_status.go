@@ -75,7 +75,7 @@ func why(ctx context.Context, c *Call) (any, error) {
 		}
 		list = []int{*n}
 	}
-	runs, err := c.Backend.Runs(ctx, RunQuery{Program: p.Name, Instance: c.Args.IntPtr("instance"), Limit: lastEnds * max(len(list), 20)})
+	runs, err := c.Backend.Runs(ctx, RunQuery{Program: p.Name, Instance: c.Args.IntPtr("instance"), Limit: min(lastEnds*max(len(list), 20), maxRecords)})
 	if err != nil {
 		return nil, err
 	}

@@ -142,6 +142,12 @@ func TestLegacyEvents(t *testing.T) {
 		if got := string(EncodeLegacyEvent(c.event)); got != c.want {
 			t.Errorf("%s:\n got %q\nwant %q", name, got, c.want)
 		}
+		if got := string(LegacyEvent(mustEncode(t, c.event))); got != c.want {
+			t.Errorf("%s, from today's bytes:\n got %q\nwant %q", name, got, c.want)
+		}
+	}
+	if LegacyEvent([]byte("\xc1")) != nil || LegacyEvent([]byte("\x93\x01\x02\x03")) != nil {
+		t.Error("bytes that are no event became one")
 	}
 	if got := wireJSON(mustEncode(t, &state)); got !=
 		`{"event": "exited", "program": "web", "instance": 3, "state": "exited", "signal": "TERM", "run_id": 1, "seq": 9, "prev": 0, "time": null, "topic": "state.web.3"}` {

@@ -87,7 +87,7 @@ func judgeStopped(d *verdict, id reconcile.InstanceID, _ *ProgramView, i *Instan
 	case !i.Down:
 		d.fail("%v was started again meanwhile", id)
 	default:
-		d.wait("%v is %v", id, i.State.String())
+		d.wait("%v is %v", id, i.State)
 	}
 }
 
@@ -104,7 +104,7 @@ func judgeUp(from map[reconcile.InstanceID]reconcile.RunID) func(*verdict, recon
 		case p.Held != "":
 			d.fail("%v is held: %s", id, p.Held)
 		case i.Run < from[id] || i.Cycle:
-			d.wait("%v is still in its old run, %v", id, i.State.String())
+			d.wait("%v is still in its old run, %v", id, i.State)
 		default:
 			judgeRun(d, i)
 		}
@@ -118,7 +118,7 @@ func judgeRun(d *verdict, i *InstanceView) {
 	case i.State == reconcile.StateBackoff || i.Finished != "":
 		d.fail("%v %s", i.ID, endText(i.LastExit))
 	default:
-		d.wait("%v is %v", i.ID, i.State.String())
+		d.wait("%v is %v", i.ID, i.State)
 	}
 }
 
@@ -175,19 +175,19 @@ func judgeSettled(d *verdict, p *ProgramView, since time.Time) {
 			d.wait("%s is new", idText(p.Name, index))
 		case i.Down:
 			if i.Alive() {
-				d.wait("%v is %v", i.ID, i.State.String())
+				d.wait("%v is %v", i.ID, i.State)
 			}
 		case i.Launch != want || i.Cycle || i.Rolling:
 			judgeComing(d, i, since)
 		case i.State == reconcile.StateBackoff && (i.LastExit == nil || i.LastExit.At.Before(since)):
-			d.wait("%v is %v", i.ID, i.State.String())
+			d.wait("%v is %v", i.ID, i.State)
 		default:
 			judgeRun(d, i)
 		}
 	}
 	for _, i := range p.Instances {
 		if i.ID.Index >= n {
-			d.wait("%v is %v, on its way out", i.ID, i.State.String())
+			d.wait("%v is %v, on its way out", i.ID, i.State)
 		}
 	}
 }
@@ -198,7 +198,7 @@ func judgeComing(d *verdict, i *InstanceView, since time.Time) {
 		d.fail("%v %s", i.ID, endText(e))
 		return
 	}
-	d.wait("%v is %v", i.ID, i.State.String())
+	d.wait("%v is %v", i.ID, i.State)
 }
 
 // endText says how a run ended.

@@ -201,9 +201,16 @@ func TestEvents(t *testing.T) {
 	waitUntil(t, "all are subscribed", func() bool {
 		return s.events.matches("x") && s.events.has("state.web.") && s.events.has("config") && s.legacy.any()
 	})
+	exited, err := rpc.EncodeEvent(&rpc.Event{Fields: []rpc.Field{
+		{Key: "n", Value: 2}, {Key: "event", Value: "exited"}, {Key: "program", Value: "web"}, {Key: "instance", Value: 0},
+		{Key: "state", Value: "exited"}, {Key: "code", Value: 1},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
 	list := []Message{
 		{Topic: "state.db.0", Body: []byte("\x81\xa1n\x01"), Legacy: []byte("\x85\xa5event\xa7running")},
-		{Topic: "state.web.0", Body: []byte("\x81\xa1n\x02"), Legacy: []byte("\x85\xa5event\xa6exited...")},
+		{Topic: "state.web.0", Body: exited},
 		{Topic: "config", Body: []byte("\x81\xa1n\x03")},
 	}
 	s.Publish(list)
@@ -217,7 +224,7 @@ func TestEvents(t *testing.T) {
 			}
 		}
 	}
-	if got, err := old.RecvMessage(0); err != nil || len(got) != 1 || got[0] != "\x85\xa5event\xa6exited..." {
+	if got, err := old.RecvMessage(0); err != nil || len(got) != 1 || got[0] != string(rpc.LegacyEvent(exited)) {
 		t.Errorf("a subscriber of 2011 got %q, %v", got, err)
 	}
 	all.Close()

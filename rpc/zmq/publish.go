@@ -4,13 +4,16 @@ import (
 	"sort"
 	"strings"
 	"sync"
+
+	"github.com/procnanny/procnanny/rpc"
 )
 
 // Message is one event for subscribers.
 type Message struct {
 	Topic string
 	Body  []byte
-	// Legacy is the single frame of 2011; nil when it had no such event.
+	// Legacy is the single frame of 2011. It is made of Body when it is nil and
+	// somebody subscribed to such frames.
 	Legacy []byte
 }
 
@@ -46,8 +49,12 @@ func (q *publishQueue) take() []Message {
 // what the queue has no room for is dropped and counted; subscribers see the
 // gap by prev and seq, and refill it by `events`.
 func (s *Server) Publish(list []Message) {
+	legacy := s.legacy.any()
 	s.mu.Lock()
 	for _, m := range list {
+		if legacy && m.Legacy == nil {
+			m.Legacy = rpc.LegacyEvent(m.Body)
+		}
 		if !s.wanted(&m) {
 			continue
 		}
