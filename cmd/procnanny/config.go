@@ -9,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -125,7 +126,7 @@ func (a *app) planText(reply planReply, bad bool) error {
 	case bad:
 		return nil
 	case len(reply.Changes) == 0:
-		return a.say("Nothing to do: what runs is what the files say (generation %d).", reply.Generation)
+		return a.say("Nothing to do: what runs is what shall run (generation %d).", reply.Generation)
 	}
 	if err := a.grid(changesTable(reply.Changes)); err != nil {
 		return err
@@ -147,7 +148,9 @@ func (a *app) problems(list spec.Problems) {
 }
 
 // whatStyle colours what a change does to an instance.
-var whatStyle = map[string]style{"start": green, "stop": red, "replace": yellow, "live": cyan, "forget": dim, "wait": dim}
+var whatStyle = map[string]style{
+	"start": green, "stop": red, "replace": yellow, "restart": yellow, "live": cyan, "forget": dim, "wait": dim,
+}
 
 // changesTable has a row for each change, or for neighbours that are alike.
 func changesTable(list []change) *table {
@@ -179,10 +182,8 @@ func countChanges(list []change) string {
 		counts[c.What]++
 	}
 	var parts []string
-	for _, what := range []string{"start", "stop", "replace", "live", "forget", "wait"} {
-		if n := counts[what]; n > 0 {
-			parts = append(parts, fmt.Sprintf("%d %s", n, what))
-		}
+	for _, what := range slices.Sorted(maps.Keys(counts)) {
+		parts = append(parts, fmt.Sprintf("%d %s", counts[what], what))
 	}
 	return many(len(list), "change") + ": " + strings.Join(parts, ", ")
 }

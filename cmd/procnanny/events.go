@@ -257,11 +257,17 @@ func eventLine(event map[string]any, p painter) string {
 	}
 	line.WriteString("  " + p.paint(what, look))
 	for _, key := range slices.Sorted(maps.Keys(event)) {
-		if v := event[key]; !unsaid[key] && v != nil && v != false && v != "" {
+		if v := event[key]; !unsaid[key] && !nothing(key, v) {
 			line.WriteString("  " + safe(key) + "=" + safe(fieldText(key, v)))
 		}
 	}
 	return line.String()
+}
+
+// nothing reports whether a value says only that there is none. A code of 0 is
+// something, a pid of 0 is not.
+func nothing(key string, v any) bool {
+	return v == nil || v == false || v == "" || key == "pid" && number(v) == 0
 }
 
 func eventSubject(event map[string]any) string {

@@ -42,7 +42,7 @@ func (b *byView) text() string {
 	return b.How
 }
 
-// notes say what is unusual about a program.
+// notes say what is unusual about a program. That it flaps, its instances say.
 func (p programStatus) notes() []string {
 	var out []string
 	if p.Desired == 0 && len(p.Instances) == 0 {
@@ -52,9 +52,6 @@ func (p programStatus) notes() []string {
 	}
 	if p.Held != "" {
 		out = append(out, "held: "+p.Held)
-	}
-	if p.Flapping {
-		out = append(out, "flapping")
 	}
 	for _, o := range p.Overrides {
 		if note := o.note(); note != "" {
@@ -74,6 +71,9 @@ func (o overrideView) note() string {
 		return "created, in no file"
 	}
 	note := fmt.Sprintf("%s set to %s", o.Field, o.Value)
+	if string(o.Replaced) == string(o.Value) {
+		return note + " (as in the file)"
+	}
 	if len(o.Replaced) > 0 && string(o.Replaced) != "null" {
 		note += fmt.Sprintf(" (file: %s)", o.Replaced)
 	}

@@ -47,7 +47,7 @@ func (a *app) root() *cobra.Command {
 		return fmt.Errorf("%w (%s --help lists the flags)", err, cmd.CommandPath())
 	})
 	f := root.PersistentFlags()
-	f.SortFlags = false
+	f.SortFlags, root.Flags().SortFlags = false, false
 	f.StringVarP(&a.output, "output", "o", "text", "`FORMAT` of what is printed: text for people; json or yaml, stable, for scripts")
 	f.StringVar(&a.place.Run, "run", "", "the daemon's run `DIR` (default $PROCNANNY_RUN, or as for procnannyd)")
 	f.StringVar(&a.place.Connect, "connect", "", "instead, the daemon's `ENDPOINT`, ipc://PATH or tcp://ADDRESS:PORT (default $PROCNANNY_CONNECT)")

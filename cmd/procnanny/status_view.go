@@ -28,7 +28,6 @@ type statusReply struct {
 type programStatus struct {
 	Instances  map[int]instanceStatus `json:"instances"`
 	Generation uint64                 `json:"generation"`
-	Flapping   bool                   `json:"flapping"`
 	Held       string                 `json:"held"`
 	Desired    int                    `json:"desired"`
 	Defined    *bool                  `json:"defined"`
