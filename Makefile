@@ -46,7 +46,7 @@ lint: setup ## formatting, vet and the linters, pinned in .ci/tools.mod
 	@.ci/lint
 
 docs: setup ## write the generated parts of README.md again
-	$(GO) test -count=1 ./runtime -run '^TestReadme' -update
+	$(GO) test -count=1 ./runtime ./spec/specfile -run '^TestReadme' -update
 
 bench: setup ## run the Go benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem ./...
