@@ -113,7 +113,7 @@ func autogroupLoop() {
 			pause = true
 			continue // somebody else of the machine was first
 		}
-		unix.Close(p.dir)
+		_ = unix.Close(p.dir)
 		autogroups.mu.Lock()
 		autogroups.queue = autogroups.queue[1:]
 		left := len(autogroups.queue)

@@ -38,14 +38,14 @@ func TestDrift(t *testing.T) {
 		text string
 	}{
 		{"nothing is set", spec.Tuning{}, "", ""},
-		{"nice", spec.Tuning{Nice: ptr(5)}, "nice", "nice is 3, should be 5"},
-		{"same nice", spec.Tuning{Nice: ptr(3)}, "", ""},
+		{"nice", spec.Tuning{Nice: new(5)}, "nice", "nice is 3, should be 5"},
+		{"same nice", spec.Tuning{Nice: new(3)}, "", ""},
 		{"ionice level", spec.Tuning{IONice: &spec.IONice{Class: "best-effort", Level: 6}}, "ionice", "ionice is best-effort 4, should be best-effort 6"},
 		{"ionice class", spec.Tuning{IONice: &spec.IONice{Class: "idle"}}, "ionice", "ionice is best-effort 4, should be idle 0"},
 		{"cpus", spec.Tuning{CPUs: "1"}, "cpus", "cpus is 0-1, should be 1"},
 		{"same cpus, written otherwise", spec.Tuning{CPUs: "1,0"}, "", ""},
 		{"sched", spec.Tuning{Sched: &spec.Sched{Policy: "rr", Priority: 7}}, "sched", "sched is other, should be rr 7"},
-		{"oom", spec.Tuning{OOMScoreAdj: ptr(100)}, "oom_score_adj", "oom_score_adj is 0, should be 100"},
+		{"oom", spec.Tuning{OOMScoreAdj: new(100)}, "oom_score_adj", "oom_score_adj is 0, should be 100"},
 		{"hard limit", limit("nofile", 10, 50), "nofile", "nofile is 10:100, should be 10:50"},
 		{"soft limit is the program's", limit("nofile", 50, 100), "", ""},
 		{"unlimited", limit("core", 0, 4), "core", "core is 0:unlimited, should be 0:4"},
@@ -61,21 +61,21 @@ func TestDrift(t *testing.T) {
 		})
 	}
 	got["autogroup"] = json.RawMessage("0")
-	expect(t, "drift", Drift(spec.Tuning{Nice: ptr(3)}, got), map[string]string{"nice": "nice is 0, should be 3"})
-	expect(t, "drift of nothing", Drift(spec.Tuning{Nice: ptr(3)}, nil), map[string]string{})
+	expect(t, "drift", Drift(spec.Tuning{Nice: new(3)}, got), map[string]string{"nice": "nice is 0, should be 3"})
+	expect(t, "drift of nothing", Drift(spec.Tuning{Nice: new(3)}, nil), map[string]string{})
 }
 
 func TestPick(t *testing.T) {
 	all := spec.Tuning{
-		Nice: ptr(5), CPUs: "0", Limits: map[string]spec.Limit{"nofile": {Soft: 1, Hard: 2}, "core": {}, "nice": {Soft: 3, Hard: 3}},
-		Cgroup: &spec.Cgroup{CPUMax: "50%", MemoryMax: ptr(spec.Size(spec.Unlimited))},
+		Nice: new(5), CPUs: "0", Limits: map[string]spec.Limit{"nofile": {Soft: 1, Hard: 2}, "core": {}, "nice": {Soft: 3, Hard: 3}},
+		Cgroup: &spec.Cgroup{CPUMax: "50%", MemoryMax: new(spec.Size(spec.Unlimited))},
 	}
 	for keys, want := range map[string]spec.Tuning{
 		"":            {},
-		"nice":        {Nice: ptr(5)},
+		"nice":        {Nice: new(5)},
 		"limits.nice": {Limits: map[string]spec.Limit{"nice": {Soft: 3, Hard: 3}}},
 		"nofile cpus": {CPUs: "0", Limits: map[string]spec.Limit{"nofile": {Soft: 1, Hard: 2}}},
-		"memory_max":  {Cgroup: &spec.Cgroup{MemoryMax: ptr(spec.Size(spec.Unlimited))}},
+		"memory_max":  {Cgroup: &spec.Cgroup{MemoryMax: new(spec.Size(spec.Unlimited))}},
 	} {
 		got := Pick(all, strings.Fields(keys))
 		if got.Digest() != tidy(want).Digest() && tidy(got).Digest() != tidy(want).Digest() {
@@ -114,7 +114,7 @@ func TestReadIsComplete(t *testing.T) {
 func TestEveryTuningHasARow(t *testing.T) {
 	var doc map[string]any
 	b, err := json.Marshal(spec.Tuning{
-		Nice: ptr(1), IONice: &spec.IONice{}, Limits: lowLimits(), CPUs: "0", Sched: &spec.Sched{}, OOMScoreAdj: ptr(1), Cgroup: &spec.Cgroup{},
+		Nice: new(1), IONice: &spec.IONice{}, Limits: lowLimits(), CPUs: "0", Sched: &spec.Sched{}, OOMScoreAdj: new(1), Cgroup: &spec.Cgroup{},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -186,17 +186,29 @@ func TestRetune(t *testing.T) {
 		name            string
 		old, want, full spec.Tuning
 	}{
-		{"nothing", spec.Tuning{}, spec.Tuning{Nice: ptr(3)}, spec.Tuning{Nice: ptr(3)}},
-		{"a change is no removal", spec.Tuning{Nice: ptr(5), IONice: &spec.IONice{Class: "idle", Level: 1}}, spec.Tuning{Nice: ptr(3), IONice: &spec.IONice{Class: "none"}}, spec.Tuning{Nice: ptr(3), IONice: &spec.IONice{Class: "none"}}},
+		{"nothing", spec.Tuning{}, spec.Tuning{Nice: new(3)}, spec.Tuning{Nice: new(3)}},
+		{"a change is no removal", spec.Tuning{Nice: new(5), IONice: &spec.IONice{Class: "idle", Level: 1}}, spec.Tuning{Nice: new(3), IONice: &spec.IONice{Class: "none"}}, spec.Tuning{Nice: new(3), IONice: &spec.IONice{Class: "none"}}},
 		{"priority goes with its policy", spec.Tuning{Sched: &spec.Sched{Policy: "rr", Priority: 3}}, spec.Tuning{Sched: &spec.Sched{Policy: "batch"}}, spec.Tuning{Sched: &spec.Sched{Policy: "batch"}}},
-		{"nice", spec.Tuning{Nice: ptr(5)}, spec.Tuning{}, spec.Tuning{Nice: own.Nice}},
-		{"ionice, sched, cpus, oom", spec.Tuning{IONice: &spec.IONice{Class: "idle"}, Sched: &spec.Sched{Policy: "rr", Priority: 3}, CPUs: "0", OOMScoreAdj: ptr(5)}, spec.Tuning{},
-			spec.Tuning{IONice: own.IONice, Sched: own.Sched, CPUs: own.CPUs, OOMScoreAdj: own.OOMScoreAdj}},
-		{"one limit of two", spec.Tuning{Limits: map[string]spec.Limit{"core": limit, "nofile": limit}}, spec.Tuning{Limits: map[string]spec.Limit{"core": limit}},
-			spec.Tuning{Limits: map[string]spec.Limit{"core": limit, "nofile": own.Limits["nofile"]}}},
+		{"nice", spec.Tuning{Nice: new(5)}, spec.Tuning{}, spec.Tuning{Nice: own.Nice}},
+		{
+			"ionice, sched, cpus, oom",
+			spec.Tuning{IONice: &spec.IONice{Class: "idle"}, Sched: &spec.Sched{Policy: "rr", Priority: 3}, CPUs: "0", OOMScoreAdj: new(5)},
+			spec.Tuning{},
+			spec.Tuning{IONice: own.IONice, Sched: own.Sched, CPUs: own.CPUs, OOMScoreAdj: own.OOMScoreAdj},
+		},
+		{
+			"one limit of two",
+			spec.Tuning{Limits: map[string]spec.Limit{"core": limit, "nofile": limit}},
+			spec.Tuning{Limits: map[string]spec.Limit{"core": limit}},
+			spec.Tuning{Limits: map[string]spec.Limit{"core": limit, "nofile": own.Limits["nofile"]}},
+		},
 		{"all limits", spec.Tuning{Limits: map[string]spec.Limit{"core": {Soft: 1, Hard: 1}}}, spec.Tuning{}, spec.Tuning{Limits: map[string]spec.Limit{"core": own.Limits["core"]}}},
-		{"cgroup", spec.Tuning{Cgroup: &spec.Cgroup{CPUMax: "5%", PidsMax: ptr(spec.Size(5))}}, spec.Tuning{Cgroup: &spec.Cgroup{PidsMax: ptr(spec.Size(6))}},
-			spec.Tuning{Cgroup: &spec.Cgroup{CPUMax: "max", PidsMax: ptr(spec.Size(6))}}},
+		{
+			"cgroup",
+			spec.Tuning{Cgroup: &spec.Cgroup{CPUMax: "5%", PidsMax: new(spec.Size(5))}},
+			spec.Tuning{Cgroup: &spec.Cgroup{PidsMax: new(spec.Size(6))}},
+			spec.Tuning{Cgroup: &spec.Cgroup{CPUMax: "max", PidsMax: new(spec.Size(6))}},
+		},
 	}
 	for _, tt := range tests {
 		got, err := Retune(tt.old, tt.want)

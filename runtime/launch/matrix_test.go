@@ -129,8 +129,8 @@ func everything(t *testing.T) *Request {
 	r.Capabilities = &spec.Capabilities{Ambient: []string{"CAP_NET_BIND_SERVICE"}, Bounding: []string{"net_bind_service", "Chown"}}
 	r.Env = []string{"A=1", "B=two words"}
 	r.Tuning = spec.Tuning{
-		Nice: ptr(5), IONice: &spec.IONice{Class: "best-effort", Level: 6}, Limits: lowLimits(), CPUs: "0",
-		Sched: &spec.Sched{Policy: "batch"}, OOMScoreAdj: ptr(500),
+		Nice: new(5), IONice: &spec.IONice{Class: "best-effort", Level: 6}, Limits: lowLimits(), CPUs: "0",
+		Sched: &spec.Sched{Policy: "batch"}, OOMScoreAdj: new(500),
 	}
 	return r
 }
@@ -252,7 +252,7 @@ func TestBareChild(t *testing.T) {
 // What only root may comes before the user is another.
 func TestPrivilegedBeforeTheUser(t *testing.T) {
 	r := as(t, request("/bin/cat"), 65534, 65534)
-	r.Tuning = spec.Tuning{Nice: ptr(-5), IONice: &spec.IONice{Class: "realtime", Level: 3}, Sched: &spec.Sched{Policy: "rr", Priority: 7}}
+	r.Tuning = spec.Tuning{Nice: new(-5), IONice: &spec.IONice{Class: "realtime", Level: 3}, Sched: &spec.Sched{Policy: "rr", Priority: 7}}
 	p := sleeper(t, r, -1)
 	got, err := Read(p.PID, "")
 	if err != nil {

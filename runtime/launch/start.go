@@ -141,7 +141,7 @@ func above2(r *Request, io Stdio) (_ Stdio, done func(), err error) {
 	n := 0
 	done = func() {
 		for _, fd := range opened[:n] {
-			unix.Close(fd)
+			_ = unix.Close(fd)
 		}
 	}
 	for i, fd := range []*int{&io.In, &io.Out, &io.Err} {
@@ -162,8 +162,7 @@ func above2(r *Request, io Stdio) (_ Stdio, done func(), err error) {
 var streams = [3]string{"stdin", "stdout", "stderr"}
 
 func asErrno(err error) syscall.Errno {
-	var errno syscall.Errno
-	if errors.As(err, &errno) {
+	if errno, ok := errors.AsType[syscall.Errno](err); ok {
 		return errno
 	}
 	return syscall.EIO

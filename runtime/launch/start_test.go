@@ -23,8 +23,6 @@ func request(argv ...string) *Request {
 	}
 }
 
-func ptr[T any](v T) *T { return &v }
-
 // as makes the request one of another user; only root can.
 func as(t *testing.T, r *Request, uid, gid uint32, groups ...uint32) *Request {
 	t.Helper()
@@ -92,19 +90,6 @@ func TestStartRunsAndTellsTheExitCode(t *testing.T) {
 	if text != "out\nerr\n" || status.ExitStatus() != 42 {
 		t.Errorf("wrote %q and ended with %v", text, status)
 	}
-}
-
-// status is /proc/self/status of a child that is started as r says.
-func status(t *testing.T, r *Request) map[string]string {
-	t.Helper()
-	r.Candidates, r.Argv = []string{"/bin/cat"}, []string{"cat", "/proc/self/status"}
-	text, _ := output(t, r)
-	out := map[string]string{}
-	for line := range strings.Lines(text) {
-		key, value, _ := strings.Cut(line, ":")
-		out[key] = strings.Join(strings.Fields(value), " ")
-	}
-	return out
 }
 
 func TestStepErrorsAreExact(t *testing.T) {

@@ -35,7 +35,7 @@ func TestSpawnsUnderGC(t *testing.T) {
 				code := (w*each + n) % 250
 				r := request("/bin/sh", "-c", "exit $CODE")
 				r.Env = []string{"CODE=" + string([]byte{byte('0' + code/100), byte('0' + code/10%10), byte('0' + code%10)})}
-				r.Tuning.Nice = ptr(0)
+				r.Tuning.Nice = new(0)
 				p, err := Start(r, NoStdio, -1)
 				if err != nil {
 					t.Error(err)
@@ -95,7 +95,7 @@ func reapFor(b *testing.B, pid, pidfd int) {
 // The benchmarks measure until the program is executed; reaping is not in them.
 func BenchmarkStart(b *testing.B) {
 	full := request("/bin/true")
-	full.Tuning = spec.Tuning{Nice: ptr(5), IONice: &spec.IONice{Class: "best-effort", Level: 6}, Limits: lowLimits(), OOMScoreAdj: ptr(100), CPUs: "0-1"}
+	full.Tuning = spec.Tuning{Nice: new(5), IONice: &spec.IONice{Class: "best-effort", Level: 6}, Limits: lowLimits(), OOMScoreAdj: new(100), CPUs: "0-1"}
 	full.Identity = spec.Identity{UID: 65534, GID: 65534, Switch: true}
 	for name, r := range map[string]*Request{"plain": request("/bin/true"), "full": full} {
 		b.Run(name, func(b *testing.B) {
@@ -137,7 +137,7 @@ func BenchmarkStart(b *testing.B) {
 // BenchmarkCompile is our own part of a start.
 func BenchmarkCompile(b *testing.B) {
 	r := request("/bin/true")
-	r.Tuning = spec.Tuning{Nice: ptr(5), IONice: &spec.IONice{Class: "best-effort", Level: 6}, Limits: lowLimits(), OOMScoreAdj: ptr(100)}
+	r.Tuning = spec.Tuning{Nice: new(5), IONice: &spec.IONice{Class: "best-effort", Level: 6}, Limits: lowLimits(), OOMScoreAdj: new(100)}
 	b.ReportAllocs()
 	for b.Loop() {
 		p := newBuilder(r, NoStdio)

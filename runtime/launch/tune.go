@@ -50,8 +50,7 @@ func (l *live) refuse(key string, err error) {
 
 // cause is the errno's own words when there is one, without Go's path and verb.
 func cause(err error) string {
-	var errno syscall.Errno
-	if errors.As(err, &errno) {
+	if errno, ok := errors.AsType[syscall.Errno](err); ok {
 		return errno.Error()
 	}
 	return err.Error()

@@ -63,8 +63,8 @@ func tids(t *testing.T, pid int) []int {
 func TestTuneReachesEveryThread(t *testing.T) {
 	p := threaded(t, nil)
 	tuning := spec.Tuning{
-		Nice: ptr(7), IONice: &spec.IONice{Class: "idle"}, Limits: map[string]spec.Limit{"core": {Soft: 1, Hard: 2}, "nofile": {Soft: 50, Hard: 60}},
-		CPUs: "0", Sched: &spec.Sched{Policy: "batch"}, OOMScoreAdj: ptr(300),
+		Nice: new(7), IONice: &spec.IONice{Class: "idle"}, Limits: map[string]spec.Limit{"core": {Soft: 1, Hard: 2}, "nofile": {Soft: 50, Hard: 60}},
+		CPUs: "0", Sched: &spec.Sched{Policy: "batch"}, OOMScoreAdj: new(300),
 	}
 	if refused := Tune(p.PID, tuning, ""); len(refused) > 0 {
 		t.Fatalf("refused: %v", refused)
@@ -116,14 +116,14 @@ func TestAutogroupsFollowInTheirTime(t *testing.T) {
 	var pids []int
 	for n := range 4 {
 		r := request()
-		r.Tuning.Nice = ptr(n + 1)
+		r.Tuning.Nice = new(n + 1)
 		pids = append(pids, sleeper(t, r, -1).PID)
 	}
 	for n, pid := range pids {
 		waitAutogroup(t, pid, n+1)
 	}
 	for n, pid := range pids {
-		if refused := Tune(pid, spec.Tuning{Nice: ptr(n + 10)}, ""); len(refused) > 0 {
+		if refused := Tune(pid, spec.Tuning{Nice: new(n + 10)}, ""); len(refused) > 0 {
 			t.Errorf("refused: %v", refused)
 		}
 	}
@@ -172,7 +172,7 @@ func TestRaisingAHardLimit(t *testing.T) {
 // Lowering below ours needs CAP_SYS_RESOURCE as well.
 func TestLoweringOOMScore(t *testing.T) {
 	r := request("/bin/true")
-	r.Tuning.OOMScoreAdj = ptr(-1000)
+	r.Tuning.OOMScoreAdj = new(-1000)
 	p, err := Start(r, NoStdio, -1)
 	if err == nil {
 		p.wait(t)
@@ -187,7 +187,7 @@ func TestWhatAnOrdinaryUserMayNot(t *testing.T) {
 		t.Skip("root may; TestAsOrdinaryUser runs this as another")
 	}
 	for want, change := range map[string]func(r *Request){
-		"setting nice to -5: permission denied":                              func(r *Request) { r.Tuning.Nice = ptr(-5) },
+		"setting nice to -5: permission denied":                              func(r *Request) { r.Tuning.Nice = new(-5) },
 		"setting sched to fifo 10: operation not permitted":                  func(r *Request) { r.Tuning.Sched = &spec.Sched{Policy: "fifo", Priority: 10} },
 		"setting ionice to realtime 0: operation not permitted":              func(r *Request) { r.Tuning.IONice = &spec.IONice{Class: "realtime"} },
 		"setting groups to []: operation not permitted":                      func(r *Request) { r.Identity = spec.Identity{UID: 1, GID: 1, Switch: true} },
@@ -239,7 +239,7 @@ func TestTuneOfWhatIsGone(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.wait(t)
-	if refused := Tune(p.PID, spec.Tuning{Nice: ptr(3), OOMScoreAdj: ptr(100), Limits: map[string]spec.Limit{"core": {}}}, ""); len(refused) > 0 {
+	if refused := Tune(p.PID, spec.Tuning{Nice: new(3), OOMScoreAdj: new(100), Limits: map[string]spec.Limit{"core": {}}}, ""); len(refused) > 0 {
 		t.Errorf("refused: %v", refused)
 	}
 	if _, err := Read(p.PID, ""); err == nil {
@@ -255,7 +255,7 @@ func TestCgroupFiles(t *testing.T) {
 		}
 	}
 	c := &spec.Cgroup{
-		MemoryMax: ptr(spec.Size(1000000)), MemoryHigh: ptr(spec.Size(spec.Unlimited)), CPUMax: "150%", CPUWeight: ptr(7), PidsMax: ptr(spec.Size(9)), IOWeight: ptr(50),
+		MemoryMax: new(spec.Size(1000000)), MemoryHigh: new(spec.Size(spec.Unlimited)), CPUMax: "150%", CPUWeight: new(7), PidsMax: new(spec.Size(9)), IOWeight: new(50),
 	}
 	if err := SetCgroup(dir, c); err != nil {
 		t.Fatal(err)
@@ -279,7 +279,7 @@ func TestCgroupFiles(t *testing.T) {
 	if os.Getpagesize() == 4096 {
 		expect(t, "drift", Drift(spec.Tuning{Cgroup: c}, got), map[string]string{})
 	}
-	c.CPUMax, c.PidsMax = "100000 50000", ptr(spec.Size(10))
+	c.CPUMax, c.PidsMax = "100000 50000", new(spec.Size(10))
 	expect(t, "drift", Drift(spec.Tuning{Cgroup: c}, got), map[string]string{
 		"cpu_max": "cpu_max is 150000 100000, should be 100000 50000", "pids_max": "pids_max is 9, should be 10",
 	})
@@ -290,14 +290,14 @@ func TestCgroupWithoutController(t *testing.T) {
 	if dir == "" {
 		t.Skip("no cgroup v2 that we may make groups in")
 	}
-	err := SetCgroup(dir, &spec.Cgroup{MemoryMax: ptr(spec.Size(1 << 30))})
+	err := SetCgroup(dir, &spec.Cgroup{MemoryMax: new(spec.Size(1 << 30))})
 	if err == nil {
 		expect(t, "memory.max", strings.TrimSpace(contents(t, filepath.Join(dir, "memory.max"))), "1073741824")
 		return // this kernel has it
 	}
 	want := "setting cgroup memory_max to 1073741824: the memory controller is not there for " + dir + "/memory.max: no such file or directory"
 	expect(t, "error", err.Error(), want)
-	expect(t, "refused", Tune(os.Getpid(), spec.Tuning{Cgroup: &spec.Cgroup{MemoryMax: ptr(spec.Size(1 << 30))}}, dir), map[string]string{"memory_max": "needs restart: the memory controller is not there"})
+	expect(t, "refused", Tune(os.Getpid(), spec.Tuning{Cgroup: &spec.Cgroup{MemoryMax: new(spec.Size(1 << 30))}}, dir), map[string]string{"memory_max": "needs restart: the memory controller is not there"})
 	expect(t, "refused", Tune(os.Getpid(), spec.Tuning{Cgroup: &spec.Cgroup{CPUMax: "max"}}, ""), map[string]string{"cpu_max": "needs restart: it has no cgroup of its own"})
 }
 

@@ -1,6 +1,7 @@
 package proc
 
 import (
+	"maps"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -96,9 +97,7 @@ func (p *Proc) ourCorrection(n reconcile.RunID, refused map[string]string) bool 
 	correction := r.tunes[0]
 	r.tunes = r.tunes[1:]
 	if correction {
-		for key, why := range refused {
-			r.refused[key] = why
-		}
+		maps.Copy(r.refused, refused)
 	}
 	return correction
 }

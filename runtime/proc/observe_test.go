@@ -15,8 +15,6 @@ import (
 	"github.com/procnanny/procnanny/spec"
 )
 
-func ptr[T any](v T) *T { return &v }
-
 // living0 is a real process, known to p as run 5 of web/0. end ends and reaps it.
 func living0(t *testing.T, p *Proc, g *spec.Program) (l Look, end func()) {
 	t.Helper()
@@ -52,7 +50,7 @@ func living0(t *testing.T, p *Proc, g *spec.Program) (l Look, end func()) {
 
 func TestObserveSaysWhatTheKernelSays(t *testing.T) {
 	p, _ := newFake(t)
-	l, end := living0(t, p, program(func(g *spec.Program) { g.Nice, g.OOMScoreAdj = ptr(3), ptr(400) }))
+	l, end := living0(t, p, program(func(g *spec.Program) { g.Nice, g.OOMScoreAdj = new(3), new(400) }))
 	got := p.Observe([]Look{l})
 	if len(got) != 1 || got[0].ID != l.ID || got[0].Run != 5 || len(got[0].Drift) != 0 {
 		t.Fatalf("observed %+v", got)
@@ -77,11 +75,11 @@ func TestObserveIsNotFooledByPids(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			p, f := newFake(t)
-			l, _ := living0(t, p, program(func(g *spec.Program) { g.Nice = ptr(3) }))
+			l, _ := living0(t, p, program(func(g *spec.Program) { g.Nice = new(3) }))
 			if got := p.Observe([]Look{l}); len(got) != 1 {
 				t.Fatalf("observed %+v", got)
 			}
-			l.Program = program(func(g *spec.Program) { g.Nice = ptr(4) })
+			l.Program = program(func(g *spec.Program) { g.Nice = new(4) })
 			before := len(f.orders)
 			spoil(p, &l)
 			if got := p.Observe([]Look{l}); len(got) != 0 {
@@ -109,7 +107,7 @@ func tunes(f *fake) []keeper.Order {
 func TestDriftIsCorrectedOnceThenReported(t *testing.T) {
 	p, f := newFake(t)
 	g := program(func(g *spec.Program) {
-		g.Nice, g.OOMScoreAdj = ptr(3), ptr(400)
+		g.Nice, g.OOMScoreAdj = new(3), new(400)
 		g.Limits = map[string]spec.Limit{"core": {Soft: 0, Hard: 10}}
 	})
 	l, _ := living0(t, p, g)
@@ -160,7 +158,7 @@ func TestDriftIsCorrectedOnceThenReported(t *testing.T) {
 func TestDriftPolicies(t *testing.T) {
 	for policy, want := range map[string]string{"report": "nice is 7, should be 3", "ignore": ""} {
 		p, f := newFake(t)
-		l, _ := living0(t, p, program(func(g *spec.Program) { g.Nice, g.Drift = ptr(3), policy }))
+		l, _ := living0(t, p, program(func(g *spec.Program) { g.Nice, g.Drift = new(3), policy }))
 		if err := unix.Setpriority(unix.PRIO_PROCESS, l.PID, 7); err != nil {
 			t.Fatal(err)
 		}
@@ -225,8 +223,8 @@ func TestASendThatFailsIsLogged(t *testing.T) {
 // A key that is taken out goes back to what a new process would have, also
 // when the run was adopted by a control that never saw its start.
 func TestWhatIsTakenOutGoesBack(t *testing.T) {
-	had := program(func(g *spec.Program) { g.Nice, g.OOMScoreAdj = ptr(5), ptr(400) })
-	has := program(func(g *spec.Program) { g.OOMScoreAdj = ptr(500) })
+	had := program(func(g *spec.Program) { g.Nice, g.OOMScoreAdj = new(5), new(400) })
+	has := program(func(g *spec.Program) { g.OOMScoreAdj = new(500) })
 	own, err := unix.Getpriority(unix.PRIO_PROCESS, 0)
 	if err != nil {
 		t.Fatal(err)

@@ -1,6 +1,7 @@
 package proc
 
 import (
+	"maps"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -43,9 +44,7 @@ func (p *Proc) request(o reconcile.Order) (launch.Request, error) {
 		if err != nil {
 			return launch.Request{}, err
 		}
-		for name, value := range vars {
-			x.base[name] = value
-		}
+		maps.Copy(x.base, vars)
 	}
 	r := x.request()
 	if x.budget < 0 {
@@ -114,9 +113,7 @@ func (p *Proc) expander(o reconcile.Order, prep *prepared) *expander {
 		uid, gid = id.UID, id.GID
 	}
 	x := &expander{program: o.Program, under: map[string]bool{}, base: map[string]string{}, budget: maxExpanded}
-	for name, value := range prep.base {
-		x.base[name] = value
-	}
+	maps.Copy(x.base, prep.base)
 	instance, run := strconv.Itoa(o.ID.Index), strconv.FormatUint(uint64(o.Run), 10)
 	x.special = map[string]string{
 		"instance": instance, "program": o.ID.Program, "run_id": run,
