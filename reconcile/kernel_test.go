@@ -59,6 +59,7 @@ func (k *kernel) do(a Action) {
 			k.bad = fmt.Sprintf("%s is forgotten while run %d lives", a.ID, p.run)
 		}
 		return
+	default:
 	}
 	if p == nil || p.run != a.Run {
 		return // it is over: the fact is on its way
@@ -87,6 +88,7 @@ func (k *kernel) do(a Action) {
 		if k.fate("tuned", 3) == 2 {
 			f.Refused = map[string]string{"nofile": "operation not permitted"}
 		}
+	default:
 	}
 }
 

@@ -118,7 +118,7 @@ func (s *stage) admin(args []string, down bool) error {
 	id, whole, err := target(args[0])
 	old := s.desired[id.Program]
 	if err != nil || old == nil {
-		return fmt.Errorf("no such program: %v", err)
+		return fmt.Errorf("no such program: %s (%w)", args[0], err)
 	}
 	p := *old
 	if whole {
@@ -160,7 +160,7 @@ func target(word string) (id InstanceID, whole bool, err error) {
 
 // togetherLine plays several lines, divided by semicolons, before one turn.
 func togetherLine(s *stage, args []string) error {
-	for _, line := range strings.Split(strings.Join(args, " "), ";") {
+	for line := range strings.SplitSeq(strings.Join(args, " "), ";") {
 		words := strings.Fields(line)
 		do := lines[words[0]]
 		if do == nil {

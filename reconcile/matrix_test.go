@@ -84,7 +84,7 @@ func cell(t *testing.T, situation, line string) []string {
 			t.Fatalf("%s, then %s: %v", situation, l, err)
 		}
 	}
-	for _, l := range strings.Split(situation, ";") {
+	for l := range strings.SplitSeq(situation, ";") {
 		play(l)
 	}
 	s.take()

@@ -244,6 +244,7 @@ func eventWords(e Event) string {
 		return fmt.Sprintf("%s run %d is over after %s: %s (%s)", e.ID, x.Run, x.Duration, exitWords(x), x.Cause)
 	case EventIgnored:
 		return fmt.Sprintf("%s ignored in %s: %s", e.ID, e.State, e.Detail)
+	default:
 	}
 	who := e.ID.String()
 	if e.ID.Index < 0 {

@@ -127,8 +127,10 @@ func placed(t *testing.T, s State) *stage {
 	}
 	if s == StateNew {
 		p := spec.Defaults()
-		st.w.Programs["web"] = &Program{Name: "web", Spec: &p, Target: p.Launch.Digest(), tuning: p.Tuning.Digest(),
-			Instances: []*Instance{{ID: InstanceID{"web", 0}, State: StateNew, Since: epoch}}}
+		st.w.Programs["web"] = &Program{
+			Name: "web", Spec: &p, Target: p.Launch.Digest(), tuning: p.Tuning.Digest(),
+			Instances: []*Instance{{ID: InstanceID{"web", 0}, State: StateNew, Since: epoch}},
+		}
 		st.desired["web"] = &p
 	}
 	if got := st.w.Programs["web"].Instances[0].State; got != s {

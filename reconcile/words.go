@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/procnanny/procnanny/spec"
@@ -31,6 +32,23 @@ type words struct {
 	launchEdit         *edit
 	tuningEdit         *edit
 	scaled             string
+	// replaceOf is what replaceEdit is about: launch and tuning.
+	replaceOf   [2]spec.Digest
+	replaceEdit *edit
+}
+
+// replaced is how an instance's process differs from the one that takes its
+// place, which brings the new tuning too.
+func (v *words) replaced(d *differ, i *Instance) *edit {
+	e := v.launch(d, i.Launch)
+	if i.Tuning == "" || i.Tuning == d.to.tuning {
+		return e
+	}
+	if of := [2]spec.Digest{i.Launch, i.Tuning}; v.replaceEdit == nil || v.replaceOf != of {
+		t := v.tuning(d, i.Tuning)
+		v.replaceOf, v.replaceEdit = of, &edit{keys: slices.Concat(e.keys, t.keys), reason: e.reason + ", " + t.reason}
+	}
+	return v.replaceEdit
 }
 
 // launch is how what was launched as old differs from what is desired.
@@ -146,6 +164,7 @@ func (d *differ) startWords(i *Instance, cause Cause) string {
 			return d.words.launch(d, i.Launch).reason
 		}
 		return "defined again"
+	default:
 	}
 	return string(cause)
 }
@@ -154,7 +173,7 @@ func (d *differ) startWords(i *Instance, cause Cause) string {
 func (d *differ) stopWords(i *Instance, cause Cause) (reason string, keys []string) {
 	switch cause {
 	case CauseReplaced:
-		e := d.words.launch(d, i.Launch)
+		e := d.words.replaced(d, i)
 		return e.reason, e.keys
 	case CauseScaledDown:
 		if d.p.Spec == nil || d.p.Spec.Instances == d.want.Instances {
@@ -167,6 +186,7 @@ func (d *differ) stopWords(i *Instance, cause Cause) (reason string, keys []stri
 		return "asked for", nil
 	case CauseStop:
 		return "stopped", nil
+	default:
 	}
 	return string(cause), nil
 }
