@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"maps"
 	"slices"
 
 	"github.com/procnanny/procnanny/spec"
@@ -115,11 +116,8 @@ func programKeys(p spec.Program, there bool) (map[string]json.RawMessage, error)
 
 func union[V any](a, b map[string]V) map[string]V {
 	out := make(map[string]V, len(a)+len(b))
-	for _, m := range []map[string]V{a, b} {
-		for k, v := range m {
-			out[k] = v
-		}
-	}
+	maps.Copy(out, a)
+	maps.Copy(out, b)
 	return out
 }
 

@@ -94,6 +94,7 @@ func (r reason) waitsFor() (what string, until time.Time) {
 		if i.Cycle {
 			return "its turn to be restarted", i.Until
 		}
+	default: // nothing but a roll can be waited for
 	}
 	if r.program.Held != "" {
 		return "the roll, which is held: " + r.program.Held, time.Time{}

@@ -63,6 +63,32 @@ func BenchmarkStatusRaw(b *testing.B) {
 	b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "p99-us")
 }
 
+// BenchmarkPipelined is one client that does not wait for replies, 1000 at a
+// time.
+func BenchmarkPipelined(b *testing.B) {
+	endpoint := endpointIn(b)
+	listen(b, Config{RPC: []string{endpoint}}, &fakeBackend{view: programs(1)})
+	s := rawSocket(b, zmq4.DEALER, endpoint)
+	request, err := rpc.EncodeRequest("status", nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	const window = 1000
+	for b.Loop() {
+		for range window {
+			if _, err := s.SendMessage(request); err != nil {
+				b.Fatal(err)
+			}
+		}
+		for range window {
+			if _, err := s.RecvMessageBytes(0); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	b.ReportMetric(window*float64(b.N)/b.Elapsed().Seconds(), "replies/s")
+}
+
 func rawSocket(t testing.TB, kind zmq4.Type, endpoint string) *zmq4.Socket {
 	t.Helper()
 	s, err := connected(kind, endpoint)

@@ -32,7 +32,8 @@
 //     unbind, which ends all connections (its listener owns them). What is left of the danger, and
 //     the memory that endless multi-part messages or subscriptions of somebody
 //     with access to the socket may take inside libzmq, is why this runs in
-//     control, whose death no program notices. (Go raised the soft limit to
+//     control, whose death no program notices. (Over tcp libzmq survives the
+//     lack of descriptors.) (Go raised the soft limit to
 //     the hard one before main.)
 //   - A reply that a slow reader has no room for waits in our queue, up to a
 //     bound; then requests get `busy`, then nothing. Refused: a high water mark of

@@ -103,7 +103,7 @@ func (e *endpoint) listen(gid *int) (err error) {
 	}
 	if err != nil {
 		_ = unix.Unlinkat(dirfd, tmp, 0)
-		unix.Close(e.listener)
+		_ = unix.Close(e.listener)
 		return fmt.Errorf("cannot listen on %s: %w", e.text, err)
 	}
 	return nil
@@ -164,7 +164,7 @@ func bindHidden(dirfd int, name string, gid *int) (fd int, err error) {
 	}
 	defer func() {
 		if err != nil {
-			unix.Close(fd)
+			_ = unix.Close(fd)
 			_ = unix.Unlinkat(dirfd, name, 0)
 		}
 	}()
@@ -195,7 +195,7 @@ func (e *endpoint) bind(s *zmq4.Socket) error {
 	}
 	if err != nil {
 		if fd >= 0 {
-			unix.Close(fd)
+			_ = unix.Close(fd)
 		}
 		return fmt.Errorf("cannot listen on %s: %w", e.text, err)
 	}

@@ -276,7 +276,7 @@ func (l *loop) wait(busy bool, end time.Time) (woken bool) {
 			timeout = d
 		}
 	}
-	if busy || end.IsZero() && l.readable() {
+	if more := l.readable(); busy || more && end.IsZero() {
 		timeout = 0
 	}
 	ms := -1

@@ -140,7 +140,7 @@ func (s *Server) finish(f finished) {
 
 // Bounds of a socket.
 const (
-	highWater    = 64 // messages for one connection inside libzmq
+	highWater    = 16 // messages for one connection inside libzmq, which copies each
 	eventWater   = 1000
 	maxFrame     = rpc.MaxRequest + 1024 // a little more gets an answer that says why
 	maxSubscribe = 4 << 10

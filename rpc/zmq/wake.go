@@ -39,4 +39,4 @@ func (w *waker) clear(readable bool) {
 	w.pending.Store(false)
 }
 
-func (w *waker) close() { unix.Close(w.fd) }
+func (w *waker) close() { _ = unix.Close(w.fd) }
