@@ -10,7 +10,9 @@
 //     bytes as base64. Text is for people and may change.
 //   - Text never drives a terminal: control characters, text direction
 //     characters and invalid UTF-8 are printed as escapes, on a terminal and
-//     in a pipe. `logs --raw` is the one exception and says so.
+//     in a pipe. `logs --raw` is the one exception and says so. A document that
+//     is there to be stored (export, schema, states) is exact in a pipe.
+//   - What could not be printed (a full disk) is a failure, not a success.
 //   - Values of env are never printed.
 //
 // # Decisions
@@ -25,6 +27,11 @@
 //     would wait for a daemon that is not there, and could not say why.
 //   - Waiting (--wait) happens in the daemon where the method offers it: polling
 //     from here would miss what comes and goes between two looks.
+//   - Following (logs -f, events -f, status --watch) asks the daemon again and
+//     again, and takes what is published only as a sign to do so now. So nothing
+//     is printed twice or missed, also while the daemon's control process is
+//     replaced. Printing what is published was refused: it has gaps.
+//   - A change needs a target or --all; nothing is changed by leaving a word out.
 //   - vet resolves users leniently unless --host is given: files are checked on
 //     a laptop that does not have the server's users.
 package main

@@ -65,7 +65,7 @@ func Prepare(d Daemon) error {
 	}
 	for _, p := range []dirPlan{
 		{"state", d.State, 0o700, -1},
-		{"run", d.Run, 0o750, admin},
+		{"run", d.Run, runMode(d, admin), admin},
 		{"log-dir", d.LogDir, 0o750, log},
 	} {
 		if err := p.make(d.TrustConfig); err != nil {
@@ -73,6 +73,15 @@ func Prepare(d Daemon) error {
 		}
 	}
 	return nil
+}
+
+// runMode lets a group reach the sockets, but nobody in the directory in /tmp
+// that is only ours, unless a group was asked for.
+func runMode(d Daemon, admin int) fs.FileMode {
+	if admin < 0 && d.Run == fallbackRun(os.Geteuid()) {
+		return 0o700
+	}
+	return 0o750
 }
 
 // privileged says whether trust matters: an ordinary user's daemon can be made

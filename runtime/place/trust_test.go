@@ -208,6 +208,16 @@ func TestPrepareJudgesFilesByTheirTarget(t *testing.T) {
 	}
 }
 
+func TestFallbackRunDirectoryIsPrivate(t *testing.T) {
+	d := Daemon{Run: fallbackRun(os.Geteuid())}
+	if got := runMode(d, -1); got != 0o700 {
+		t.Errorf("%v", got)
+	}
+	if got := runMode(d, 5); got != 0o750 {
+		t.Errorf("with an admin group: %v", got)
+	}
+}
+
 func TestFallbackRunDirectoryMustBeOurs(t *testing.T) {
 	rootOnly(t)
 	run := fallbackRun(stranger)
