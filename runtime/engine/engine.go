@@ -14,6 +14,10 @@ import (
 const (
 	inboxLen = 1024 // messages; a sender waits when it is full
 	batchLen = 256  // messages of one turn at most
+	// A deadline that is due again at once is a matter of course a few times
+	// over; more often it would be a mistake, and must not eat a CPU.
+	dueAgain = 64
+	dueRest  = 100 * time.Millisecond
 )
 
 // Executor carries out orders, in order for each instance. It must not block;
@@ -24,7 +28,8 @@ type Executor interface {
 
 // Recorder writes a turn down. Record comes before the turn's actions and
 // survives the death of this process; Publish comes after. Neither may block
-// on a consumer.
+// on a consumer, nor keep the instances and programs of a batch: they are the
+// world's own, as they are during the call.
 type Recorder interface {
 	Record(b reconcile.Batch)
 	Publish(b reconcile.Batch)
@@ -80,6 +85,7 @@ func (e *Engine) Run(ctx context.Context) {
 	defer close(e.stopped)
 	timer := time.NewTimer(time.Hour)
 	timer.Stop()
+	var pace pacer
 	for {
 		select {
 		case <-ctx.Done():
@@ -90,12 +96,29 @@ func (e *Engine) Run(ctx context.Context) {
 		}
 		e.drain()
 		e.loop.turn(time.Now())
-		if wake := e.loop.wakes.next(); wake.IsZero() {
-			timer.Stop()
+		if wait, ok := pace.wait(e.loop.wakes.next(), time.Now()); ok {
+			timer.Reset(wait)
 		} else {
-			timer.Reset(time.Until(wake))
+			timer.Stop()
 		}
 	}
+}
+
+// pacer says how long the timer sleeps.
+type pacer struct {
+	overdue int // turns in a row after which something was due at once
+}
+
+// wait is how long it is until wake; false is for ever.
+func (p *pacer) wait(wake, now time.Time) (time.Duration, bool) {
+	if wake.IsZero() || wake.After(now) {
+		p.overdue = 0
+		return wake.Sub(now), !wake.IsZero()
+	}
+	if p.overdue++; p.overdue > dueAgain {
+		return dueRest, true
+	}
+	return 0, true
 }
 
 // drain takes what else is waiting into the same turn.

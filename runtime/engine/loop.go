@@ -29,29 +29,47 @@ type loop struct {
 	contain  string
 
 	// What this turn touched.
-	dirty  map[string]bool               // programs to diff and to draw again
-	moved  map[reconcile.InstanceID]bool // instances that may have changed
-	events []reconcile.Event
-	orders []reconcile.Order
+	dirty   map[string]bool               // programs to diff and to draw again
+	moved   map[reconcile.InstanceID]bool // instances that may have changed
+	touched []reconcile.InstanceID        // the same, in order
+	redraw  map[reconcile.InstanceID]bool // instances whose observed values changed
+	redrawn bool                          // what the picture says beside programs changed
+	events  []reconcile.Event
+	orders  []reconcile.Order
 	// answers are given at the end of the turn, when the picture is the new one:
 	// who asked for something and looks, sees it.
 	answers []func()
 
 	observed   map[reconcile.InstanceID]reconcile.Observation
 	observedAt time.Time
-	views      map[string]*reconcile.ProgramView
-	names      []string // sorted names of views
-	resort     bool
+	gallery    gallery
+	turns      uint64
+	// rolls are what was recorded of each program beside its instances.
+	rolls map[string]roll
+}
+
+// roll is what a program itself knows that must outlive us.
+type roll struct {
+	target, forced spec.Digest
+	preflight      reconcile.PreflightState
+	held           string
+	retryAt        time.Time
+}
+
+func rollOf(p *reconcile.Program) roll {
+	return roll{p.Target, p.Forced, p.Preflight, p.Held, p.RetryAt}
 }
 
 func newLoop(c Config, e *Engine) *loop {
 	l := &loop{
 		world: c.World, wakes: newWakes(), exec: c.Executor, rec: c.Recorder, engine: e, base: c.View, contain: c.Containment,
 		programs: map[string]*spec.Program{}, dirty: map[string]bool{}, moved: map[reconcile.InstanceID]bool{}, marks: map[string][]spec.Override{},
-		observed: map[reconcile.InstanceID]reconcile.Observation{}, views: map[string]*reconcile.ProgramView{},
+		observed: map[reconcile.InstanceID]reconcile.Observation{}, redraw: map[reconcile.InstanceID]bool{}, rolls: map[string]roll{},
+		gallery: newGallery(), redrawn: true,
 	}
-	for name := range c.World.Programs {
+	for name, p := range c.World.Programs {
 		l.dirty[name] = true
+		l.rolls[name] = rollOf(p)
 	}
 	return l
 }
@@ -66,8 +84,9 @@ func (l *loop) apply(f reconcile.Fact, now time.Time) {
 // touch marks an instance, and so its program, as part of this turn.
 func (l *loop) touch(id reconcile.InstanceID) {
 	l.dirty[id.Program] = true
-	if id.Index >= 0 {
+	if id.Index >= 0 && !l.moved[id] {
 		l.moved[id] = true
+		l.touched = append(l.touched, id)
 	}
 }
 
@@ -131,35 +150,54 @@ func (l *loop) desire(d Desired) {
 	l.world.Generation = d.Generation
 }
 
-// turn lets Diff speak for every touched program, then records, acts, tells,
-// and swaps the picture: in that order.
+// turn lets Diff speak for every touched program, then records, acts, swaps the
+// picture and tells: in that order.
 func (l *loop) turn(now time.Time) {
+	l.turns++
 	for _, name := range l.wakes.due(now) {
 		l.fire(name, now)
 	}
-	if l.wished || l.world.ShuttingDown {
-		for _, name := range l.dirtyNames() {
-			l.diff(name, now)
-		}
-		l.world.Booting = false
-	}
+	l.decide(now)
 	batch := l.batch()
-	if len(batch.Changed)+len(batch.Gone)+len(batch.Events) > 0 {
+	if len(batch.Changed)+len(batch.Gone)+len(batch.Events)+len(batch.Programs) > 0 {
 		l.rec.Record(batch)
 	}
 	if len(l.orders) > 0 {
 		l.exec.Do(l.orders)
 	}
-	l.swap()
+	if len(l.dirty) > 0 || l.redrawn {
+		l.swap()
+	}
 	if len(batch.Events) > 0 {
 		l.rec.Publish(batch)
 	}
-	l.events, l.orders = nil, nil
-	clear(l.dirty)
-	clear(l.moved)
 	for _, answer := range l.answers {
 		answer()
 	}
+	l.forgetTurn()
+}
+
+// decide lets Diff speak, once there is something to compare with: nothing is
+// stopped or started before the first desired state came, whatever facts come
+// first. A shutdown needs none. The first time it speaks for everything, and
+// with that a boot is over.
+func (l *loop) decide(now time.Time) {
+	if !l.wished && !l.world.ShuttingDown {
+		return
+	}
+	for _, name := range l.dirtyNames() {
+		l.diff(name, now)
+	}
+	l.world.Booting = false
+}
+
+// forgetTurn makes ready for the next turn. The lists that others were given
+// are theirs now; the instances in a batch are not, and change from here on.
+func (l *loop) forgetTurn() {
+	l.events, l.orders, l.touched, l.redrawn = nil, nil, nil, false
+	clear(l.dirty)
+	clear(l.moved)
+	clear(l.redraw)
 	clear(l.answers)
 	l.answers = l.answers[:0]
 }
@@ -222,29 +260,62 @@ func (l *loop) diff(name string, now time.Time) {
 	l.wakes.set(name, reconcile.Wake(l.world.Programs[name], now))
 }
 
-// batch lists what this turn changed.
+// batch lists what this turn changed, in the order in which it did.
 func (l *loop) batch() reconcile.Batch {
 	b := reconcile.Batch{Events: l.events, NextRun: l.world.NextRun}
-	for id := range l.moved {
-		var i *reconcile.Instance
-		if p := l.world.Programs[id.Program]; p != nil {
-			i = find(p, id.Index)
+	for _, name := range l.dirtyNames() {
+		if p := l.rolled(name); p != nil {
+			b.Programs = append(b.Programs, p)
 		}
-		if i == nil {
+	}
+	for _, id := range l.touched {
+		if i := l.instance(id); i != nil {
+			b.Changed = append(b.Changed, i)
+		} else {
 			b.Gone = append(b.Gone, id)
 			delete(l.observed, id)
-			continue
 		}
-		b.Changed = append(b.Changed, i)
 	}
 	return b
 }
 
+// rolled returns a program whose roll changed. A hold that is over frees all
+// instances that held, and neither an event nor a change names them.
+func (l *loop) rolled(name string) *reconcile.Program {
+	p, old := l.world.Programs[name], l.rolls[name]
+	if p == nil {
+		delete(l.rolls, name)
+		if old == (roll{}) {
+			return nil
+		}
+		return &reconcile.Program{Name: name}
+	}
+	now := rollOf(p)
+	if now == old {
+		return nil
+	}
+	l.rolls[name] = now
+	if old.held != "" && now.held != old.held {
+		for _, i := range p.Instances {
+			l.touch(i.ID)
+		}
+	}
+	return p
+}
+
+func (l *loop) instance(id reconcile.InstanceID) *reconcile.Instance {
+	if p := l.world.Programs[id.Program]; p != nil {
+		return find(p, id.Index)
+	}
+	return nil
+}
+
+// observe changes the picture only: what the kernel says is asked anew after a
+// restart, and needs no record.
 func (l *loop) observe(o reconcile.Observation) {
-	if p := l.world.Programs[o.ID.Program]; p == nil || runOf(p, o.ID.Index) != o.Run {
+	if i := l.instance(o.ID); i == nil || i.Run != o.Run {
 		return
 	}
 	l.observed[o.ID] = o
-	l.dirty[o.ID.Program] = true
-	l.moved[o.ID] = true
+	l.redraw[o.ID] = true
 }

@@ -90,7 +90,7 @@ func (e *Engine) Desire(ctx context.Context, d Desired) error {
 
 type configMessage reconcile.ConfigView
 
-func (m configMessage) take(l *loop) { l.config = reconcile.ConfigView(m) }
+func (m configMessage) take(l *loop) { l.config, l.redrawn = reconcile.ConfigView(m), true }
 
 // SetConfig changes what the picture says about the configuration.
 func (e *Engine) SetConfig(ctx context.Context, c reconcile.ConfigView) error {
@@ -130,7 +130,7 @@ func (m observeMessage) take(l *loop) {
 	for _, o := range m.list {
 		l.observe(o)
 	}
-	l.observedAt = m.at
+	l.observedAt, l.redrawn = m.at, true
 	l.afterwards(func() { close(m.done) })
 }
 

@@ -2,48 +2,90 @@ package engine
 
 import (
 	"slices"
-	"sort"
+	"strings"
 
 	"github.com/procnanny/procnanny/reconcile"
 )
 
+// gallery holds the newest picture of each program, sorted by name: a turn
+// copies the list of pointers, and draws only what it touched.
+type gallery struct {
+	views  []*reconcile.ProgramView
+	places map[string]int // of a name in views
+}
+
+func newGallery() gallery { return gallery{places: map[string]int{}} }
+
+func (g *gallery) get(name string) *reconcile.ProgramView {
+	if n, ok := g.places[name]; ok {
+		return g.views[n]
+	}
+	return nil
+}
+
+// merge puts new pictures in place of the old ones, adds those of new names
+// and takes out those that are nil.
+func (g *gallery) merge(drawn map[string]*reconcile.ProgramView) {
+	sorted := true
+	for name, v := range drawn {
+		n, ok := g.places[name]
+		if ok && v != nil {
+			g.views[n] = v
+		}
+		sorted = sorted && ok == (v != nil)
+	}
+	if sorted {
+		return
+	}
+	kept := make([]*reconcile.ProgramView, 0, len(g.views)+len(drawn))
+	for _, v := range g.views {
+		if now, ok := drawn[v.Name]; !ok || now != nil {
+			kept = append(kept, v)
+		}
+	}
+	for name, v := range drawn {
+		if _, ok := g.places[name]; !ok && v != nil {
+			kept = append(kept, v)
+		}
+	}
+	slices.SortFunc(kept, func(a, b *reconcile.ProgramView) int { return strings.Compare(a.Name, b.Name) })
+	clear(g.places)
+	for n, v := range kept {
+		g.places[v.Name] = n
+	}
+	g.views = kept
+}
+
 // swap puts a new picture in place of the old one. Programs that this turn did
 // not touch keep their pointer, and so do instances that did not move.
 func (l *loop) swap() {
+	drawn := make(map[string]*reconcile.ProgramView, len(l.dirty))
 	for name := range l.dirty {
-		l.draw(name)
+		drawn[name] = l.draw(name)
 	}
-	if l.resort {
-		l.names = l.names[:0]
-		for name := range l.views {
-			l.names = append(l.names, name)
+	for id := range l.redraw {
+		if _, ok := drawn[id.Program]; !ok {
+			drawn[id.Program] = l.draw(id.Program)
 		}
-		sort.Strings(l.names)
-		l.resort = false
 	}
+	l.gallery.merge(drawn)
 	v := l.base
 	v.Config, v.ObservedAt = l.config, l.observedAt
-	v.Programs = make([]*reconcile.ProgramView, len(l.names))
-	for i, name := range l.names {
-		v.Programs[i] = l.views[name]
-	}
+	v.Programs = slices.Clone(l.gallery.views)
 	old := l.engine.picture.Swap(&picture{&v, make(chan struct{})})
 	if old != nil {
 		close(old.next)
 	}
 }
 
-// draw makes the picture of one program anew.
-func (l *loop) draw(name string) {
+// draw makes the picture of one program anew; nil is one that nobody wants and
+// nothing is left of.
+func (l *loop) draw(name string) *reconcile.ProgramView {
 	p := l.world.Programs[name]
 	want, defined := l.programs[name]
-	old := l.views[name]
 	if p == nil && !defined {
-		delete(l.views, name)
-		l.resort = l.resort || old != nil
-		return
+		return nil
 	}
-	l.resort = l.resort || old == nil
 	v := &reconcile.ProgramView{Name: name, Defined: defined, Overrides: l.marks[name], Generation: l.desired.Generation}
 	if defined {
 		v.Spec = *want
@@ -53,10 +95,10 @@ func (l *loop) draw(name string) {
 			v.Spec = *p.Spec
 		}
 		v.Held = p.Held
-		v.Instances = l.drawInstances(p, v, old)
+		v.Instances = l.drawInstances(p, v, l.gallery.get(name))
 		v.Flapping = slices.ContainsFunc(p.Instances, func(i *reconcile.Instance) bool { return i.Flapping })
 	}
-	l.views[name] = v
+	return v
 }
 
 // drawInstances walks the old and the new list side by side: both are sorted.
@@ -72,7 +114,7 @@ func (l *loop) drawInstances(p *reconcile.Program, v, old *reconcile.ProgramView
 		}
 		down := v.Spec.Admin.IsDown(i.ID.Index)
 		same := len(kept) > 0 && kept[0].ID == i.ID && kept[0].Down == down
-		if same && !l.moved[i.ID] {
+		if same && !l.moved[i.ID] && !l.redraw[i.ID] {
 			out[n] = kept[0]
 			continue
 		}
