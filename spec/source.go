@@ -158,6 +158,9 @@ type Resolved struct {
 	// Self is the identity of the daemon, which a program without user gets;
 	// Switch is false in it.
 	Self Identity `json:"self"`
+	// NrOpen is the most descriptors that any process of this host can have,
+	// fs.nr_open; 0 is unknown.
+	NrOpen uint64 `json:"nr_open,omitempty"`
 	// Lenient makes an unknown name a warning: vet without --host.
 	Lenient bool `json:"lenient,omitempty"`
 }

@@ -16,7 +16,7 @@ import (
 func Resolve(names spec.EvalNames) spec.Resolved {
 	r := spec.Resolved{
 		Users: map[string]spec.Identity{}, ByUID: map[uint32]spec.Identity{}, Group: map[string]uint32{},
-		Self: self(),
+		Self: self(), NrOpen: nrOpen(),
 	}
 	for _, ref := range names.Users {
 		if ref.Name == "" {
@@ -82,6 +82,19 @@ func self() spec.Identity {
 		id.Name, id.Home, id.Shell = u.Username, u.HomeDir, shell(u.Username)
 	}
 	return id
+}
+
+// nrOpen is the kernel's own limit of descriptors, 0 where it cannot be read.
+func nrOpen() uint64 {
+	raw, err := os.ReadFile("/proc/sys/fs/nr_open")
+	if err != nil {
+		return 0
+	}
+	n, err := strconv.ParseUint(strings.TrimSpace(string(raw)), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
 }
 
 func number(s string) (uint32, bool) {

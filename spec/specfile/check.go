@@ -97,6 +97,15 @@ func checkLimits(p spec.Program) []finding {
 	return out
 }
 
+// checkHost refuses what the kernel of this host gives nobody, root included.
+func checkHost(p spec.Program, host spec.Resolved) []finding {
+	l, ok := p.Limits["nofile"]
+	if !ok || host.NrOpen == 0 || host.Lenient || uint64(l.Hard) <= host.NrOpen {
+		return nil
+	}
+	return []finding{found(fmt.Sprintf("the limit %s can never be had: the kernel allows at most %d (fs.nr_open)", amount(l.Hard), host.NrOpen), "limits", "nofile")}
+}
+
 func amount(s spec.Size) string {
 	b, err := s.MarshalJSON()
 	if err != nil {

@@ -150,7 +150,7 @@ func (e *Evaluation) judge(v *view, host spec.Resolved, only map[string]bool) (s
 			continue
 		}
 		got.Identity = id
-		for _, f := range check(got) {
+		for _, f := range append(check(got), checkHost(got, host)...) {
 			e.report(&problems, p, f)
 		}
 		out.Programs[p.name] = got

@@ -15,7 +15,7 @@ var groups = map[string]uint32{"root": 0, "adm": 4, "games": 60, "nogroup": 6553
 func testHost(names spec.EvalNames) spec.Resolved {
 	r := spec.Resolved{
 		Users: map[string]spec.Identity{}, ByUID: map[uint32]spec.Identity{}, Group: map[string]uint32{},
-		Self: spec.Identity{UID: 0, GID: 0, Groups: []uint32{0}},
+		Self: spec.Identity{UID: 0, GID: 0, Groups: []uint32{0}}, NrOpen: 1 << 20,
 	}
 	for _, u := range names.Users {
 		for name, id := range users {
