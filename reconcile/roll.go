@@ -117,6 +117,8 @@ type roll struct {
 // survey counts what the roll depends on.
 func (d *differ) survey() {
 	if d.wanted() == 0 {
+		d.to.preflight, d.to.retryAt, d.to.forced = PreflightUnknown, time.Time{}, ""
+		d.to.free("nothing is left to replace")
 		return
 	}
 	up, away := d.missing(), d.missing()
