@@ -13,8 +13,8 @@ import (
 )
 
 // Dir is the log directory. Its sinks, and all methods of Dir but Read,
-// Streams and Follow, belong to one goroutine: the one that drains. Those
-// three may be called from anywhere, also in another process.
+// Streams and Watch, belong to one goroutine: the one that drains. Those three
+// may be called from anywhere, also in another process.
 type Dir struct {
 	path  string
 	root  int
@@ -160,8 +160,12 @@ func (d *Dir) segments(dir int, st stream) ([]int64, error) {
 
 // giveBack is for a sink that ends: the next one need not read the directory.
 func (d *Dir) giveBack(st stream, segs []int64) {
-	if all, ok := d.listed[st.program]; ok && len(segs) > 0 {
+	all, ok := d.listed[st.program]
+	switch {
+	case ok && len(segs) > 0:
 		all[st.base] = segs
+	case ok:
+		delete(all, st.base)
 	}
 }
 

@@ -103,6 +103,28 @@ func TestRunsAreCutOut(t *testing.T) {
 	}
 }
 
+// A run is found by what is left of it once its first record was thinned away,
+// and times before the thinned part lose precision, not bytes.
+func TestThinnedIndexStillFindsRunsAndTimes(t *testing.T) {
+	records := []record{
+		{kind: kindTime, time: 10e9, offset: 100, run: 7},
+		{kind: kindCoarse, time: 20e9, offset: 200, run: 7},
+		{kind: kindRun, time: 30e9, offset: 300, run: 8},
+		{kind: kindTime, time: 40e9, offset: 400, run: 0},
+		{kind: kindTime, time: 50e9, offset: 500, run: 9},
+	}
+	for run, want := range map[uint64][2]int64{7: {100, 300}, 8: {300, 500}, 9: {500, 1<<63 - 1}, 6: {0, 0}} {
+		if from, to := runSpan(records, run); from != want[0] || to != want[1] {
+			t.Errorf("run %d is [%d, %d)", run, from, to)
+		}
+	}
+	for at, want := range map[int64]int64{5e9: 0, 15e9: 100, 25e9: 200, 30.5e9: 300, 35e9: 400, 60e9: 1<<63 - 1} {
+		if from := since(records, at); from != want {
+			t.Errorf("since %d s begins at %d, not %d", at/1e9, from, want)
+		}
+	}
+}
+
 func TestClockSetBack(t *testing.T) {
 	r := newRig(t, Policy{})
 	r.say("a\n")

@@ -25,16 +25,17 @@ func span(records []record, q Query) (from, to int64) {
 // since is the offset of the first byte that may have come at t or later. The
 // clock may have been set back: the last record that is older decides.
 func since(records []record, t int64) int64 {
+	coarse := false // this record and all before it lost neighbours
 	for i := len(records) - 1; i >= 0; i-- {
 		r := records[i]
-		if r.time > t {
+		coarse = coarse || r.kind == kindCoarse
+		switch {
+		case r.time > t:
 			continue
-		}
-		if r.kind == kindCoarse || t-r.time < int64(indexEvery) {
+		case coarse || t-r.time < int64(indexEvery):
 			return r.offset
-		}
-		// All that this record speaks for came within indexEvery of it.
-		if i+1 < len(records) {
+		case i+1 < len(records):
+			// All that this record speaks for came within indexEvery of it.
 			return records[i+1].offset
 		}
 		return math.MaxInt64
@@ -58,14 +59,16 @@ func until(records []record, t int64) int64 {
 	return math.MaxInt64
 }
 
-// runSpan is where a run's output begins and where the next one's does.
+// runSpan is where a run's output begins, as far as the index knows, and where
+// the next one's does. Every record says whose run it was, so that a run that
+// outlived its first record is still found.
 func runSpan(records []record, run uint64) (from, to int64) {
 	found := false
 	for _, r := range records {
 		switch {
-		case !found && r.kind == kindRun && r.run == run:
+		case !found && r.run == run:
 			from, found = r.offset, true
-		case found && r.kind == kindRun && r.run != run:
+		case found && r.run != run && r.run != 0:
 			return from, r.offset
 		}
 	}
