@@ -64,10 +64,25 @@ func (f cgroupFile) write(dir, text string) error {
 	if !errors.Is(err, unix.ENOENT) {
 		return err
 	}
-	if e := writeProc(filepath.Join(filepath.Dir(dir), "cgroup.subtree_control"), "+"+f.controller()); e != nil {
+	if enable(dir, f.controller(), enableLevels) != nil {
 		return err
 	}
 	return writeProc(path, text)
+}
+
+// enableLevels is how many cgroups above a process's own are asked to hand a
+// controller down: ours, and the one that was delegated to us.
+const enableLevels = 2
+
+// enable lets the parents of the cgroup dir hand a controller down to it.
+func enable(dir, controller string, levels int) error {
+	parent := filepath.Dir(dir)
+	file := filepath.Join(parent, "cgroup.subtree_control")
+	err := writeProc(file, "+"+controller)
+	if err == nil || levels <= 1 || enable(parent, controller, levels-1) != nil {
+		return err
+	}
+	return writeProc(file, "+"+controller)
 }
 
 // describe is the step of an error: a file that is missing lacks its controller.

@@ -17,7 +17,7 @@ import (
 // threads come and go: none fails, none gets what is another's.
 func TestSpawnsUnderGC(t *testing.T) {
 	const workers = 8
-	each := 300
+	each := 150
 	if testing.Short() {
 		each = 20
 	}
