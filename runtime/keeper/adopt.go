@@ -53,9 +53,10 @@ func (v *note) open() (pidfd int, ok bool) {
 func (k *keeper) adoptDead(r *run) {
 	k.runs[r.id], r.in.run = r, r
 	r.ended = true
-	r.exit = r.fact(FactExited)
-	r.exit.Code, r.exit.Unknown = -1, true
-	r.exit.Left, _ = k.box.left(r)
+	f := r.fact(FactExited)
+	f.Code, f.Unknown = -1, true
+	f.Left, _ = k.box.left(r)
+	r.exit = &f
 	k.lookEmpty(r)
 }
 
@@ -78,8 +79,7 @@ func (k *keeper) adoptPipes(r *run, inodes [2]uint64) {
 		}
 		s := &r.in.streams[i]
 		s.fd, s.inode = fd, inode
-		s.sink = k.deps.newSink(r.in.program, r.in.index, names[i], r.in.output)
-		s.sink.BeginRun(r.id)
+		k.openSink(s, names[i], r.id)
 	}
 }
 

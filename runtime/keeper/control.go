@@ -20,6 +20,8 @@ const (
 	// lastTries is how many young deaths of control, once we are asked to stop,
 	// make the keeper stop everything itself.
 	lastTries = 3
+	// mostUpgrades is how many young controls in a row may ask to be replaced.
+	mostUpgrades = 3
 
 	readSize = 64 << 10
 	// maxUnread bounds what is kept for a control that does not read: a few
@@ -251,9 +253,11 @@ func (k *keeper) controlEnded(e ending) {
 		k.end(0, nil)
 	case e.code == ExitRefused && k.nobodyLives():
 		k.end(1, fmt.Errorf("control (pid %d) refused to work; it says why above", pid))
-	case e.code == ExitUpgrade:
+	case e.code == ExitUpgrade && k.ctl.young < mostUpgrades:
 		k.log.Info("control is replaced", "pid", pid)
-		k.ctl.young = 0
+		if k.ctl.young++; lived >= quickDeath {
+			k.ctl.young = 0
+		}
 		k.startControl()
 	default:
 		k.log.Error("control ended", "pid", pid, "code", e.code, "signal", e.signal.String(), "lived", lived)

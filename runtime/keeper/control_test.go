@@ -68,6 +68,22 @@ func TestHelloTellsAllThatHappenedMeanwhile(t *testing.T) {
 	})
 }
 
+func TestHelloTellsOfAStartThatFailed(t *testing.T) {
+	r := startRig(t, testConfig{})
+	o := r.shell(0, "")
+	o.Start.Launch.Candidates = []string{"/nonexistent"}
+	r.send(o)
+	f := r.next(FactStartFailed, o.Start.Run)
+	r.conn.Close()
+	r.connect()
+	v, _ := byRun(r.hello, o.Start.Run)
+	if !v.Ended || !v.Emptied || v.Exit.Kind != FactStartFailed || v.Exit.Errno != f.Errno || v.Exit.Reason != f.Reason || f.Errno != int(unix.ENOENT) {
+		t.Errorf("%+v, told was %+v", v, f)
+	}
+	r.send(Order{Kind: OrderAck, Run: o.Start.Run})
+	r.begin(0, "exit 0")
+}
+
 func TestHelloComesInParts(t *testing.T) {
 	const n = helloRuns + 100
 	r := startRig(t, testConfig{})
@@ -216,6 +232,17 @@ func TestControlIsReplacedAtOnce(t *testing.T) {
 	r := realControl(t, "upgrade")
 	r.poll("the second control", func() bool { return r.hellos() == 2 })
 	controlPID(r)
+}
+
+// One that asks to be replaced for ever does not keep the machine busy.
+func TestControlThatIsReplacedForEver(t *testing.T) {
+	r := realControl(t, "upgrades")
+	r.poll("controls", func() bool { return r.hellos() > mostUpgrades })
+	log, err := os.ReadFile(filepath.Join(r.c.Dir, "keeper.log"))
+	must(t, err)
+	if n := strings.Count(string(log), "control is replaced"); n != mostUpgrades {
+		t.Errorf("replaced %d times at once", n)
+	}
 }
 
 func TestControlThatRefusesEndsTheKeeper(t *testing.T) {

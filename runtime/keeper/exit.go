@@ -92,7 +92,7 @@ func (k *keeper) mainGone(r *run) {
 	if e.signal == spec.SIGKILL && f.AtNS-r.started < int64(youngDeath) {
 		r.in.killed = true
 	}
-	r.exit = f
+	r.exit = &f
 	k.tell(f)
 	if empty {
 		k.setEmpty(r)

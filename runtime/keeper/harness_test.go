@@ -339,6 +339,8 @@ func controlMain() int {
 	switch os.Args[1] {
 	case "refuse":
 		return ExitRefused
+	case "upgrades":
+		return ExitUpgrade
 	case "upgrade":
 		if len(n) == 0 {
 			return ExitUpgrade

@@ -76,6 +76,8 @@ type keeper struct {
 	asked spec.Signal
 	tries int // deaths of control since TERM was asked
 	stage stage
+	// reapDue is true when a child has ended, of which a pidfd may not have told.
+	reapDue bool
 
 	signals *signals
 	done    bool
@@ -160,6 +162,12 @@ func (k *keeper) loop() (int, error) {
 		k.ring()
 		k.checkStopped()
 		k.flush()
+		if k.reapDue {
+			k.reapDue = false
+			k.reap()
+			k.checkStopped()
+			k.flush()
+		}
 		k.removeNotes()
 	}
 	return k.code, k.err

@@ -44,7 +44,7 @@ type run struct {
 	adopted  bool // not our child
 	ended    bool
 	emptied  bool
-	exit     Fact
+	exit     *Fact // once ended
 
 	eventsFD int // cgroup.events while we wait for it to be empty; -1
 	seen     *family
@@ -85,10 +85,14 @@ func (r *run) fact(kind FactKind) Fact {
 
 // list is the run as control sees it.
 func (r *run) list() Run {
+	var exit Fact
+	if r.exit != nil {
+		exit = *r.exit
+	}
 	return Run{
 		Run: r.id, Program: r.in.program, Index: r.in.index, PID: r.pid, StartedNS: r.started,
 		LaunchDigest: r.launch, TuningDigest: r.tuning, Generation: r.generation,
-		Stopping: r.stopping, Ended: r.ended, Emptied: r.emptied, Exit: r.exit,
+		Stopping: r.stopping, Ended: r.ended, Emptied: r.emptied, Exit: exit,
 	}
 }
 

@@ -90,9 +90,9 @@ func (s *signals) ready(k *keeper, _ uint32) {
 	_, _ = unix.Read(s.fd, count[:])
 	got := s.pending.Swap(0)
 	has := func(sig syscall.Signal) bool { return got&(1<<sig) != 0 }
-	if has(syscall.SIGCHLD) {
-		k.reap()
-	}
+	// What ended is reaped after this turn's news is out: it looks through all
+	// our children, and those with a pidfd are known already.
+	k.reapDue = k.reapDue || has(syscall.SIGCHLD)
 	if has(syscall.SIGHUP) {
 		k.tell(Fact{Kind: FactAsked, Signal: sigOf(syscall.SIGHUP), AtNS: boottime()})
 	}

@@ -35,12 +35,23 @@ func (k *keeper) orderStart(o *Order) {
 	in.output = s.Output
 	r, err := k.launch(in, s)
 	if err != nil {
-		k.tell(failed(s, err, ""))
+		f := failed(s, err, "")
+		k.keepFailure(in, s, f)
+		k.tell(f)
 		return
 	}
 	f := r.fact(FactStarted)
 	f.AtNS = r.started
 	k.tell(f)
+}
+
+// keepFailure lists a start that failed as a run that is over: a control that
+// died before it heard of it finds it in the list.
+func (k *keeper) keepFailure(in *instance, s *Start, f Fact) {
+	r := newRun(in, s.Run)
+	r.launch, r.tuning, r.generation = s.LaunchDigest, s.TuningDigest, s.Generation
+	r.ended, r.emptied, r.exit = true, true, &f
+	k.runs[r.id], in.run = r, r
 }
 
 func failed(s *Start, err error, reason string) Fact {
@@ -106,7 +117,7 @@ func (k *keeper) register(r *run) {
 func cookieOf(s *Start) string {
 	for _, v := range s.Launch.Env {
 		if strings.HasPrefix(v, cookieName) {
-			return v
+			return strings.Clone(v) // not a part of the whole order
 		}
 	}
 	return cookieName + strconv.FormatUint(s.Run, 10)

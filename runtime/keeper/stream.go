@@ -29,7 +29,8 @@ const (
 // stream is one output of an instance: the pipe's read end and where it goes.
 type stream struct {
 	in      *instance
-	fd      int // -1: no pipe
+	name    string // of the sink: "", stdout, stderr
+	fd      int    // -1: no pipe
 	polled  bool
 	hungUp  bool // nobody has the other end
 	blocked bool // the sink could take no more
@@ -61,12 +62,7 @@ func (k *keeper) openPipes(in *instance, r *launch.Request, run uint64) (launch.
 			k.forgetStream(s)
 			continue
 		}
-		if s.sink == nil {
-			s.sink = k.deps.newSink(in.program, in.index, names[i], in.output)
-		} else {
-			s.sink.SetPolicy(in.output)
-		}
-		s.sink.BeginRun(run)
+		k.openSink(s, names[i], run)
 		end, err := k.openPipe(s, r)
 		if err != nil {
 			closeStdio(io)
@@ -80,6 +76,19 @@ func (k *keeper) openPipes(in *instance, r *launch.Request, run uint64) (launch.
 		}
 	}
 	return io, nil
+}
+
+// openSink gives a stream the sink of that name for a run's output.
+func (k *keeper) openSink(s *stream, name string, run uint64) {
+	if s.sink != nil && s.name != name { // the mode has changed
+		k.forgetStream(s)
+	}
+	if s.sink == nil {
+		s.name, s.sink = name, k.deps.newSink(s.in.program, s.in.index, name, s.in.output)
+	} else {
+		s.sink.SetPolicy(s.in.output)
+	}
+	s.sink.BeginRun(run)
 }
 
 // openPipe returns the child's end, open for reading and writing: while the

@@ -38,6 +38,21 @@ func TestSeparateOutput(t *testing.T) {
 	}
 }
 
+func TestModeChangesBetweenRuns(t *testing.T) {
+	r := startRig(t, testConfig{})
+	for _, mode := range []string{"merged", "separate", "merged", "null", "separate"} {
+		o := r.shell(0, "echo out; echo err >&2")
+		o.Start.Launch.Mode = spec.OutputMode{Kind: mode}
+		r.send(o)
+		r.next(FactEmptied, o.Start.Run)
+	}
+	for name, want := range map[string]string{"0.log": "out\nerr\nout\nerr\n", "0.stdout.log": "out\nout\n", "0.stderr.log": "err\nerr\n"} {
+		if b, err := os.ReadFile(filepath.Join(r.c.Dir, "log/web", name)); err != nil || string(b) != want {
+			t.Errorf("%s: %q, %v", name, b, err)
+		}
+	}
+}
+
 // A process whose output is closed early lives on, and nothing spins.
 func TestClosedStdout(t *testing.T) {
 	r := startRig(t, testConfig{})
