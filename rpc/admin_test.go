@@ -20,8 +20,7 @@ func call(t *testing.T, s *Server, method string, args map[string]any) (string, 
 		t.Fatal(err)
 	}
 	reply := s.Serve(context.Background(), root, request)
-	var refused *Error
-	if errors.As(DecodeReply(reply, nil), &refused) {
+	if refused, ok := errors.AsType[*Error](DecodeReply(reply, nil)); ok {
 		return "", refused
 	}
 	return wireJSON(reply), nil
@@ -168,8 +167,10 @@ func TestResetSparesCreatedPrograms(t *testing.T) {
 		method string
 		args   args
 	}{
-		{"create", args{"program": "x", "command": "true"}}, {"scale", args{"program": "x", "instances": 3}},
-		{"reset", args{"program": "x"}}, {"reset", args{"all": true}},
+		{"create", args{"program": "x", "command": "true"}},
+		{"scale", args{"program": "x", "instances": 3}},
+		{"reset", args{"program": "x"}},
+		{"reset", args{"all": true}},
 	} {
 		if _, refused := call(t, s, step.method, step.args); refused != nil {
 			t.Fatalf("%s: %v", step.method, refused)

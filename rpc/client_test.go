@@ -39,7 +39,7 @@ func TestTypedClient(t *testing.T) {
 		t.Errorf("version: %+v, %v", v, err)
 	}
 	for i, command := range []func(context.Context, TargetArgs) (Results, error){c.Restart, c.Start, c.Stop} {
-		r, err := command(ctx, TargetArgs{Program: "web", Instance: ptr(1)})
+		r, err := command(ctx, TargetArgs{Program: "web", Instance: new(1)})
 		if err != nil || r["web"][1] != true {
 			t.Errorf("command %d: %v, %v", i, r, err)
 		}

@@ -22,15 +22,13 @@ var (
 
 func ago(d time.Duration) time.Time { return exampleNow.Add(-d) }
 
-func ptr[T any](v T) *T { return &v }
-
 // exampleFiles is what the files say.
 func exampleFiles() spec.Spec {
 	hello := spec.Defaults()
 	hello.Command, hello.Args, hello.Instances = "/usr/bin/env", []string{"sh", "-c", "echo hello $(instance)"}, 3
-	hello.UID, hello.GID = ptr(uint32(1000)), ptr(uint32(1000))
+	hello.UID, hello.GID = new(uint32(1000)), new(uint32(1000))
 	hello.Identity = spec.Identity{UID: 1000, GID: 1000, Switch: true}
-	hello.Nice, hello.IONice = ptr(5), &spec.IONice{Class: "best-effort", Level: 7}
+	hello.Nice, hello.IONice = new(5), &spec.IONice{Class: "best-effort", Level: 7}
 	web := spec.Defaults()
 	web.Command, web.Args, web.Instances = "httpd", []string{"-p", "800$(instance)"}, 1
 	web.Env = map[string]string{"TOKEN": "hush", "MODE": "prod"}
@@ -40,7 +38,7 @@ func exampleFiles() spec.Spec {
 // exampleOverrides: somebody scaled web and stopped hello world/2.
 func exampleOverrides() []spec.Override {
 	by := spec.Requester{How: "rpc", UID: 1000, GID: 1000, PID: 4711}
-	stop := spec.AdminOverride("hello world", ptr(2), true)
+	stop := spec.AdminOverride("hello world", new(2), true)
 	stop.By, stop.At, stop.UntilBoot = by, ago(time.Hour), true
 	return []spec.Override{
 		{
@@ -127,14 +125,22 @@ type fake struct {
 func newFake() *fake {
 	f := &fake{files: exampleFiles(), overrides: exampleOverrides(), view: exampleView(), changed: make(chan struct{})}
 	f.runs = []Run{
-		{ID: reconcile.InstanceID{Program: "web", Index: 1}, Run: 5, PID: 1005, Start: ago(91 * time.Second), End: ago(time.Second),
-			Exit: exampleExit(), StartCause: reconcile.CauseScale, Generation: 7, By: &spec.Requester{How: "rpc", UID: 1000, GID: 1000, PID: 4711}},
+		{
+			ID: reconcile.InstanceID{Program: "web", Index: 1}, Run: 5, PID: 1005, Start: ago(91 * time.Second), End: ago(time.Second),
+			Exit: exampleExit(), StartCause: reconcile.CauseScale, Generation: 7, By: &spec.Requester{How: "rpc", UID: 1000, GID: 1000, PID: 4711},
+		},
 		{ID: reconcile.InstanceID{Program: "web", Index: 0}, Run: 4, PID: 1004, Start: ago(61 * time.Second), StartCause: reconcile.CauseBoot, Generation: 7},
 	}
 	f.events = []Event{
 		{Seq: 41, Prev: 12, Time: ago(time.Second), Topic: "state.web.1", Fields: Map{
-			{"event", "backoff"}, {"program", "web"}, {"instance", 1}, {"state", "backoff"}, {"signal", "SEGV"},
-			{"run_id", uint64(5)}, {"generation", uint64(7)}, {"cause", "crash"},
+			{"event", "backoff"},
+			{"program", "web"},
+			{"instance", 1},
+			{"state", "backoff"},
+			{"signal", "SEGV"},
+			{"run_id", uint64(5)},
+			{"generation", uint64(7)},
+			{"cause", "crash"},
 		}},
 		{Seq: 42, Prev: 3, Time: exampleNow, Topic: "config", Fields: Map{{"event", "accepted"}, {"generation", uint64(7)}}},
 	}
@@ -343,7 +349,7 @@ func (f *fake) ReadLog(_ context.Context, q LogQuery) (LogChunk, error) {
 
 func exampleServer(f *fake) *Server {
 	return NewServer(Options{
-		Backend: f, Logs: f, Access: Rights{Own: 500, Group: ptr(uint32(600))}, Schema: func() (string, error) { return "#Program: {\n\tcommand!: string\n}\n", nil },
+		Backend: f, Logs: f, Access: Rights{Own: 500, Group: new(uint32(600))}, Schema: func() (string, error) { return "#Program: {\n\tcommand!: string\n}\n", nil },
 		CUE:    func(s spec.Spec) string { return fmt.Sprintf("programs: {} // %d programs\n", len(s.Programs)) },
 		States: map[string]func() string{"text": func() string { return "up, down\n" }, "dot": func() string { return "digraph {}\n" }},
 		Now:    func() time.Time { return exampleNow },

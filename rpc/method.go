@@ -123,7 +123,6 @@ var (
 	argReason   = Arg{Name: "reason", Type: TypeString, Max: 1000, Doc: "why, for whoever reads `status` later"}
 	argWait     = Arg{Name: "wait", Type: TypeBool, Doc: "send the reply when it has happened"}
 	argTimeout  = Arg{Name: "timeout", Type: TypeDuration, Max: 3600, Doc: "how long `wait` waits at most; 60s"}
-	argLimit    = Arg{Name: "limit", Type: TypeInt, Min: 1, Max: 100_000, Doc: "how many at most; 1000"}
 )
 
 // optional is a with Required false.

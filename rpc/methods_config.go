@@ -89,8 +89,12 @@ func changeMaps(cs []reconcile.Change) []Map {
 			keys = []string{}
 		}
 		out[i] = Map{
-			{"program", c.ID.Program}, {"instance", c.ID.Index}, {"what", c.What}, {"reason", c.Reason},
-			{"keys", keys}, {"later", c.Later},
+			{"program", c.ID.Program},
+			{"instance", c.ID.Index},
+			{"what", c.What},
+			{"reason", c.Reason},
+			{"keys", keys},
+			{"later", c.Later},
 		}
 	}
 	return out
@@ -172,9 +176,15 @@ func generations(_ context.Context, c *Call) (any, error) {
 	out := make([]Map, len(list))
 	for i, g := range list {
 		out[i] = Map{
-			{"generation", g.Number}, {"digest", g.Digest}, {"commit", orNil(g.Commit)}, {"at", g.At}, {"by", requesterMap(&g.By)},
-			{"programs", g.Programs}, {"instances", g.Instances},
-			{"current", g.Number == config.Generation}, {"pinned", g.Number == config.Pinned},
+			{"generation", g.Number},
+			{"digest", g.Digest},
+			{"commit", orNil(g.Commit)},
+			{"at", g.At},
+			{"by", requesterMap(&g.By)},
+			{"programs", g.Programs},
+			{"instances", g.Instances},
+			{"current", g.Number == config.Generation},
+			{"pinned", g.Number == config.Pinned},
 		}
 	}
 	return Map{{"generations", out}}, nil

@@ -105,7 +105,11 @@ func runEnd(r *Run) Map {
 	}
 	code, signal := exitNumbers(r.Exit)
 	return Map{
-		{"end", end}, {"duration", r.Exit.Duration}, {"exitcode", code}, {"exitsignal", signal}, {"core", r.Exit.Core},
+		{"end", end},
+		{"duration", r.Exit.Duration},
+		{"exitcode", code},
+		{"exitsignal", signal},
+		{"core", r.Exit.Core},
 		{"cause", string(r.Exit.Cause)},
 	}
 }

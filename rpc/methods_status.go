@@ -86,8 +86,12 @@ func why(ctx context.Context, c *Call) (any, error) {
 		instances[n] = IntField{index, r.reply(ends(runs, index))}
 	}
 	return Map{
-		{"program", p.Name}, {"desired", desired(p)}, {"held", orNil(p.Held)}, {"flapping", p.Flapping},
-		{"config", v.Config.State}, {"instances", instances},
+		{"program", p.Name},
+		{"desired", desired(p)},
+		{"held", orNil(p.Held)},
+		{"flapping", p.Flapping},
+		{"config", v.Config.State},
+		{"instances", instances},
 	}, nil
 }
 

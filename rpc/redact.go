@@ -53,19 +53,6 @@ func redactMap(value json.RawMessage) json.RawMessage {
 	return out
 }
 
-// redactProgram is p without values of env.
-func redactProgram(p spec.Program) spec.Program {
-	if len(p.Env) == 0 {
-		return p
-	}
-	env := make(map[string]string, len(p.Env))
-	for k := range p.Env {
-		env[k] = hidden
-	}
-	p.Env = env
-	return p
-}
-
 // overrideMarks are the overrides of a program as status shows them: a created
 // program is not repeated, it stands around them.
 func overrideMarks(os []spec.Override) []Map {
@@ -89,8 +76,11 @@ func overrideMap(o spec.Override) Map {
 		m = append(m, Field{"instance", *o.Index})
 	}
 	m = append(m, Map{
-		{"field", o.Field}, {"value", redact(o.Field, o.Value)}, {"replaced", redact(o.Field, o.Replaced)},
-		{"by", requesterMap(&o.By)}, {"at", o.At},
+		{"field", o.Field},
+		{"value", redact(o.Field, o.Value)},
+		{"replaced", redact(o.Field, o.Replaced)},
+		{"by", requesterMap(&o.By)},
+		{"at", o.At},
 	}...)
 	switch {
 	case o.UntilBoot:

@@ -18,7 +18,7 @@ func seedView() *View {
 	p := spec.Defaults()
 	p.Command, p.Args = "/usr/bin/env", []string{"sleep", "1000"}
 	p.Identity = spec.Identity{UID: 1000, GID: 300}
-	p.Nice, p.IONice = ptr(-5), &spec.IONice{Class: "best-effort", Level: 4}
+	p.Nice, p.IONice = new(-5), &spec.IONice{Class: "best-effort", Level: 4}
 	i := instance("hello world", 0, reconcile.StateRunning, 300)
 	i.LastExit = &reconcile.Exit{Code: -1, Signal: 15}
 	return &View{Programs: []*ProgramView{{Name: "hello world", Spec: p, Defined: true, Instances: []*InstanceView{i}}}}

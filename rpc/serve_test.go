@@ -170,7 +170,7 @@ func TestStatusPages(t *testing.T) {
 	s := exampleServer(&fake{view: v})
 	var names []string
 	after := any(nil)
-	for page := 0; page < 20; page++ {
+	for range 20 {
 		request, _ := EncodeRequest("status", args{"limit": 300, "after": after})
 		var reply struct {
 			Programs map[string]any `msgpack:"programs"`
@@ -319,7 +319,7 @@ func TestDiff(t *testing.T) {
 	now, old := exampleFiles(), exampleFiles()
 	p := now.Programs["web"]
 	p.Env = map[string]string{"MODE": "test", "TOKEN": "hush"}
-	p.Nice = ptr(3)
+	p.Nice = new(3)
 	now.Programs["web"] = p
 	list, err := differences(now, old)
 	if err != nil {

@@ -9,8 +9,13 @@ import (
 
 func configMap(c *ConfigView) Map {
 	m := Map{
-		{"state", c.State}, {"generation", c.Generation}, {"digest", c.Digest}, {"error", orNil(c.Error)},
-		{"commit", orNil(c.Commit)}, {"pinned", orNil(c.Pinned)}, {"ahead", c.Ahead},
+		{"state", c.State},
+		{"generation", c.Generation},
+		{"digest", c.Digest},
+		{"error", orNil(c.Error)},
+		{"commit", orNil(c.Commit)},
+		{"pinned", orNil(c.Pinned)},
+		{"ahead", c.Ahead},
 	}
 	if len(c.Problems) > 0 {
 		m = append(m, Field{"problems", problemMaps(c.Problems)})
@@ -31,8 +36,15 @@ func problemMaps(ps spec.Problems) []Map {
 	out := make([]Map, len(ps))
 	for i, p := range ps {
 		out[i] = Map{
-			{"file", p.File}, {"line", p.Line}, {"column", p.Column}, {"path", p.Path}, {"message", p.Message},
-			{"source_line", p.SourceLine}, {"also", p.Also}, {"hint", p.Hint}, {"warning", p.Warning},
+			{"file", p.File},
+			{"line", p.Line},
+			{"column", p.Column},
+			{"path", p.Path},
+			{"message", p.Message},
+			{"source_line", p.SourceLine},
+			{"also", p.Also},
+			{"hint", p.Hint},
+			{"warning", p.Warning},
 		}
 	}
 	return out
@@ -44,12 +56,20 @@ func encodeProgram(p *ProgramView, old *programBytes) (*programBytes, error) {
 	e := &programBytes{view: p, pieces: make([]piece, 0, len(p.Instances))}
 	ionice := effectiveIONice(p)
 	head := Map{
-		{"command", p.Spec.Command}, {"args", p.Spec.Args}, {"uid", p.Spec.Identity.UID}, {"gid", p.Spec.Identity.GID},
-		{"nice", effectiveNice(p)}, {"ionice", ionice.Level}, {"active", active(p)},
+		{"command", p.Spec.Command},
+		{"args", p.Spec.Args},
+		{"uid", p.Spec.Identity.UID},
+		{"gid", p.Spec.Identity.GID},
+		{"nice", effectiveNice(p)},
+		{"ionice", ionice.Level},
+		{"active", active(p)},
 	}
 	tail := Map{
-		{"ionice_class", ionice.Class}, {"generation", p.Generation}, {"flapping", p.Flapping},
-		{"overrides", overrideMarks(p.Overrides)}, {"desired", desired(p)},
+		{"ionice_class", ionice.Class},
+		{"generation", p.Generation},
+		{"flapping", p.Flapping},
+		{"overrides", overrideMarks(p.Overrides)},
+		{"desired", desired(p)},
 	}
 	if !p.Defined {
 		tail = append(tail, Field{"defined", false})
@@ -107,9 +127,19 @@ func appendInstance(b []byte, i *InstanceView) (_ []byte, uptimeAt int, err erro
 	start := len(b)
 	code, signal := exitNumbers(i.LastExit)
 	m := Map{
-		{"pid", i.PID}, {"state", i.State.String()}, {"exitcode", code}, {"exitsignal", signal}, {"admin_state", adminState(i.Down)},
-		{"run_id", uint64(i.Run)}, {"since", i.Since}, {"uptime", 0.0}, {"starts", i.Starts}, {"last_exit", lastExit(i.LastExit)},
-		{"next_start", nextStart(i)}, {"containment", i.Containment}, {"pending", pending(i.Pending)},
+		{"pid", i.PID},
+		{"state", i.State.String()},
+		{"exitcode", code},
+		{"exitsignal", signal},
+		{"admin_state", adminState(i.Down)},
+		{"run_id", uint64(i.Run)},
+		{"since", i.Since},
+		{"uptime", 0.0},
+		{"starts", i.Starts},
+		{"last_exit", lastExit(i.LastExit)},
+		{"next_start", nextStart(i)},
+		{"containment", i.Containment},
+		{"pending", pending(i.Pending)},
 	}
 	if i.LastExit != nil && i.LastExit.Unknown {
 		m = append(m, Field{"exit_unknown", true})

@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"path"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -143,12 +144,9 @@ func (s *Selection) add(index *int) {
 		s.Whole = true
 		return
 	}
-	for _, n := range s.Indexes {
-		if n == *index {
-			return
-		}
+	if !slices.Contains(s.Indexes, *index) {
+		s.Indexes = append(s.Indexes, *index)
 	}
-	s.Indexes = append(s.Indexes, *index)
 }
 
 func findProgram(v *View, name string) *ProgramView {

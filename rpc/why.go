@@ -25,8 +25,15 @@ func (r reason) reply(ends []Map) Map {
 	}
 	waits, until := r.waitsFor()
 	return Map{
-		{"desired", want}, {"because", because}, {"state", state.String()}, {"since", since}, {"pid", pid},
-		{"waits_for", orNil(waits)}, {"until", until}, {"last_ends", ends}, {"can_do", r.canDo(want)},
+		{"desired", want},
+		{"because", because},
+		{"state", state.String()},
+		{"since", since},
+		{"pid", pid},
+		{"waits_for", orNil(waits)},
+		{"until", until},
+		{"last_ends", ends},
+		{"can_do", r.canDo(want)},
 		{"text", r.text(want, because, state, since, waits, until)},
 	}
 }

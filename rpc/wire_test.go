@@ -160,7 +160,7 @@ func exampleBefore(method string) *fake {
 func TestTheContractsMethodsAreThere(t *testing.T) {
 	const contract = "status restart create delete dance version history logs start stop signal scale set reset overrides plan apply " +
 		"generations rollback diff events why export schema methods states upgrade shutdown"
-	for _, name := range strings.Fields(contract) {
+	for name := range strings.FieldsSeq(contract) {
 		if _, ok := LookupMethod(name); !ok {
 			t.Errorf("there is no %s", name)
 		}

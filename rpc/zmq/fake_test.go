@@ -16,9 +16,8 @@ import (
 // fakeBackend has a picture; what it lacks panics, which a server survives.
 type fakeBackend struct {
 	rpc.Backend
-	view  *rpc.View
-	runs  func(ctx context.Context) ([]rpc.Run, error)
-	drain func()
+	view *rpc.View
+	runs func(ctx context.Context) ([]rpc.Run, error)
 }
 
 func (b *fakeBackend) View() *rpc.View { return b.view }

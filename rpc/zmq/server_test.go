@@ -106,8 +106,7 @@ func TestGarbageGetsAnErrorAndTheNextRequestIsServed(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%.20q: %v", bad, err)
 		}
-		var refused *rpc.Error
-		if !errors.As(rpc.DecodeReply(got, nil), &refused) {
+		if _, refused := errors.AsType[*rpc.Error](rpc.DecodeReply(got, nil)); !refused {
 			t.Errorf("%.20q got %q, want an error", bad, got)
 		}
 		if _, err := req.SendBytes(good, 0); err != nil {
