@@ -126,14 +126,13 @@ func (s *scan) walk(rel string, depth int, above []node, want wanted) {
 // visit looks at one directory entry.
 func (s *scan) visit(rel string, d fs.DirEntry, depth int, above []node, want wanted) {
 	link := d.Type()&fs.ModeSymlink != 0
-	known := d.IsDir() || link || d.Type()&fs.ModeIrregular != 0
-	if !known && !want(d.Name()) {
+	if mayBeDir := d.Type()&(fs.ModeDir|fs.ModeSymlink|fs.ModeIrregular) != 0; !mayBeDir && !want(d.Name()) {
 		return
 	}
 	abs := filepath.Join(s.root, filepath.FromSlash(rel))
 	var st unix.Stat_t
 	if err := unix.Stat(abs, &st); err != nil {
-		if want(d.Name()) && !errors.Is(err, unix.ENOENT) || want(d.Name()) && link {
+		if want(d.Name()) && (link || !errors.Is(err, unix.ENOENT)) {
 			s.problem(abs, "cannot read file: %v", reason(err))
 		}
 		return

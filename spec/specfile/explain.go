@@ -66,42 +66,52 @@ func (e *Evaluation) outside(v *view, doc cue.Value) {
 func (e *Evaluation) translate(ps *spec.Problems, err error) {
 	all := errors.Errors(err)
 	for _, ce := range all {
-		format, args := ce.Msg()
+		format, _ := ce.Msg()
 		if strings.Contains(format, "empty disjunction") && len(all) > 1 {
 			continue
 		}
 		if format == importFailed && len(e.tree.problems) > 0 {
 			continue // what is wrong in the imported file is said already
 		}
-		for inner, ok := errors.Unwrap(ce).(errors.Error); ok && wrappings[format]; inner, ok = errors.Unwrap(inner).(errors.Error) {
-			format, args = inner.Msg()
-		}
 		path := unquoted(ce.Path())
-		places := e.tree.positions(ce)
-		var p spec.Problem
-		if len(places) > 0 {
-			p = e.tree.problemAt(places[0])
-		}
-		for _, pos := range places[min(1, len(places)):] {
-			p.Also = append(p.Also, e.tree.problemAt(pos).Place())
-		}
-		p.Message = wording(format, args, path)
-		if inner := errors.Unwrap(ce); inner != nil && strings.HasPrefix(format, "error in call") && !secret(path) {
-			p.Message += ": " + inner.Error()
-		}
-		if strings.HasPrefix(format, "reference %q not found") && e.tree.pkg == "" && len(e.tree.root) > 1 {
-			p.Hint = "files see each other's names only when all begin with the same package line"
-		}
-		if p.File == "" {
-			at := e.tree.problemAt(e.tree.written(path))
-			p.File, p.Line, p.Column, p.SourceLine = at.File, at.Line, at.Column, at.SourceLine
-		}
+		p := e.tree.placed(ce, path)
+		p.Message, p.Hint = e.tree.words(ce, path)
 		if !slices.ContainsFunc(*ps, func(o spec.Problem) bool {
 			return o.Place() == p.Place() && o.Message == p.Message && (o.Path == dotted(path) || len(path) == 0)
 		}) {
 			e.tree.add(ps, p, path)
 		}
 	}
+}
+
+// placed is a problem at the places that an error names or, if it names none,
+// where its path is written.
+func (t *tree) placed(ce errors.Error, path []string) spec.Problem {
+	places := t.positions(ce)
+	if len(places) == 0 {
+		return t.problemAt(t.written(path))
+	}
+	p := t.problemAt(places[0])
+	for _, pos := range places[1:] {
+		p.Also = append(p.Also, t.problemAt(pos).Place())
+	}
+	return p
+}
+
+// words are what an error says, and what may help.
+func (t *tree) words(ce errors.Error, path []string) (message, hint string) {
+	format, args := ce.Msg()
+	for inner, ok := errors.Unwrap(ce).(errors.Error); ok && wrappings[format]; inner, ok = errors.Unwrap(inner).(errors.Error) {
+		format, args = inner.Msg()
+	}
+	message = wording(format, args, path)
+	if inner := errors.Unwrap(ce); inner != nil && strings.HasPrefix(format, "error in call") && !secret(path) {
+		message += ": " + inner.Error()
+	}
+	if strings.HasPrefix(format, "reference %q not found") && t.pkg == "" && len(t.root) > 1 {
+		hint = "files see each other's names only when all begin with the same package line"
+	}
+	return message, hint
 }
 
 const importFailed = "import failed"

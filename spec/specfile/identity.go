@@ -202,28 +202,31 @@ func (r *resolver) groups(list []spec.NameOrID) []uint32 {
 	return out
 }
 
+// first is the first of some keys that was given, or the first at all.
+func (a asked) first(keys ...string) string {
+	given := map[string]bool{"user": a.user != "", "uid": a.uid != nil, "group": a.group != "", "gid": a.gid != nil, "groups": a.listed}
+	for _, k := range keys {
+		if given[k] {
+			return k
+		}
+	}
+	return keys[0]
+}
+
 // own refuses foreign ids to a daemon that is not root.
 func (r *resolver) own(a asked, id spec.Identity) {
 	self := r.host.Self
-	key := func(keys ...string) string {
-		for _, k := range keys {
-			if k == "user" && a.user != "" || k == "uid" && a.uid != nil || k == "group" && a.group != "" ||
-				k == "gid" && a.gid != nil || k == "groups" && a.listed {
-				return k
-			}
-		}
-		return keys[0]
-	}
+	mine := func(gid uint32) bool { return gid == self.GID || slices.Contains(self.Groups, gid) }
 	if id.UID != self.UID {
-		r.add(false, key("user", "uid"), "only root can run programs as another user: the daemon is uid %d, this is uid %d", self.UID, id.UID)
+		r.add(false, a.first("user", "uid"), "only root can run programs as another user: the daemon is uid %d, this is uid %d", self.UID, id.UID)
 		return
 	}
-	if id.GID != self.GID && !slices.Contains(self.Groups, id.GID) {
-		r.add(false, key("group", "gid", "user", "uid"), "only root can run programs as a foreign group: gid %d is none of the daemon's", id.GID)
+	if !mine(id.GID) {
+		r.add(false, a.first("group", "gid", "user", "uid"), "only root can run programs as a foreign group: gid %d is none of the daemon's", id.GID)
 	}
 	for _, g := range id.Groups {
-		if g != self.GID && !slices.Contains(self.Groups, g) {
-			r.add(false, key("groups", "user", "uid"), "only root can run programs with a foreign group: gid %d is none of the daemon's", g)
+		if !mine(g) {
+			r.add(false, a.first("groups", "user", "uid"), "only root can run programs with a foreign group: gid %d is none of the daemon's", g)
 		}
 	}
 }

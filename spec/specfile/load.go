@@ -341,11 +341,10 @@ func (t *tree) addPackage(inst *build.Instance, importPath string) error {
 	dir = path.Clean("/" + dir)[1:]
 	found := false
 	for _, name := range t.sorted() {
-		d := strings.TrimSuffix(path.Dir(name), ".")
-		above := d == "" || d == dir || strings.HasPrefix(dir+"/", d+"/")
-		if path.Ext(name) != ".cue" || isTool(name) || !above || strings.HasPrefix(name, "cue.mod/") {
+		if !mayBelong(name, dir) {
 			continue
 		}
+		d := strings.TrimSuffix(path.Dir(name), ".")
 		f := t.parse(name)
 		if f == nil || f.PackageName() != pkg {
 			continue
@@ -359,6 +358,14 @@ func (t *tree) addPackage(inst *build.Instance, importPath string) error {
 		return fmt.Errorf("no file of package %s in %s", pkg, strings.TrimSuffix("./"+dir, "/"))
 	}
 	return nil
+}
+
+// mayBelong reports whether a file can be of a package in dir: it stands there
+// or above.
+func mayBelong(name, dir string) bool {
+	d := strings.TrimSuffix(path.Dir(name), ".")
+	above := d == "" || d == dir || strings.HasPrefix(dir+"/", d+"/")
+	return above && path.Ext(name) == ".cue" && !isTool(name) && !strings.HasPrefix(name, "cue.mod/")
 }
 
 func (t *tree) sorted() []string {

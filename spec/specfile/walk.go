@@ -81,7 +81,7 @@ func (w *walker) fields(n *node, v cue.Value, it *cue.Iterator, path []string) {
 			continue
 		case optional:
 			continue // a rule, not a value
-		case len(path) == 2 && (key == "uid" || key == "gid") && !it.Value().IsConcrete():
+		case isIDRule(path, key, it.Value()):
 			continue // a rule for what a name turns out to be
 		default:
 			w.walk(sub, it.Value(), at)
@@ -90,6 +90,11 @@ func (w *walker) fields(n *node, v cue.Value, it *cue.Iterator, path []string) {
 			w.keep(key, it.Value())
 		}
 	}
+	w.missing(n, v, path, seen)
+}
+
+// missing reports the keys that must be there and are not.
+func (w *walker) missing(n *node, v cue.Value, path []string, seen map[string]bool) {
 	for _, f := range n.fields {
 		if f.required && !seen[f.key] {
 			p := w.e.tree.problemAt(w.e.tree.labelPos(v))
@@ -97,6 +102,10 @@ func (w *walker) fields(n *node, v cue.Value, it *cue.Iterator, path []string) {
 			w.e.tree.add(&w.out, p, path)
 		}
 	}
+}
+
+func isIDRule(path []string, key string, v cue.Value) bool {
+	return len(path) == 2 && (key == "uid" || key == "gid") && !v.IsConcrete()
 }
 
 // demanded reports a key that the author's own rules want.
