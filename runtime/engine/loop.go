@@ -194,12 +194,18 @@ func (l *loop) decide(now time.Time) {
 // forgetTurn makes ready for the next turn. The lists that others were given
 // are theirs now; the instances in a batch are not, and change from here on.
 func (l *loop) forgetTurn() {
-	l.events, l.orders, l.touched, l.redrawn = nil, nil, nil, false
-	clear(l.dirty)
-	clear(l.moved)
-	clear(l.redraw)
-	clear(l.answers)
-	l.answers = l.answers[:0]
+	l.events, l.orders, l.touched, l.answers, l.redrawn = nil, nil, nil, nil, false
+	l.dirty, l.moved, l.redraw = emptied(l.dirty), emptied(l.moved), emptied(l.redraw)
+}
+
+// emptied is m without its keys. A map that was large once costs its size each
+// time somebody walks or clears it, so that one is not used again.
+func emptied[K comparable](m map[K]bool) map[K]bool {
+	if len(m) > 64 {
+		return map[K]bool{}
+	}
+	clear(m)
+	return m
 }
 
 // afterwards has answer called at the end of the turn. It must not block.
