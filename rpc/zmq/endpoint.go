@@ -82,7 +82,7 @@ var temporary atomic.Uint64
 
 // listen makes the socket of an ipc endpoint: nobody can connect before its
 // mode is right, and nothing but a dead socket is ever replaced.
-func (e *endpoint) listen(gid *int) (err error) {
+func (e *endpoint) listen(gid *uint32) (err error) {
 	dir, name := filepath.Split(e.path)
 	dirfd, err := openDir(filepath.Clean(dir+"."), gid)
 	if err != nil {
@@ -110,14 +110,14 @@ func (e *endpoint) listen(gid *int) (err error) {
 }
 
 // openDir opens the directory of a socket, and makes it when it is missing.
-func openDir(dir string, gid *int) (int, error) {
+func openDir(dir string, gid *uint32) (int, error) {
 	err := os.Mkdir(dir, dirMode)
 	if made := err == nil; made {
 		if err := os.Chmod(dir, dirMode); err != nil { // whatever the umask is
 			return -1, err
 		}
 		if gid != nil {
-			if err := os.Chown(dir, -1, *gid); err != nil {
+			if err := os.Chown(dir, -1, int(*gid)); err != nil {
 				return -1, err
 			}
 		}
@@ -157,7 +157,7 @@ func checkFree(dirfd int, name, path string) error {
 // bindHidden makes a socket that listens, with its mode, under a name that
 // nobody knows. The name goes through the directory's descriptor, so that its
 // length does not count.
-func bindHidden(dirfd int, name string, gid *int) (fd int, err error) {
+func bindHidden(dirfd int, name string, gid *uint32) (fd int, err error) {
 	fd, err = unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return -1, err
@@ -173,7 +173,7 @@ func bindHidden(dirfd int, name string, gid *int) (fd int, err error) {
 		return -1, err
 	}
 	if gid != nil {
-		if err = unix.Fchownat(dirfd, name, -1, *gid, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		if err = unix.Fchownat(dirfd, name, -1, int(*gid), unix.AT_SYMLINK_NOFOLLOW); err != nil {
 			return -1, err
 		}
 	}

@@ -26,7 +26,7 @@ type Config struct {
 	InsecureLoopback bool
 	// Group owns the ipc sockets (and their directory, when Listen makes it);
 	// nil is the process's own.
-	Group *int
+	Group *uint32
 	Log   *slog.Logger
 }
 

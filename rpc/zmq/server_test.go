@@ -14,6 +14,7 @@ import (
 	"time"
 
 	zmq4 "github.com/pebbe/zmq4"
+	"golang.org/x/sys/unix"
 
 	"github.com/procnanny/procnanny/rpc"
 )
@@ -448,6 +449,22 @@ func waitUntil(t testing.TB, what string, ok func() bool) {
 	for end := time.Now().Add(10 * time.Second); !ok(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("never: %s", what)
+		}
+	}
+}
+
+func TestSocketsBelongToTheGroup(t *testing.T) {
+	gid := uint32(os.Getgid())
+	if os.Getuid() == 0 {
+		gid = 12345 // only root may give files to any group
+	}
+	endpoint := endpointIn(t)
+	path := strings.TrimPrefix(endpoint, "ipc://")
+	listen(t, Config{RPC: []string{endpoint}, Group: &gid}, &fakeBackend{view: programs(1)})
+	for _, p := range []string{path, filepath.Dir(path)} {
+		var st unix.Stat_t
+		if err := unix.Stat(p, &st); err != nil || st.Gid != gid {
+			t.Errorf("%s belongs to group %d, %v; want %d", p, st.Gid, err, gid)
 		}
 	}
 }
