@@ -9,7 +9,10 @@ import (
 )
 
 // Backend is what the methods stand on: the engine behind its inbox. Each
-// method returns at once with what will happen, unless it says it waits.
+// method returns at once with what will happen, unless it says it waits. What
+// changes desired state returns when View shows it: `wait` judges the pictures
+// that come after. View and Overrides are called on the thread that serves
+// everybody, so they never wait.
 type Backend interface {
 	// View is the current immutable picture; it never waits for the engine.
 	View() *View
@@ -20,7 +23,7 @@ type Backend interface {
 	// Command hands a command of the core to the engine.
 	Command(ctx context.Context, c reconcile.Command) ([]reconcile.Outcome, error)
 	// Override sets overrides (all or none) after the files' own constraints
-	// allowed them.
+	// allowed them. It fills in what each Replaced: only it knows the files.
 	Override(ctx context.Context, os []spec.Override) error
 	// Reset takes overrides of a program away: those of field, or all when
 	// field is empty; program "" is every program. It returns what it took.
@@ -39,7 +42,7 @@ type Backend interface {
 	GenerationSpec(n uint64) (spec.Spec, error)
 	// Rollback pins generation n until the files' digest changes.
 	Rollback(ctx context.Context, n uint64, by spec.Requester) (ApplyReply, error)
-	// Runs lists past and living runs, oldest first.
+	// Runs lists the newest q.Limit runs, past and living, oldest first.
 	Runs(ctx context.Context, q RunQuery) ([]Run, error)
 	// Events lists published events after seq, oldest first.
 	Events(ctx context.Context, since uint64, limit int) ([]Event, error)
