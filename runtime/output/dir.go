@@ -86,7 +86,7 @@ func (d *Dir) openRoot() (int, error) {
 	fd, err := unix.Open(d.path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err == nil && made {
 		if err = d.own(fd, dirMode); err != nil {
-			unix.Close(fd)
+			_ = unix.Close(fd)
 		}
 	}
 	return fd, err
@@ -112,7 +112,7 @@ func (d *Dir) Close() {
 	clear(d.sinks)
 	for _, fd := range []*int{&d.root, &d.null, &d.scratch[0], &d.scratch[1]} {
 		if *fd >= 0 {
-			unix.Close(*fd)
+			_ = unix.Close(*fd)
 		}
 		*fd = -1
 	}

@@ -57,7 +57,7 @@ func openRegular(dir int, path string, flags int) (int, unix.Stat_t, error) {
 		err = errForeign
 	}
 	if err != nil {
-		unix.Close(fd)
+		_ = unix.Close(fd)
 		return -1, st, err
 	}
 	return fd, st, nil
@@ -73,7 +73,7 @@ func (d *Dir) createAt(dir int, name string) (int, error) {
 		return -1, err
 	}
 	if err := d.own(fd, fileMode); err != nil {
-		unix.Close(fd)
+		_ = unix.Close(fd)
 		return -1, err
 	}
 	return fd, nil
@@ -136,7 +136,7 @@ func (d *Dir) openProgram(program string, make bool) (int, error) {
 		return -1, err
 	}
 	if err = d.own(fd, dirMode); err != nil {
-		unix.Close(fd)
+		_ = unix.Close(fd)
 		return -1, err
 	}
 	return fd, nil

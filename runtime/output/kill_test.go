@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -233,4 +234,88 @@ func TestKilledStampingDrainerLosesAndRepeatsNothing(t *testing.T) {
 	if next != lines || lines == 0 {
 		t.Fatalf("%d lines were written, %d are there", lines, next)
 	}
+}
+
+// The same at chosen moments: before the n-th call of each system call that
+// changes something.
+func TestKilledBeforeEverySystemCall(t *testing.T) {
+	strace, err := exec.LookPath("strace")
+	if err != nil {
+		t.Skip("strace, which kills at a system call, is not here")
+	}
+	self, err := os.Executable()
+	must(t, err)
+	for _, stamps := range []bool{false, true} {
+		t.Run(fmt.Sprint("timestamps ", stamps), func(t *testing.T) {
+			t.Parallel()
+			dir := filepath.Join(t.TempDir(), "log")
+			r, w, err := os.Pipe()
+			must(t, err)
+			defer r.Close()
+			line, killed := 0, 0
+			for _, call := range []string{"renameat2", "openat2", "pwrite64", "splice", "ftruncate", "fchmod", "unlinkat"} {
+				if !stamps && call == "ftruncate" {
+					continue
+				}
+				for n := 1; n <= 6; n++ {
+					for range 40 {
+						fmt.Fprintf(w, "%d %s\n", line, call)
+						line++
+					}
+					cmd := helper("drain", dir, 200, stamps)
+					inject := fmt.Sprintf("inject=%s:signal=KILL:when=%d", call, n)
+					cmd.Args = append([]string{strace, "-f", "-qq", "-e", "trace=" + call, "-o", "/dev/null", "-e", inject, self}, cmd.Args[1:]...)
+					cmd.Path, cmd.ExtraFiles = strace, []*os.File{r}
+					if runUntilQuiet(t, cmd, r) {
+						killed++
+					}
+				}
+			}
+			w.Close()
+			cmd := helper("drain", dir, 200, stamps)
+			cmd.ExtraFiles = []*os.File{r}
+			must(t, cmd.Run())
+			next := 0
+			for sc := bufio.NewScanner(readFiles(t, dir)); sc.Scan(); next++ {
+				text := sc.Text()
+				if stamps {
+					_, text, _ = strings.Cut(text, " ")
+				}
+				if n, _, _ := strings.Cut(text, " "); n != strconv.Itoa(next) {
+					t.Fatalf("line %d is %q", next, sc.Text())
+				}
+			}
+			if next != line {
+				t.Errorf("%d lines are there, %d were written", next, line)
+			}
+			if t.Logf("%d killed", killed); killed < 10 {
+				t.Skip("strace could not kill here (no ptrace?)")
+			}
+		})
+	}
+}
+
+// runUntilQuiet runs a drainer until it is killed (true) or has taken all there
+// is: then the call did not come so often.
+func runUntilQuiet(t *testing.T, cmd *exec.Cmd, pipe *os.File) bool {
+	t.Helper()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	must(t, cmd.Start())
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); {
+		select {
+		case <-ended:
+			return true
+		case <-time.After(2 * time.Millisecond):
+		}
+		left, err := unix.IoctlGetInt(int(pipe.Fd()), unix.TIOCINQ)
+		must(t, err)
+		if left == 0 {
+			break
+		}
+	}
+	must(t, unix.Kill(-cmd.Process.Pid, unix.SIGKILL)) // strace and what it traces
+	<-ended
+	return false
 }

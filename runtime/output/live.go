@@ -119,7 +119,7 @@ func (s *Sink) create(dir int, now time.Time) error {
 	}
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
-		unix.Close(fd)
+		_ = unix.Close(fd)
 		return err
 	}
 	s.fd, s.inode, s.pos, s.born = fd, st.Ino, 0, now

@@ -48,8 +48,8 @@ func (d *Dir) openScratch() error {
 }
 
 func (d *Dir) closeScratch() {
-	unix.Close(d.scratch[0])
-	unix.Close(d.scratch[1])
+	_ = unix.Close(d.scratch[0])
+	_ = unix.Close(d.scratch[1])
 	d.scratch = [2]int{-1, -1}
 }
 

@@ -2,6 +2,7 @@ package output
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -46,12 +47,10 @@ func newStream(program string, index int, name string) (stream, error) {
 	if index < 0 {
 		return st, fmt.Errorf("cannot keep the output of %s: there is no instance %d", program, index)
 	}
-	for _, known := range streams {
-		if name == known {
-			return st, nil
-		}
+	if !slices.Contains(streams, name) {
+		return st, fmt.Errorf("cannot keep the output of %s: there is no stream %q", program, name)
 	}
-	return st, fmt.Errorf("cannot keep the output of %s: there is no stream %q", program, name)
+	return st, nil
 }
 
 func (st stream) live() string  { return st.base + logSuffix }

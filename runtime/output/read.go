@@ -113,7 +113,7 @@ type picture struct {
 func (p *picture) close() {
 	for _, fd := range []int{p.dir, p.live} {
 		if fd >= 0 {
-			unix.Close(fd)
+			_ = unix.Close(fd)
 		}
 	}
 }
@@ -158,11 +158,17 @@ func (p *picture) take(q Query) error {
 	if err := p.list(last, &live); err != nil {
 		return err
 	}
+	return p.unmoved(live.Ino)
+}
+
+// unmoved says errMoved unless the live file still has its name, or there
+// still is none.
+func (p *picture) unmoved(inode uint64) error {
 	now, err := statAt(p.dir, p.stream.live())
-	if fd >= 0 && (err != nil || now.Ino != live.Ino) || fd < 0 && err == nil && regular(&now) {
-		return errMoved
+	if p.live >= 0 && err == nil && now.Ino == inode || p.live < 0 && (err != nil || !regular(&now)) {
+		return nil
 	}
-	return nil
+	return errMoved
 }
 
 // list fills in pieces.

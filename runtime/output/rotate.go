@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -148,8 +149,8 @@ func (s *Sink) prune(dir, keep int) {
 // newest stays: a stream's last words are worth more than the bound.
 func (s *Sink) beyondTotal(dir int) int {
 	var sum int64
-	for i := len(s.segs) - 1; i >= 0; i-- {
-		if st, err := statAt(dir, s.segment(s.segs[i])); err == nil {
+	for i, start := range slices.Backward(s.segs) {
+		if st, err := statAt(dir, s.segment(start)); err == nil {
 			sum += st.Size
 		}
 		if sum > s.policy.TotalBytes && i < len(s.segs)-1 {

@@ -257,7 +257,7 @@ func (s *Sink) Close() {
 
 func (s *Sink) closeFile() {
 	if s.fd >= 0 {
-		unix.Close(s.fd)
+		_ = unix.Close(s.fd)
 		s.fd = -1
 	}
 }

@@ -2,6 +2,7 @@ package output
 
 import (
 	"math"
+	"slices"
 	"sort"
 	"time"
 )
@@ -26,8 +27,7 @@ func span(records []record, q Query) (from, to int64) {
 // clock may have been set back: the last record that is older decides.
 func since(records []record, t int64) int64 {
 	coarse := false // this record and all before it lost neighbours
-	for i := len(records) - 1; i >= 0; i-- {
-		r := records[i]
+	for i, r := range slices.Backward(records) {
 		coarse = coarse || r.kind == kindCoarse
 		switch {
 		case r.time > t:
@@ -45,8 +45,8 @@ func since(records []record, t int64) int64 {
 
 // until is the offset of the first byte that came after t.
 func until(records []record, t int64) int64 {
-	for i := len(records) - 1; i >= 0; i-- {
-		if records[i].time <= t {
+	for i, r := range slices.Backward(records) {
+		if r.time <= t {
 			if i+1 < len(records) {
 				return records[i+1].offset
 			}

@@ -87,7 +87,7 @@ func (s *Sink) clearStage() error {
 
 func (s *Sink) closeStage() {
 	if s.stageFD >= 0 {
-		unix.Close(s.stageFD)
+		_ = unix.Close(s.stageFD)
 		s.stageFD = -1
 	}
 }

@@ -45,7 +45,7 @@ func (d *Dir) Watch() (*Watch, error) {
 	// A directory with an open file in it does not tell of its own removal.
 	w.root, err = w.add(d.root, unix.IN_DELETE|unix.IN_MOVED_FROM)
 	if err != nil {
-		w.file.Close()
+		_ = w.file.Close()
 		return nil, fmt.Errorf("cannot watch log directory %s: %w", d.path, err)
 	}
 	return w, nil
