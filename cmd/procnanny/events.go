@@ -155,7 +155,7 @@ func (e *eventReader) wants(event map[string]any) bool {
 
 // catchUpEvery is when we look without having been told to: what was published
 // while the daemon's control process came back has no other way to us.
-const catchUpEvery = 2 * time.Second
+const catchUpEvery = time.Second
 
 // wait returns the next event, or nil when it is time to look; false at the end.
 func (e *eventReader) wait(ctx context.Context, live <-chan map[string]any) (map[string]any, bool) {

@@ -109,11 +109,6 @@ func checkLimit(key string, l spec.Limit) error {
 	if !ok {
 		return nil // the schema knows the names
 	}
-	if key == "nofile" {
-		if most := nrOpen(); most > 0 && uint64(l.Hard) > most {
-			return fmt.Errorf("%s is more than any process of this kernel can have, which is %d (fs.nr_open)", limitText(l.Hard), most)
-		}
-	}
 	var now unix.Rlimit
 	if err := unix.Getrlimit(resource, &now); err != nil || uint64(l.Hard) <= now.Max || may(unix.CAP_SYS_RESOURCE) {
 		return nil
@@ -126,18 +121,6 @@ func limitText(s spec.Size) string {
 		return "unlimited"
 	}
 	return strconv.FormatUint(uint64(s), 10)
-}
-
-func nrOpen() uint64 {
-	raw, err := os.ReadFile("/proc/sys/fs/nr_open")
-	if err != nil {
-		return 0
-	}
-	n, err := strconv.ParseUint(strings.TrimSpace(string(raw)), 10, 64)
-	if err != nil {
-		return 0
-	}
-	return n
 }
 
 // may reports whether this process has a capability.

@@ -14,6 +14,9 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
+
+	"github.com/procnanny/procnanny/runtime/place"
 )
 
 // How long scripts wait: for a condition, and for a daemon to end.
@@ -92,8 +95,11 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Condition: func(cond string) (bool, error) {
-			if cond == "root" {
+			switch cond {
+			case "root":
 				return os.Geteuid() == 0, nil
+			case "resource": // may raise hard limits
+				return may(unix.CAP_SYS_RESOURCE), nil
 			}
 			return false, fmt.Errorf("unknown condition %q", cond)
 		},
@@ -153,7 +159,7 @@ func startDaemon(ts *testscript.TestScript, neg bool, args []string) {
 		_ = d.cmd.Process.Kill()
 		ts.Fatalf("this script has a daemon already")
 	}
-	ts.Defer(func() { d.end(ts) })
+	ts.Defer(func() { d.end(ts); endSuccessor(ts) })
 	ts.Setenv("DAEMON", fmt.Sprint(d.cmd.Process.Pid))
 	err := poll(func() (bool, string) {
 		out, err := shell(ts, "procnanny status").CombinedOutput()
@@ -177,6 +183,17 @@ func (d *running) end(ts *testscript.TestScript) {
 		_ = d.cmd.Process.Kill()
 	}
 	ts.Logf("the daemon said:\n%s", d.stderr)
+}
+
+// endSuccessor ends a daemon that took the place of a killed one, which the
+// script cannot know.
+func endSuccessor(ts *testscript.TestScript) {
+	if pid, _ := place.Holder(ts.Getenv("RUN")); pid == 0 {
+		return
+	}
+	if out, err := shell(ts, "procnanny shutdown --wait").CombinedOutput(); err != nil {
+		ts.Logf("a daemon is left: %v\n%s", err, out)
+	}
 }
 
 func stopDaemon(ts *testscript.TestScript, _ bool, args []string) {
