@@ -98,9 +98,8 @@ func listen(d place.Daemon, h rpc.RequestHandler, log *slog.Logger) (control.Tra
 	if err != nil {
 		return nil, err
 	}
-	_ = gid
 	s, err := zmq.Listen(zmq.Config{
-		RPC: d.Listen, Events: d.Events, LegacyEvents: d.LegacyEvents, InsecureLoopback: d.InsecureLoopback, Log: log,
+		RPC: d.Listen, Events: d.Events, LegacyEvents: d.LegacyEvents, InsecureLoopback: d.InsecureLoopback, Group: gid, Log: log,
 	}, h)
 	if err != nil {
 		return nil, err
