@@ -1,8 +1,5 @@
 package launch
 
-// #include "child.h"
-import "C"
-
 import (
 	"encoding/json"
 	"errors"
@@ -26,21 +23,8 @@ const (
 	autogroupQueue = 256 // each holds a descriptor
 )
 
-// noAutogroup are the errnos of a kernel, or a session, without autogroups.
-const noAutogroup = 1<<uint(unix.ENOENT) | 1<<uint(unix.EINVAL)
-
-// addAutogroup gives the child's session its nice value. A kernel that is busy
-// (EAGAIN) is asked again after the start.
-func addAutogroup(b *builder) {
-	n := b.r.Tuning.Nice
-	if n == nil || *n == 0 || b.check { // a new session begins with 0
-		return
-	}
-	text := strconv.Itoa(*n)
-	const pass = noAutogroup | 1<<uint(unix.EAGAIN)
-	b.add(label{format: "setting the autogroup's nice to %d", a: *n}, C.PN_WRITE, 0, b.str("/proc/self/autogroup"), b.str(text), num(len(text)), num(pass))
-}
-
+// setAutogroup gives the session of pid its nice value. A kernel that is busy
+// (EAGAIN) is asked again later; one without autogroups needs nothing.
 func setAutogroup(pid, nice int) error {
 	err := writeProc(procPath(pid, "autogroup"), strconv.Itoa(nice))
 	switch {

@@ -171,16 +171,12 @@ static long open_as(const uint64_t *a) {
 	return r < 0 ? r : move_descriptor(fd, (long)a[4]);
 }
 
-static long write_file(const uint64_t *a, int32_t *missed) {
+static long write_file(const uint64_t *a) {
 	long fd = CALL(SYS_openat, AT_FDCWD, a[0], O_WRONLY | O_CLOEXEC, 0);
 	long r = fd;
 	if (fd >= 0) {
 		r = CALL(SYS_write, fd, a[1], a[2], 0);
 		CALL(SYS_close, fd, 0, 0, 0);
-	}
-	if (r < 0 && -r < 64 && (a[3] >> -r & 1)) {
-		*missed = (int32_t)-r;
-		return 0;
 	}
 	return r;
 }
@@ -301,7 +297,7 @@ static long take(struct pn_job *job, const struct pn_step *s) {
 	switch ((enum pn_op)s->op) {
 	case PN_CALL:    return raw(s->nr, a[0], a[1], a[2], a[3], a[4], a[5]);
 	case PN_OPEN:    return open_as(a);
-	case PN_WRITE:   return write_file(a, &job->missed);
+	case PN_WRITE:   return write_file(a);
 	case PN_SIGNALS: return default_signals();
 	case PN_JOIN:    return job->legacy ? join_cgroup(a[0]) : 0;
 	case PN_BOUND:   return bound_capabilities(a[0]);
@@ -369,7 +365,7 @@ int pn_launch(struct pn_job *job, struct pn_step *steps, const void *arena) {
 	(void)arena;
 	job->steps = steps;
 	job->step = job->which = -1;
-	job->error = job->missed = 0;
+	job->error = 0;
 	job->pid = job->pidfd = -1;
 	CALL(SYS_rt_sigprocmask, SIG_SETMASK, &all, &before, KERNEL_SIGSET);
 	long r = make_child(job, &pidfd, stack);

@@ -8,7 +8,7 @@
 enum pn_op {
 	PN_CALL = 1,   /* system call nr with a[0..5] */
 	PN_OPEN,       /* open path a[0], openat2 flags a[1], mode a[2], resolve a[3]; make it descriptor a[4] */
-	PN_WRITE,      /* write the a[2] bytes at a[1] into file a[0]; the errnos in set a[3] are as good as success */
+	PN_WRITE,      /* write the a[2] bytes at a[1] into file a[0] */
 	PN_SIGNALS,    /* every signal's disposition to default */
 	PN_JOIN,       /* move into the cgroup whose directory is descriptor a[0]; only where clone3 could not */
 	PN_BOUND,      /* drop what is not in the set a[0] from the capability bounding set */
@@ -42,7 +42,6 @@ struct pn_job {
 	int32_t step;   /* the step that failed, -1 is none, -2 the clone itself */
 	int32_t error;  /* errno of it */
 	int32_t which;  /* PN_EXEC, PN_FIND: the path that it was about */
-	int32_t missed; /* the last errno that a PN_WRITE let pass; 0 is none */
 };
 
 /* Fills in the out fields; returns 0 when the child runs (or, with reap, ended)

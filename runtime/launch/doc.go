@@ -28,9 +28,12 @@
 //   - The limit of open files is set last: opening the output file must not
 //     fail because the program wants few.
 //   - Autogroup: nice alone says nothing between two sessions, so the session's
-//     autogroup follows it. The kernel takes ten such changes a second from an
-//     ordinary user; what it does not take is tried again in the background
-//     and does not delay or fail the start.
+//     autogroup follows it, set from outside once the program is executed. The
+//     kernel takes ten such changes a second from an ordinary user; what it does
+//     not take is tried again in the background.
+//   - A lower priority is the last step before exec, and the autogroup's comes
+//     after it: we sleep until the child has executed, and on a busy machine a
+//     child of nice 19 would make us wait a fifth of a second.
 //   - Without CAP_SYS_RESOURCE a limit of another user's process is set by a
 //     short-lived child that becomes that user, who may.
 //   - A key that is taken out of the file goes back, on a living process, to

@@ -20,9 +20,30 @@ import (
 
 // ---- nice ----
 
+// addNice raises the priority; lowering it is the last thing but one, because
+// we sleep until the child has executed.
 func addNice(b *builder) {
-	if n := b.r.Tuning.Nice; n != nil {
-		b.call(label{format: "setting nice to %d", a: *n}, unix.SYS_SETPRIORITY, num(unix.PRIO_PROCESS), num(0), num(*n))
+	if n := b.r.Tuning.Nice; n != nil && !b.lowersNice() {
+		b.nice(*n)
+	}
+}
+
+func (b *builder) nice(n int) {
+	b.call(label{format: "setting nice to %d", a: n}, unix.SYS_SETPRIORITY, num(unix.PRIO_PROCESS), num(0), num(n))
+}
+
+func (b *builder) lowersNice() bool {
+	own, err := niceOf(0)
+	return err == nil && *b.r.Tuning.Nice > own
+}
+
+// addLower makes the child wait for others. It needs no privilege.
+func addLower(b *builder) {
+	if n := b.r.Tuning.Nice; n != nil && b.lowersNice() {
+		b.nice(*n)
+	}
+	if s := b.r.Tuning.Sched; s != nil && lowSched[s.Policy] {
+		b.sched(*s)
 	}
 }
 
@@ -154,10 +175,15 @@ func ioWords(n spec.IONice) string { return n.Class + " " + strconv.Itoa(n.Level
 var schedPolicies = []string{0: "other", 1: "fifo", 2: "rr", 3: "batch", 5: "idle", 6: "deadline", 7: "ext"}
 
 func addSched(b *builder) {
-	s := b.r.Tuning.Sched
-	if s == nil {
-		return
+	if s := b.r.Tuning.Sched; s != nil && !lowSched[s.Policy] {
+		b.sched(*s)
 	}
+}
+
+// lowSched are the policies that make a process wait for others.
+var lowSched = map[string]bool{"batch": true, "idle": true}
+
+func (b *builder) sched(s spec.Sched) {
 	param := binary.NativeEndian.AppendUint32(nil, uint32(s.Priority))
 	b.call(label{format: "setting sched to %s %d", a: s.Policy, b: s.Priority}, unix.SYS_SCHED_SETSCHEDULER, num(0), num(slices.Index(schedPolicies, s.Policy)), b.data(param))
 }

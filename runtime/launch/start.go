@@ -74,8 +74,8 @@ func Start(r *Request, io Stdio, cgroupFD int) (Process, error) {
 		return Process{}, err
 	}
 	p := Process{PID: int(b.job.pid), PidFD: int(b.job.pidfd)}
-	if syscall.Errno(b.job.missed) == syscall.EAGAIN {
-		laterAutogroup(p.PID, *r.Tuning.Nice)
+	if n := r.Tuning.Nice; n != nil && *n != 0 { // a new session begins with 0
+		_ = setAutogroup(p.PID, *n) // if it cannot be had, Drift will say so
 	}
 	return p, nil
 }
