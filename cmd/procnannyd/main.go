@@ -20,6 +20,10 @@ import (
 // version is set by the linker.
 var version = "unknown"
 
+// The first thread is main's, so that the keeper's loop gets another: see
+// keeper.Keep.
+func init() { runtime.LockOSThread() }
+
 func main() {
 	d, err := place.ParseDaemon("procnannyd", os.Args[1:], os.Getenv, os.Stderr)
 	switch {

@@ -41,7 +41,15 @@
 //     nothing. A process that changed its session, its group and its environment,
 //     and whose parents ended before anybody looked, is not known to be the run's.
 //   - A leaf stays between runs: mkdir and rmdir would double the cost of a
-//     restart, and a leaf that exists and is empty is proof, not a guess.
+//     restart, and a leaf that exists and is empty is proof, not a guess. Only
+//     after cgroup.kill it is made anew, because Linux 6.14 and later kill what
+//     is then started in it (see errKilledAtBirth).
+//   - A stop always sends CONT behind its signal, as systemd does. To look
+//     whether main is held is not enough: a shell between vfork and exec of a
+//     held child is not, and waits for ever.
+//   - Restarting control is not delayed at its first death, and once we are
+//     asked to stop not at all: after three tries the keeper stops everything
+//     itself. A daemon that cannot end is worse than one without an order.
 //   - A note is written by one write(2), not by rename: a note that a kill left
 //     half written would be of a process that the leaf shows anyway.
 package keeper

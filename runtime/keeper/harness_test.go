@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -37,6 +38,12 @@ type testConfig struct {
 	Notify          string
 	Control         *Control // a real control process instead of Socket
 	FullDisk        bool
+}
+
+func init() {
+	if os.Getenv(roleVar) != "" {
+		runtime.LockOSThread() // as in the daemon: main is the first thread
+	}
 }
 
 func TestMain(m *testing.M) {

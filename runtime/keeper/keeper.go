@@ -90,9 +90,23 @@ type keeper struct {
 func Keep(c Config) (int, error) { return keep(c, func(*deps) {}) }
 
 // keep is Keep with neighbours that a test may change.
-func keep(c Config, change func(*deps)) (int, error) {
+//
+// The loop has a thread of its own, which is not the first one when Keep was
+// called on that (see orphanage). The caller's waits.
+func keep(c Config, change func(*deps)) (code int, err error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread()
+		code, err = keepHere(c, change)
+	}()
+	<-done
+	return code, err
+}
+
+func keepHere(c Config, change func(*deps)) (int, error) {
 	k, err := newKeeper(c)
 	if err != nil {
 		return 1, err

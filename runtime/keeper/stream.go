@@ -151,37 +151,44 @@ func (k *keeper) deafen(s *stream) {
 
 // drain moves what is there, at most limit bytes, and says whether to go on.
 // When the sink can take no more, the pipe is left alone until a later try, and
-// its writer blocks; an instance that is being stopped drops instead, so that it
-// can end.
+// its writer blocks.
 func (k *keeper) drain(s *stream, limit int) (more bool) {
-	n, more, err := s.sink.Drain(s.fd, limit)
-	drop := s.in.output.Drop
-	if err != nil && !drop && s.in.run != nil && s.in.run.stopping {
-		s.sink.SetPolicy(s.in.output.dropping())
-		n, more, err = s.sink.Drain(s.fd, limit)
-		drop = true
-	}
-	if n > 0 {
-		k.touch(s)
-	}
-	if err != nil && !drop {
+	more, dropped, err := k.move(s, limit)
+	if err != nil && !dropped {
 		k.block(s, err)
 		return false
 	}
 	k.unblock(s, err)
-	if err != nil { // dropped: there may be more, unless nothing came
-		more = n > 0
-	}
 	if s.hungUp && !more {
 		k.closePipe(s)
 		return false
 	}
-	if d := s.sink.Delay(); d > 0 && err == nil && !more && !s.hungUp {
+	busy := more || s.hungUp || err != nil
+	if d := s.sink.Delay(); d > 0 && !busy {
 		k.pause(s, d)
 	} else if s.in.run != nil && !s.in.run.emptied {
 		k.listen(s)
 	}
 	return more
+}
+
+// move is the sink's Drain. An instance that is being stopped drops what its
+// sink cannot take, so that it can end.
+func (k *keeper) move(s *stream, limit int) (more, dropped bool, err error) {
+	n, more, err := s.sink.Drain(s.fd, limit)
+	dropped = s.in.output.Drop
+	if err != nil && !dropped && s.in.run != nil && s.in.run.stopping {
+		s.sink.SetPolicy(s.in.output.dropping())
+		n, more, err = s.sink.Drain(s.fd, limit)
+		dropped = true
+	}
+	if n > 0 {
+		k.touch(s)
+	}
+	if err != nil && dropped {
+		more = n > 0 // there may be more, unless nothing came
+	}
+	return more, dropped, err
 }
 
 func (o Output) dropping() Output {

@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"fmt"
 	"os"
 	"time"
 
@@ -102,12 +103,27 @@ func (s *sweep) orphans(r *run) []int {
 		return allPids()
 	}
 	var list []int
-	for _, pid := range s.childrenOf(os.Getpid()) {
+	for _, pid := range s.orphanage() {
 		if s.k.mains[pid] == nil && pid != s.k.ctl.pid {
 			list = append(list, pid)
 		}
 	}
 	return list
+}
+
+// orphanage lists those of our children among which orphans are. The kernel
+// gives orphans to a process's first thread, and what we start to the thread
+// that starts it. So where the loop is not on the first thread, its list has
+// orphans only, and an end does not cost more the more programs there are.
+func (s *sweep) orphanage() []int {
+	self := os.Getpid()
+	if unix.Gettid() != self {
+		path := fmt.Sprintf("/proc/self/task/%d/children", self)
+		if b, err := readWhole(path); err == nil {
+			return pids(b)
+		}
+	}
+	return s.childrenOf(self)
 }
 
 // belongs reports whether an orphan is of run r.
