@@ -337,6 +337,9 @@ func bulky() []spec.Override {
 	return []spec.Override{{Program: "web", Value: []byte(`"` + strings.Repeat("x", 1<<20) + `"`)}}
 }
 
+// isFull reports whether the disk, not the file, is the trouble.
+func isFull(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
+
 func checkRead(t *testing.T, s *Store, n uint64) {
 	t.Helper()
 	if s.m.seq != n {

@@ -11,10 +11,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 	"slices"
 	"sync"
-	"syscall"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -117,10 +115,9 @@ func (in *intent) load() (losses []string, err error) {
 		meta, overrides, generations := tx.Bucket(bucketMeta), tx.Bucket(bucketOverrides), tx.Bucket(bucketGenerations)
 		in.history = string(meta.Get(keyHistory))
 		in.pinned, in.seqFloor, in.runFloor = getUint(meta, keyPinned), getUint(meta, keySeqFloor), getUint(meta, keyRunFloor)
-		_ = overrides.ForEach(func(k, v []byte) error {
-			var o spec.Override
-			raw, err := unseal(v)
-			if err = cmpOr(err, func() error { return json.Unmarshal(raw, &o) }); err != nil {
+		_ = overrides.ForEach(func(_, v []byte) error {
+			o, err := decodeOverride(v)
+			if err != nil {
 				losses = append(losses, fmt.Sprintf("%s: an override is unreadable (%v) and is left out", in.path, err))
 				return nil
 			}
@@ -140,11 +137,12 @@ func (in *intent) load() (losses []string, err error) {
 	return losses, err
 }
 
-func cmpOr(err error, next func() error) error {
+func decodeOverride(v []byte) (o spec.Override, err error) {
+	raw, err := unseal(v)
 	if err != nil {
-		return err
+		return o, err
 	}
-	return next()
+	return o, json.Unmarshal(raw, &o)
 }
 
 // light is g as lists show it.
@@ -204,53 +202,6 @@ func (in *intent) update(fn func(*bbolt.Tx) error) error {
 		return fmt.Errorf("cannot write %s: %w", in.path, err)
 	}
 	return nil
-}
-
-// renew writes the file anew from what is known to be durable, because the old
-// one was deleted, replaced, or failed to reach the disk.
-func (in *intent) renew() error {
-	kept := map[uint64][]byte{}
-	err := in.d.view(func(tx *bbolt.Tx) error {
-		for _, g := range in.generations {
-			if v := tx.Bucket(bucketGenerations).Get(uintKey(g.Number)); v != nil {
-				kept[g.Number] = bytes.Clone(v)
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		in.log.Error("generations could not be read again", "file", in.path, "error", err)
-	}
-	if _, err := os.Stat(in.path); err == nil && in.d.replaced() {
-		if _, err := aside(in.path, in.now()); err != nil {
-			return err
-		}
-	}
-	err = create(in.path, func(tx *bbolt.Tx) error { return in.writeAll(tx, kept) })
-	if err != nil {
-		return err
-	}
-	d, err := open(in.path, intentSchema)
-	if err != nil {
-		return err
-	}
-	in.log.Warn("wrote what was set and accepted into a new file", "file", in.path)
-	in.d.close()
-	in.d, in.suspect = d, false
-	return nil
-}
-
-func (in *intent) writeAll(tx *bbolt.Tx, specs map[uint64][]byte) error {
-	if err := intentSchema.create(tx); err != nil {
-		return err
-	}
-	meta := tx.Bucket(bucketMeta)
-	err := errors.Join(meta.Put(keyHistory, []byte(in.history)), putUint(meta, keyPinned, in.pinned),
-		putUint(meta, keySeqFloor, in.seqFloor), putUint(meta, keyRunFloor, in.runFloor), putOverrides(tx, in.overrides))
-	for n, v := range specs {
-		err = errors.Join(err, tx.Bucket(bucketGenerations).Put(uintKey(n), v))
-	}
-	return err
 }
 
 func putOverrides(tx *bbolt.Tx, os []spec.Override) error {
@@ -398,6 +349,3 @@ func (in *intent) generation(n uint64) (g Generation, err error) {
 }
 
 var errNotKept = errors.New("it is not kept")
-
-// isFull reports whether the disk, not the file, is the trouble.
-func isFull(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }

@@ -120,29 +120,29 @@ func (c *checker) mark(id, n uint64) error {
 	return nil
 }
 
-// page reads page id with its overflow.
+// page reads page id with its overflow, into the buffer of its depth.
 func (c *checker) page(id uint64, depth int) ([]byte, error) {
 	if id < 2 || id >= c.high {
 		return nil, fmt.Errorf("page %d is outside", id)
 	}
-	head := make([]byte, headerLen)
-	if _, err := c.r.ReadAt(head, int64(id)*c.pageSize); err != nil {
-		return nil, err
-	}
-	n := uint64(native.Uint32(head[12:])) + 1
-	if native.Uint64(head) != id {
-		return nil, fmt.Errorf("page %d says it is %d", id, native.Uint64(head))
-	}
-	if err := c.mark(id, n); err != nil {
-		return nil, err
-	}
 	for len(c.bufs) <= depth {
-		c.bufs = append(c.bufs, nil)
+		c.bufs = append(c.bufs, make([]byte, c.pageSize))
+	}
+	b := c.bufs[depth][:c.pageSize]
+	if _, err := c.r.ReadAt(b, int64(id)*c.pageSize); err != nil {
+		return nil, err
+	}
+	if native.Uint64(b) != id {
+		return nil, fmt.Errorf("page %d says it is %d", id, native.Uint64(b))
+	}
+	n := uint64(native.Uint32(b[12:])) + 1
+	if err := c.mark(id, n); err != nil || n == 1 {
+		return b, err
 	}
 	if need := int(n) * int(c.pageSize); cap(c.bufs[depth]) < need {
 		c.bufs[depth] = make([]byte, need)
 	}
-	b := c.bufs[depth][:int(n)*int(c.pageSize)]
+	b = c.bufs[depth][:int(n)*int(c.pageSize)]
 	_, err := c.r.ReadAt(b, int64(id)*c.pageSize)
 	return b, err
 }
