@@ -13,7 +13,7 @@ const (
 	// resolve keeps every open below the log directory, whatever stands there.
 	resolve = unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS
 	// asideMax bounds the search for a free name.
-	asideMax = 1000
+	asideMax = 100
 )
 
 // openAt opens path below dir. It never follows a symlink and never waits for

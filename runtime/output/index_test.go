@@ -140,7 +140,7 @@ func TestClockSetBack(t *testing.T) {
 }
 
 func TestTornAndDamagedIndex(t *testing.T) {
-	for cut := range 2 * recordSize {
+	for cut := range recordSize {
 		r := newRig(t, Policy{})
 		r.say("one\n")
 		r.clock = r.clock.Add(time.Second)

@@ -55,7 +55,7 @@ func roleDrain(args []string) {
 func kills(t *testing.T) int {
 	n, err := strconv.Atoi(os.Getenv("OUTPUT_TEST_KILLS"))
 	if err != nil {
-		n = 60
+		n = 30
 	}
 	if testing.Short() {
 		n = 10

@@ -90,6 +90,15 @@ func (p *pace) rest(s *Sink) {
 	p.forget(s)
 }
 
+// renew is for a new run, whose pipe mostly is another one under the same
+// number.
+func (p *pace) renew(s *Sink) {
+	var st unix.Stat_t
+	if p.more == 0 || unix.Fstat(p.pipe, &st) != nil || st.Ino != p.inode {
+		p.forget(s)
+	}
+}
+
 // forget is rest for a pipe that is closed.
 func (p *pace) forget(s *Sink) {
 	s.dir.grown -= p.more

@@ -213,7 +213,7 @@ func (s *Sink) BeginRun(run uint64) {
 		s.run, s.marked = run, false
 		s.indexed = time.Time{}
 	}
-	s.pace.forget(s) // it is another pipe
+	s.pace.renew(s)
 }
 
 // EndRun says that the run's main process ended and its pipe was drained. What
