@@ -360,14 +360,15 @@ func TestWhatTheDiskDoesNotTakeIsBoundedAndCounted(t *testing.T) {
 	s, _ := b.open()
 	settled(t, s)
 	s.fault = func() error { return syscall.ENOSPC }
-	n := maxQueueLen + 10_000
+	s.q.most = 1000
+	n := 3*s.q.most + 7
 	for range n {
 		s.Record(reconcile.Batch{}, []Draft{draft("a")})
 	}
 	s.mu.Lock()
 	waiting, dropped := len(s.q.events), s.q.droppedEvents
 	s.mu.Unlock()
-	if waiting > maxQueueLen || waiting+int(dropped) != n {
+	if waiting > s.q.most || waiting+int(dropped) != n {
 		t.Errorf("%d wait, %d were given up of %d", waiting, dropped, n)
 	}
 	abandon(s)
@@ -392,7 +393,8 @@ func TestWhatWasGivenUpIsToldOnceTheDiskTakesHistoryAgain(t *testing.T) {
 		}
 		return nil
 	}
-	for range maxQueueLen + 1 {
+	s.q.most = 1000
+	for range s.q.most + 1 {
 		s.Record(reconcile.Batch{}, []Draft{draft("a")})
 	}
 	full.Store(false)

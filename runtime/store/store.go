@@ -59,6 +59,7 @@ type queue struct {
 	instances map[reconcile.InstanceID]bool
 	programs  map[string]bool
 	counters  bool // nothing but the counters changed
+	most      int  // events, and runs: maxQueueLen but in tests
 	bytes     int  // of events and runs, about
 	// What the committer is writing now: queries still see it.
 	inflight int // of events, the first ones
@@ -69,7 +70,7 @@ type queue struct {
 }
 
 func newQueue() queue {
-	return queue{runs: map[reconcile.RunID]*Run{}, instances: map[reconcile.InstanceID]bool{}, programs: map[string]bool{}}
+	return queue{most: maxQueueLen, runs: map[reconcile.RunID]*Run{}, instances: map[reconcile.InstanceID]bool{}, programs: map[string]bool{}}
 }
 
 const runCost = 400 // bytes of a queued run, about
@@ -92,7 +93,7 @@ func (q *queue) addRun(r *Run) {
 // bound gives the oldest up until the queue is within its limits. An eighth
 // goes at once, so that a full queue does not pay for each new event.
 func (q *queue) bound(f *frame) {
-	if q.bytes <= maxQueueBytes && len(q.events) <= maxQueueLen && len(q.runs) <= maxQueueLen {
+	if q.bytes <= maxQueueBytes && len(q.events) <= q.most && len(q.runs) <= q.most {
 		return
 	}
 	events, runs := q.droppedEvents, q.droppedRuns
@@ -100,7 +101,7 @@ func (q *queue) bound(f *frame) {
 	for _, e := range q.events[q.inflight:n] {
 		q.giveUp(e)
 	}
-	if len(q.runs) > maxQueueLen || q.bytes > maxQueueBytes {
+	if len(q.runs) > q.most || q.bytes > maxQueueBytes {
 		ids := sortedRuns(q.runs)
 		for _, id := range ids[:len(ids)/8] {
 			delete(q.runs, id)
