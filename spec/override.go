@@ -151,10 +151,16 @@ func (p Program) Set(path string, value json.RawMessage) (Program, error) {
 	}
 	keys := strings.Split(path, ".")
 	m := doc
-	for _, key := range keys[:len(keys)-1] {
+	for i, key := range keys[:len(keys)-1] {
 		next, ok := m[key].(map[string]any)
 		if !ok {
+			if m[key] == nil && string(value) == "null" {
+				return p, nil // there is nothing to take away
+			}
 			next = map[string]any{}
+			if short := m[key]; short != nil && i == 1 && keys[0] == "limits" {
+				next["soft"], next["hard"] = short, short // one value stands for both
+			}
 			m[key] = next
 		}
 		m = next

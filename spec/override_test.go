@@ -34,6 +34,7 @@ func TestSetAndGet(t *testing.T) {
 		{"env", "null", ""},
 		{"limits.nofile", "7", "7"},
 		{"limits.nofile.soft", "4", "4"},
+		{"limits.nofile.hard", "9", "9"},
 		{"limits.core", "0", "0"},
 		{"ionice.level", "2", "2"},
 		{"output.mode", `"merged"`, `"merged"`},
@@ -54,6 +55,10 @@ func TestSetAndGet(t *testing.T) {
 		if string(p.Get("command")) != `"x"` {
 			t.Errorf("%s changed the command", c.path)
 		}
+	}
+	p, err := program(t, web).Set("limits.nofile.soft", json.RawMessage("4"))
+	if err != nil || p.Limits["nofile"] != (spec.Limit{Soft: 4, Hard: 5}) {
+		t.Errorf("the soft limit alone gives %+v, %v", p.Limits["nofile"], err)
 	}
 	for _, c := range [][2]string{{"bogus", "1"}, {"instances", `"many"`}, {"restart.delay", "5"}, {"stop.signal", `"BANG"`}} {
 		if _, err := program(t, web).Set(c[0], json.RawMessage(c[1])); err == nil || !strings.Contains(err.Error(), "cannot set "+c[0]) {

@@ -25,6 +25,19 @@
 //     cancelling it: a file that is saved all the time is still applied.
 //   - An index lock older than ten minutes is what a killed git left behind, and
 //     is ignored.
+//   - One goroutine takes every event as it comes and remembers only when that
+//     was; so the kernel's queue stays short during an evaluation. An overflow is
+//     one more reason to look.
+//   - Listening begins before reading, on what the look found, and a look after
+//     reading must find the same: nothing can change unnoticed in between, not
+//     even a directory that appears.
+//   - Without inotify (the user's instances or watches are used up) it looks each
+//     second and says so in the log, once; it tries again every 30 s.
+//   - A Kick is answered also when the files say what they said: users and groups
+//     of the host may have changed, and nobody tells us.
+//   - A commit is named only if git status finds nothing changed or untracked in
+//     the directory, no ignored file was read, and the files are still those that
+//     were read. The rest of the work tree does not count: it is not what runs.
 //   - Git runs as the owner of the work tree, so that its own ownership check
 //     passes without safe.directory; where we cannot become the owner, git
 //     refuses and there is no commit to show. Overriding the check would run the

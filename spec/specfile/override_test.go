@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	"pgregory.net/rapid"
+
 	"github.com/procnanny/procnanny/spec"
 	"github.com/procnanny/procnanny/spec/specfile"
 )
@@ -207,4 +209,54 @@ func TestOverridesLeaveTheFilesAlone(t *testing.T) {
 	if res.Spec.Digest() != plain.Spec.Digest() {
 		t.Error("the overrides changed what the files say")
 	}
+}
+
+// Whatever is set: those that are not refused go together, and give programs
+// that a file could have said.
+func TestAcceptedOverridesGoTogether(t *testing.T) {
+	fields := []string{
+		"instances", "nice", "limits", "limits.nofile", "limits.nofile.soft", "limits.core.hard", "ionice", "ionice.class", "ionice.level", "user", "uid",
+		"args", "env", "env.A", "env.X", "output", "output.mode", "output.mode.file", "output.rotate.size", "restart", "restart.delay", "restart.flap.count",
+		"stop.signal", "command", "bogus", "bogus.deep", "args.0", "no_new_privs", "", ".", "capabilities.ambient", "sched", "sched.policy", "cpus",
+	}
+	values := []string{
+		"0", "1", "7", "12", "-3", "1.5", "null", "true", `""`, `"games"`, `"x"`, `"/x"`, `"idle"`, `"separate"`, `"2s"`, `"HUP"`, `"rr"`, `"0-1"`,
+		`[]`, `["chown"]`, `{}`, `{"soft": 1, "hard": 2}`, `{"A": "1"}`, `{"nofile": 3}`, `{"class": "idle", "level": 1}`, `{"file": "/x"}`, `{"delay": "1s"}`,
+		`{"policy": "rr", "priority": 3}`, `{"size": 5}`, `{"mode": "null"}`, `not JSON`, "",
+	}
+	programs := []string{"web", "shop", "mail", "search a", "new", "gone"}
+	rapid.Check(t, func(t *rapid.T) {
+		var list []spec.Override
+		for range rapid.IntRange(1, 6).Draw(t, "n") {
+			list = spec.Put(list, override(rapid.SampledFrom(programs).Draw(t, "program"), rapid.SampledFrom(fields).Draw(t, "field"), rapid.SampledFrom(values).Draw(t, "value")))
+		}
+		if rapid.Bool().Draw(t, "created") {
+			list = spec.Put(list, override("new", spec.FieldProgram, `{"command": "x", "user": "nobody", "limits": {"nofile": 4}, "ionice": 3}`))
+		}
+		req := spec.EvalRequest{Source: siteSource(), Overrides: list}
+		res := specfile.Evaluate(req, testHost)
+		if res.Spec == nil {
+			t.Fatalf("the overrides spoil the files: %v", res.Problems)
+		}
+		var keep []spec.Override
+		for _, o := range list {
+			if len(res.Refused[o.Key()]) == 0 {
+				keep = append(keep, o)
+			}
+		}
+		req.Overrides = keep
+		if again := specfile.Evaluate(req, testHost); len(again.Refused) > 0 {
+			t.Fatalf("accepted at first, refused then: %v", again.Refused)
+		}
+		with := res.Spec.With(keep)
+		for name, p := range with.Programs {
+			p.Admin, p.Identity = spec.Admin{}, spec.Identity{}
+			with.Programs[name] = p
+		}
+		text := spec.CUE(with)
+		src := spec.Source{Files: map[string][]byte{"export.cue": []byte(text)}}
+		if res := specfile.Evaluate(spec.EvalRequest{Source: src}, testHost); res.Spec == nil {
+			t.Fatalf("%v were accepted, but what they give is not good: %v\n%s", keep, res.Problems, text)
+		}
+	})
 }
