@@ -93,6 +93,7 @@ func (k *keeper) mainGone(r *run) {
 		r.in.killed = true
 	}
 	r.exit = &f
+	k.gone = append(k.gone, r) // its output's index gets its mark after the news is out
 	k.tell(f)
 	if empty {
 		k.setEmpty(r)

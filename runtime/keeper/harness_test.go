@@ -191,6 +191,9 @@ func (r *rig) end(cmd *exec.Cmd) {
 		late.Stop()
 	}
 	killByNotes(r.c.Dir)
+	if own, err := ownCgroup(); err == nil {
+		removeCgroup(filepath.Join(own, baseName(r.c.Dir)), 0)
+	}
 }
 
 // killByNotes kills what a keeper that was killed left.

@@ -67,6 +67,7 @@ type keeper struct {
 
 	dying   map[*run]struct{}    // main gone, others living, no cgroup to tell
 	exiting map[*run]struct{}    // adopted, ended, exit status not yet known
+	gone    []*run               // main process ended in this turn
 	over    []*run               // emptied in this turn
 	paused  map[*stream]struct{} // pipes that are left alone for a while
 	open    map[*stream]struct{} // sinks with open files
@@ -114,7 +115,7 @@ func keepHere(c Config, change func(*deps)) (int, error) {
 	defer k.close()
 	change(&k.deps)
 	k.adopt()
-	k.removeNotes()
+	k.tidyRuns()
 	k.startControl()
 	return k.loop()
 }
@@ -182,19 +183,28 @@ func (k *keeper) loop() (int, error) {
 			k.checkStopped()
 			k.flush()
 		}
-		k.removeNotes()
+		k.tidyRuns()
 	}
 	return k.code, k.err
 }
 
-// removeNotes removes the notes of runs that ended in this turn. A note of a
-// dead process does no harm, so control hears first.
-func (k *keeper) removeNotes() {
+// tidyRuns does what can wait until control has heard of the ends of this turn:
+// marks in the index of the output, and the notes, which do no harm when the
+// process is dead.
+func (k *keeper) tidyRuns() {
+	for i, r := range k.gone {
+		for s := range r.in.streams {
+			if sink := r.in.streams[s].sink; sink != nil {
+				sink.EndRun()
+			}
+		}
+		k.gone[i] = nil
+	}
 	for i, r := range k.over {
 		k.notes.remove(k, r)
 		k.over[i] = nil
 	}
-	k.over = k.over[:0]
+	k.gone, k.over = k.gone[:0], k.over[:0]
 }
 
 // end leaves the loop after this turn.

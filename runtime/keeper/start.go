@@ -31,6 +31,7 @@ func (k *keeper) orderStart(o *Order) {
 		k.tell(failed(s, &launch.StepError{Step: "starting", Errno: unix.EEXIST}, "the run's number is taken by "+r.in.String()))
 		return
 	}
+	k.tidyRuns() // the former run's, before this one begins
 	k.drop(in.run)
 	in.output = s.Output
 	r, err := k.launch(in, s)

@@ -257,9 +257,6 @@ func (k *keeper) drainAll(in *instance) {
 				break
 			}
 		}
-		if s.sink != nil {
-			s.sink.EndRun()
-		}
 	}
 }
 
