@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -155,6 +156,10 @@ func (run *evaluation) wait() error {
 	return run.cmd.Wait()
 }
 
+// outOfMemory are what Go's runtime says when the kernel gives it no more, be it
+// for the heap or for the stack of a thread.
+var outOfMemory = []string{"out of memory", "cannot allocate memory", "pthread_create failed", "failed to create new OS thread"}
+
 // diagnose says in words what an evaluation without a verdict died of.
 func (run *evaluation) diagnose(ctx context.Context, talk, died error, limit time.Duration) string {
 	st := run.cmd.ProcessState
@@ -163,7 +168,7 @@ func (run *evaluation) diagnose(ctx context.Context, talk, died error, limit tim
 	switch {
 	case errors.Is(talk, errTooMuch):
 		return errTooMuch.Error()
-	case strings.Contains(complaint, "out of memory") || strings.Contains(complaint, "cannot allocate memory"):
+	case slices.ContainsFunc(outOfMemory, func(sign string) bool { return strings.Contains(complaint, sign) }):
 		return "evaluation took more than 512 MiB of memory"
 	case ws.Signaled() && (ws.Signal() == syscall.SIGXCPU || st.UserTime()+st.SystemTime() >= evalCPU/2):
 		// Half, because the limit counts ticks: on a busy machine it comes early.
