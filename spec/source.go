@@ -174,4 +174,7 @@ type EvalResult struct {
 	// Identities are who the programs of overrides run as with the overrides in
 	// force, by program.
 	Identities map[string]Identity `json:"identities,omitempty"`
+	// Defined says where the files define a program, for messages: file:line,
+	// several joined by commas. A program whose name is computed is missing.
+	Defined map[string]string `json:"defined,omitempty"`
 }

@@ -67,7 +67,7 @@ func (e *Evaluation) Finish(host spec.Resolved) spec.EvalResult {
 	if len(problems.Errors()) > 0 {
 		return res
 	}
-	res.Spec = &s
+	res.Spec, res.Defined = &s, e.tree.defined()
 	if e.edits != nil {
 		res.Refused, res.Identities = e.edits.verdict(host)
 	}
@@ -128,7 +128,7 @@ func (e *Evaluation) view(extra ...*ast.File) *view {
 func (e *Evaluation) judge(v *view, host spec.Resolved, only map[string]bool) (spec.Spec, spec.Problems) {
 	out := spec.Spec{Programs: make(map[string]spec.Program, len(v.programs))}
 	problems := append(spec.Problems(nil), v.problems...)
-	rules := map[[2]uint32]filled{}
+	rules := map[idKey]filled{}
 	for _, p := range v.programs {
 		if only != nil && !only[p.name] {
 			if err := p.value.Validate(); err != nil {
@@ -137,12 +137,14 @@ func (e *Evaluation) judge(v *view, host spec.Resolved, only map[string]bool) (s
 			continue
 		}
 		id, who := resolve(p.asked, host)
-		rule, ok := rules[[2]uint32{id.UID, id.GID}]
-		if !ok {
-			rule = e.fill(id)
-			rules[[2]uint32{id.UID, id.GID}] = rule
-		}
+		rule := e.fill(rules, idKey{uid: id.UID, gid: id.GID})
 		got, err := decode(p, rule.schema)
+		if err != nil {
+			if key := e.closedTo(p.value, id); key.noUID || key.noGID {
+				rule = e.fill(rules, key)
+				got, err = decode(p, rule.schema)
+			}
+		}
 		if err != nil || len(who) > 0 {
 			e.explain(&problems, p, id, who, rule.ids, err)
 		}
@@ -161,9 +163,46 @@ func (e *Evaluation) judge(v *view, host spec.Resolved, only map[string]bool) (s
 // filled is the schema for programs that run with certain ids.
 type filled struct{ ids, schema cue.Value }
 
-func (e *Evaluation) fill(id spec.Identity) filled {
-	ids := e.ctx.CompileString(fmt.Sprintf("uid: %d, gid: %d", id.UID, id.GID), cue.Filename(identityName))
-	return filled{ids: ids, schema: e.schema.program.Unify(ids)}
+// idKey are the ids of a filled schema; those that a program is closed to are
+// not filled in.
+type idKey struct {
+	uid, gid     uint32
+	noUID, noGID bool
+}
+
+func (e *Evaluation) fill(rules map[idKey]filled, key idKey) filled {
+	rule, ok := rules[key]
+	if ok {
+		return rule
+	}
+	text := ""
+	if !key.noUID {
+		text += fmt.Sprintf("uid: %d\n", key.uid)
+	}
+	if !key.noGID {
+		text += fmt.Sprintf("gid: %d\n", key.gid)
+	}
+	ids := e.ctx.CompileString(text, cue.Filename(identityName))
+	rule = filled{ids: ids, schema: e.schema.program.Unify(ids)}
+	rules[key] = rule
+	return rule
+}
+
+// closedTo finds the ids that a program made of a definition has no key for,
+// although the files' rules would allow them: the file is right, it only says
+// nothing about ids. It is asked when something is wrong already.
+func (e *Evaluation) closedTo(v cue.Value, id spec.Identity) idKey {
+	closed := func(key string, id uint32) bool {
+		path := cue.MakePath(cue.Str(key))
+		if v.LookupPath(path).Exists() {
+			return false
+		}
+		n := e.ctx.Encode(id)
+		rule := v.LookupPath(cue.MakePath(cue.Str(key).Optional()))
+		allowed := !rule.Exists() || rule.Unify(n).Err() == nil
+		return allowed && v.FillPath(path, n).LookupPath(path).Err() != nil
+	}
+	return idKey{uid: id.UID, gid: id.GID, noUID: closed("uid", id.UID), noGID: closed("gid", id.GID)}
 }
 
 // decode is the good path: one unification with the schema and the ids, and the

@@ -157,6 +157,7 @@ type tree struct {
 	pkg      string
 	module   string // the path in cue.mod/module.cue; empty without one
 	problems spec.Problems
+	secrets  map[string]map[int]bool // see secretLines
 }
 
 // parseTree parses what the configuration consists of. What cannot be parsed is

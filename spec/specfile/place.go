@@ -33,7 +33,7 @@ func (t *tree) problemAt(pos token.Pos) spec.Problem {
 		return spec.Problem{}
 	}
 	p := spec.Problem{File: pos.Filename(), Line: pos.Line(), Column: pos.Column()}
-	p.SourceLine = t.line(p.File, p.Line)
+	p.SourceLine = t.quote(p.File, p.Line)
 	if c := p.Column; path.Ext(p.File) == ".json" && c > 1 && c <= len(p.SourceLine) && p.SourceLine[c-2] == '"' && p.SourceLine[c-1] != ',' {
 		p.Column-- // CUE's reader of JSON counts a key from behind its quote
 	}
@@ -63,9 +63,10 @@ func (t *tree) add(ps *spec.Problems, p spec.Problem, path []string) {
 	*ps = append(*ps, p)
 }
 
-// secret reports whether path is that of an environment variable's value.
+// secret reports whether path is that of an environment variable's value, or
+// of something that stands in place of all of them.
 func secret(path []string) bool {
-	return len(path) > 3 && path[0] == "programs" && path[2] == "env"
+	return len(path) > 2 && path[0] == "programs" && path[2] == "env"
 }
 
 // dotted joins a path, quoting what is no plain word.

@@ -76,7 +76,7 @@ func (t *tree) yamlPlace(p *spec.Problem) {
 	} else if n := firstBadLine(data); n > 0 {
 		p.Line = n
 	}
-	p.SourceLine = t.line(p.File, p.Line)
+	p.SourceLine = t.quote(p.File, p.Line)
 	text := strings.TrimLeft(p.SourceLine, " \t")
 	if p.Column == 0 {
 		p.Column = 1 + len(p.SourceLine) - len(text)

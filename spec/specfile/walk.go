@@ -211,7 +211,7 @@ func (w *walker) identity(ids cue.Value) {
 		if !rule.Exists() {
 			rule = w.p.value.LookupPath(cue.MakePath(cue.Str(key).Optional()))
 		}
-		if !rule.Exists() || rule.IsConcrete() || rule.Unify(id).Validate(cue.Concrete(true)) == nil {
+		if !rule.Exists() || !id.Exists() || rule.IsConcrete() || rule.Unify(id).Validate(cue.Concrete(true)) == nil {
 			continue
 		}
 		source, who := w.p.value, "without a user it runs as the daemon,"
