@@ -11,7 +11,10 @@ import (
 	"github.com/procnanny/procnanny/spec"
 )
 
-var _ rpc.Backend = (*Control)(nil)
+var (
+	_ rpc.Backend = (*Control)(nil)
+	_ rpc.Definer = (*Control)(nil)
+)
 
 // View implements rpc.Backend.
 func (c *Control) View() *rpc.View { return c.engine.View() }
@@ -151,6 +154,14 @@ func (c *Control) Events(_ context.Context, since uint64, limit int) ([]rpc.Even
 		out[i] = rpc.Event{Seq: e.Seq, Prev: e.Prev, Time: e.Time, Topic: e.Topic, Body: e.Body}
 	}
 	return out, nil
+}
+
+// DefinedIn implements rpc.Definer.
+func (c *Control) DefinedIn(program string) string {
+	if at := c.defined.Load(); at != nil {
+		return (*at)[program]
+	}
+	return ""
 }
 
 // Upgrade implements rpc.Backend: this process ends, and the keeper starts the

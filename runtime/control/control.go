@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/procnanny/procnanny/reconcile"
@@ -58,6 +59,8 @@ type Control struct {
 	desk   *desk
 	rec    *recorder
 	look   *observer
+	// defined says where the files define each program.
+	defined atomic.Pointer[map[string]string]
 	// end takes the first reason to end.
 	end chan ending
 }

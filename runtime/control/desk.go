@@ -255,7 +255,9 @@ func (d *desk) accept(ctx context.Context, r watch.Reading, by spec.Requester, a
 			Message: "the configuration holds no program at all; if everything shall be stopped: procnanny apply --allow-empty",
 		}}
 	}
-	gen := store.Generation{Digest: r.Fingerprint.Digest, Commit: r.Commit, At: time.Now(), By: by, Spec: *result.Spec, Source: r.Source}
+	gen := store.Generation{
+		Digest: r.Fingerprint.Digest, Commit: r.Commit, At: time.Now(), By: by, Spec: *result.Spec, Source: r.Source, Defined: result.Defined,
+	}
 	if gen, err = d.c.store.AddGeneration(gen); err != nil {
 		return result, fmt.Errorf("cannot keep the new generation: %w", err)
 	}
@@ -331,6 +333,8 @@ func (d *desk) drop(ended []spec.EndedOverride) {
 // desire hands what shall be to the engine.
 func (d *desk) desire(ctx context.Context) {
 	d.stamp()
+	defined := d.current.Defined
+	d.c.defined.Store(&defined)
 	err := d.c.engine.Desire(ctx, engine.Desired{
 		Spec: d.current.Spec.With(d.overrides), Generation: d.current.Number, Overrides: slices.Clone(d.overrides), Config: d.config,
 	})

@@ -147,7 +147,7 @@ func decodeOverride(v []byte) (o spec.Override, err error) {
 
 // light is g as lists show it.
 func light(g Generation) Generation {
-	g.Spec, g.Source = spec.Spec{}, spec.Source{}
+	g.Spec, g.Source, g.Defined = spec.Spec{}, spec.Source{}, nil
 	return g
 }
 

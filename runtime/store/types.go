@@ -111,4 +111,6 @@ type Generation struct {
 	Spec spec.Spec
 	// Source is the files it was made of, to judge overrides by; as Spec.
 	Source spec.Source
+	// Defined says where the files define each program; as Spec.
+	Defined map[string]string `json:",omitempty"`
 }
