@@ -127,7 +127,7 @@ func appendInstance(b []byte, i *InstanceView) (_ []byte, uptimeAt int, err erro
 	start := len(b)
 	code, signal := exitNumbers(i.LastExit)
 	m := Map{
-		{"pid", i.PID},
+		{"pid", mainPID(i)},
 		{"state", i.State.String()},
 		{"exitcode", code},
 		{"exitsignal", signal},
@@ -164,6 +164,15 @@ func appendInstance(b []byte, i *InstanceView) (_ []byte, uptimeAt int, err erro
 		}
 	}
 	return b, uptimeAt, nil
+}
+
+// mainPID is the pid of the main process, 0 when there is none: the number of
+// one that has ended may be another program's by now. The history keeps it.
+func mainPID(i *InstanceView) int {
+	if !i.Alive() || i.MainGone {
+		return 0
+	}
+	return i.PID
 }
 
 // exitNumbers are exitcode and exitsignal: 0 and 0 before the first exit, nil

@@ -21,7 +21,7 @@ func (r reason) reply(ends []Map) Map {
 	want, because := r.wanted()
 	state, since, pid := reconcile.StateNew, time.Time{}, 0
 	if r.instance != nil {
-		state, since, pid = r.instance.State, r.instance.Since, r.instance.PID
+		state, since, pid = r.instance.State, r.instance.Since, mainPID(r.instance)
 	}
 	waits, until := r.waitsFor()
 	return Map{
@@ -138,7 +138,7 @@ func (r reason) text(want, because string, state reconcile.State, since time.Tim
 	if !since.IsZero() {
 		is += fmt.Sprintf(" for %v", max(r.now.Sub(since), 0).Round(time.Second))
 	}
-	if r.instance != nil && r.instance.Alive() {
+	if r.instance != nil && mainPID(r.instance) > 0 {
 		is += fmt.Sprintf(" (pid %d)", r.instance.PID)
 	}
 	shall := fmt.Sprintf("It shall be %s, because %s", want, because)
