@@ -122,6 +122,7 @@ func (c *Control) build() error {
 	}
 	c.look = newObserver(c)
 	c.watch = watch.New(c.cfg.Place.Config, c.log)
+	c.watch.Trust = c.cfg.Place.CheckConfig
 	c.desk = newDesk(c, found)
 	if err := c.desk.recall(found.Generations); err != nil {
 		return err

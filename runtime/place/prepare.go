@@ -147,6 +147,10 @@ func (p dirPlan) own(created bool) error {
 	return nil
 }
 
+// CheckConfig checks again, whenever the files changed, that nobody else can
+// write the configuration.
+func (d Daemon) CheckConfig() error { return checkConfig(d.Config, d.TrustConfig) }
+
 // maxEntries bounds the look into a configuration directory.
 const maxEntries = 100_000
 

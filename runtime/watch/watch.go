@@ -35,6 +35,11 @@ func (r Reading) same(o Reading) bool {
 
 // Watcher follows one configuration.
 type Watcher struct {
+	// Trust, unless nil, says after each reading why the files are not to be
+	// believed, such as that somebody else can write them by now. Set it before
+	// Run.
+	Trust func() error
+
 	path string
 	log  *slog.Logger
 	kick chan struct{}
@@ -93,6 +98,7 @@ func (w *Watcher) Look(ctx context.Context) Reading {
 	if err != nil && !errors.As(err, &r.Problems) {
 		r.Problems = spec.Problems{{File: w.path, Message: err.Error()}}
 	}
+	w.judge(&r)
 	r.Commit = w.commit(ctx, r)
 	return r
 }
@@ -133,7 +139,18 @@ func (w *Watcher) try(ctx context.Context, aged bool) (Reading, *busy) {
 	case err != nil && !errors.As(err, &r.Problems):
 		r.Problems = spec.Problems{{File: w.path, Message: err.Error()}}
 	}
+	w.judge(&r)
 	return r, nil
+}
+
+// judge adds to a reading why it is not to be believed.
+func (w *Watcher) judge(r *Reading) {
+	if w.Trust == nil {
+		return
+	}
+	if err := w.Trust(); err != nil {
+		r.Problems = append(r.Problems, spec.Problem{File: w.path, Message: err.Error()})
+	}
 }
 
 // commit asks git after the files were read: only if they are still the same
