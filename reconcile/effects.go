@@ -67,7 +67,7 @@ func stopOrdered(t *turn, f *Fact) string {
 	i.Owed, i.Until = ActionUnset, c.Until
 	if i.State != StateStopping {
 		i.EndCause, i.Rolling = c.EndCause, c.Rolling
-		if c.EndCause != CauseRestart {
+		if c.EndCause != CauseRestart && c.EndCause != CauseStop {
 			i.By = nil
 		}
 		if c.EndCause != CauseRestart && c.EndCause != CauseReplaced && c.EndCause != CauseShutdown {

@@ -26,7 +26,7 @@ var recordMethods = []Method{
 			{Name: "since", Type: TypeTime, Doc: "only those that began then or later: seconds since 1970"},
 			argRecords,
 		},
-		Result:  "`runs`, each: run_id, program, instance, pid, start, end, duration, exitcode, exitsignal, core, cause, generation, by (nil is policy), start_cause; error when it could not start; exit_unknown when the kernel could not tell. A living run has no end, exitcode, exitsignal, core and cause.",
+		Result:  "`runs`, each: run_id, program, instance, pid, start, end, duration, exitcode, exitsignal, core, cause, generation, by (who asked for its end, or else for its start; nil is policy or the files), start_cause; error when it could not start; exit_unknown when the kernel could not tell. A living run has no end, exitcode, exitsignal, core and cause.",
 		Request: `{"program": "web", "instance": 1, "limit": 10}`,
 		Reply:   `{"runs": [{"run_id": 5, "program": "web", "instance": 1, "pid": 1005, "start": 1767322954, "end": 1767323044, "duration": 90, "exitcode": -1, "exitsignal": 11, "core": true, "cause": "crash", "generation": 7, "by": {"how": "rpc", "uid": 1000, "gid": 1000, "pid": 4711}, "start_cause": "scale"}]}`,
 		Handler: history,

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -137,7 +138,7 @@ func (c *Control) Runs(_ context.Context, q rpc.RunQuery) ([]rpc.Run, error) {
 	for i, r := range runs {
 		out[i] = rpc.Run{
 			ID: r.ID, Run: r.Run, PID: r.PID, Start: r.Start, End: r.End, Exit: r.Exit, StartCause: r.StartCause,
-			Generation: r.Generation, By: r.By,
+			Generation: r.Generation, By: cmp.Or(r.EndBy, r.By),
 		}
 	}
 	return out, nil

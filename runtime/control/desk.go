@@ -331,12 +331,15 @@ func (d *desk) drop(ended []spec.EndedOverride) {
 }
 
 // desire hands what shall be to the engine.
-func (d *desk) desire(ctx context.Context) {
+func (d *desk) desire(ctx context.Context) { d.desireBy(ctx, nil) }
+
+// desireBy is desire when it is a person's wish.
+func (d *desk) desireBy(ctx context.Context, by *spec.Requester) {
 	d.stamp()
 	defined := d.current.Defined
 	d.c.defined.Store(&defined)
 	err := d.c.engine.Desire(ctx, engine.Desired{
-		Spec: d.current.Spec.With(d.overrides), Generation: d.current.Number, Overrides: slices.Clone(d.overrides), Config: d.config,
+		Spec: d.current.Spec.With(d.overrides), Generation: d.current.Number, Overrides: slices.Clone(d.overrides), Config: d.config, By: by,
 	})
 	if err != nil && ctx.Err() == nil {
 		d.c.log.Error("cannot desire", "error", err)

@@ -38,7 +38,7 @@ func (d *desk) override(ctx context.Context, list []spec.Override) error {
 		return fmt.Errorf("cannot keep the override: %w", err)
 	}
 	d.overrides = all
-	d.desire(ctx)
+	d.desireBy(ctx, &list[0].By) // all of one request
 	for _, o := range list {
 		d.c.emit(programTopic("override", o.Program), overrideFields("override", o, ""))
 	}
@@ -57,7 +57,7 @@ func (d *desk) allowed(ctx context.Context, all, added []spec.Override) error {
 	}
 	for _, o := range added {
 		if ps := result.Refused[o.Key()]; len(ps) > 0 {
-			return &rpc.Error{Code: rpc.CodeRefused, Message: fmt.Sprintf("cannot set %s of %s: %s", o.Field, o.Program, ps[0].Error()), Problems: ps}
+			return &rpc.Error{Code: rpc.CodeRefused, Message: fmt.Sprintf("cannot %s: %s", deed(o), ps[0].Error()), Problems: ps}
 		}
 	}
 	for n, o := range all {
@@ -69,6 +69,14 @@ func (d *desk) allowed(ctx context.Context, all, added []spec.Override) error {
 		return &rpc.Error{Code: rpc.CodeRefused, Message: p.Error(), Problems: spec.Problems{*p}}
 	}
 	return nil
+}
+
+// deed is what an override does, in words.
+func deed(o spec.Override) string {
+	if o.Field == spec.FieldProgram {
+		return "create " + o.Program
+	}
+	return fmt.Sprintf("set %s of %s", o.Field, o.Program)
 }
 
 // reset takes overrides away.
@@ -89,7 +97,7 @@ func (d *desk) reset(ctx context.Context, program, field string, by spec.Request
 	}
 	d.overrides = keep
 	d.settle(ctx) // what sat on a created program goes with it
-	d.desire(ctx)
+	d.desireBy(ctx, &by)
 	for _, o := range took {
 		o.By = by
 		d.c.emit(programTopic("override", o.Program), overrideFields("override-ended", o, "reset"))

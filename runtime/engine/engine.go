@@ -53,6 +53,8 @@ type Desired struct {
 	Generation uint64
 	Overrides  []spec.Override
 	Config     reconcile.ConfigView
+	// By is the person whose wish this is; nil are the files, or time.
+	By *spec.Requester
 }
 
 // ErrStopped answers messages that come after the loop has ended.

@@ -126,6 +126,9 @@ func (l *loop) desire(d Desired) {
 		} else {
 			programs[name] = &p
 			l.dirty[name] = true
+			if old != nil {
+				l.asked(name, old.Admin, p.Admin, d.By)
+			}
 		}
 		if !reflect.DeepEqual(marks[name], l.marks[name]) {
 			l.dirty[name] = true
@@ -148,6 +151,20 @@ func (l *loop) desire(d Desired) {
 		l.touchAll()
 	}
 	l.world.Generation = d.Generation
+}
+
+// asked notes on each instance that becomes wanted up or down who wants it.
+func (l *loop) asked(name string, before, after spec.Admin, by *spec.Requester) {
+	p := l.world.Programs[name]
+	if p == nil || reflect.DeepEqual(before, after) {
+		return
+	}
+	for _, i := range p.Instances {
+		if before.IsDown(i.ID.Index) != after.IsDown(i.ID.Index) {
+			i.By = by
+			l.touch(i.ID)
+		}
+	}
 }
 
 // turn lets Diff speak for every touched program, then records, acts, swaps the
