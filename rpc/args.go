@@ -154,7 +154,8 @@ var converters = map[Type]func(v any, a Arg) (any, bool){
 		if v == "boot" {
 			return "boot", true
 		}
-		return asDuration(v)
+		d, ok := asDuration(v)
+		return d, ok && d > 0 // one that is over at once would be a stop and a start
 	},
 	TypeTime: func(v any, _ Arg) (any, bool) {
 		f, ok := asFloat(v)

@@ -81,7 +81,7 @@ func TestArguments(t *testing.T) {
 		TypeInt:      {{5, 5}, {uint64(1) << 63, nil}, {1.0, nil}, {"5", nil}, {true, nil}, {-1, nil}, {101, nil}},
 		TypeBool:     {{true, true}, {1, nil}, {"true", nil}},
 		TypeDuration: {{"10s", 10 * time.Second}, {2, 2 * time.Second}, {0.5, 500 * time.Millisecond}, {"-1s", nil}, {-1, nil}, {"x", nil}, {1e300, nil}},
-		TypeUntil:    {{"boot", "boot"}, {"1h", time.Hour}, {"tomorrow", nil}},
+		TypeUntil:    {{"boot", "boot"}, {"1h", time.Hour}, {"tomorrow", nil}, {"0s", nil}, {0, nil}},
 		TypeTime:     {{1767323045, exampleNow}, {-1, nil}, {1e12, nil}, {"now", nil}},
 		TypeSignal:   {{"HUP", "HUP"}, {1, "1"}, {1.5, nil}},
 		TypeStrings:  {{[]string{"a"}, []string{"a"}}, {[]any{"a", 1}, nil}, {"a", nil}},

@@ -114,12 +114,17 @@ func judgeUp(from map[reconcile.InstanceID]reconcile.RunID) func(*verdict, recon
 // judgeRun: the run that was asked for is good, or did what it was to do.
 func judgeRun(d *verdict, i *InstanceView) {
 	switch {
-	case i.State == reconcile.StateRunning || i.Finished == finishedDone:
+	case i.State == reconcile.StateRunning || i.Finished == finishedDone && !failed(i):
 	case i.State == reconcile.StateBackoff || i.Finished != "":
 		d.fail("%v %s", i.ID, endText(i.LastExit))
 	default:
 		d.wait("%v is %v", i.ID, i.State)
 	}
+}
+
+// failed reports whether a run that nobody starts again ended badly.
+func failed(i *InstanceView) bool {
+	return i.LastExit != nil && (i.LastExit.Cause == reconcile.CauseCrash || i.LastExit.Error != "")
 }
 
 // finishedDone is Instance.Finished of one that ended as it should.
@@ -181,6 +186,7 @@ func judgeSettled(d *verdict, p *ProgramView, since time.Time) {
 			judgeComing(d, i, since)
 		case i.State == reconcile.StateBackoff && (i.LastExit == nil || i.LastExit.At.Before(since)):
 			d.wait("%v is %v", i.ID, i.State)
+		case i.Finished == finishedDone: // whatever came of it, nothing else is to come
 		default:
 			judgeRun(d, i)
 		}
