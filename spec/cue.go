@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode"
 )
@@ -14,7 +15,7 @@ import (
 // in the order of the reference. Evaluating it gives s again. It says nothing of
 // Admin and Identity, which no file says.
 func CUE(s Spec) string {
-	if len(s.Programs) == 0 {
+	if len(s.Programs) == 0 && len(s.On) == 0 {
 		return "programs: {}\n"
 	}
 	names := make([]string, 0, len(s.Programs))
@@ -23,14 +24,28 @@ func CUE(s Spec) string {
 	}
 	slices.Sort(names)
 	defaults := asTree(Defaults())
+	var b strings.Builder
+	if len(s.On) > 0 {
+		b.WriteString("on: ")
+		printTree(&b, unhooked(asTree(s.On), ""), 0, false)
+		b.WriteByte('\n')
+	}
 	var out object
 	for _, name := range names {
 		p, _ := asTree(s.Programs[name]).(object)
 		p = slices.DeleteFunc(p, func(m member) bool { return m.key == "identity" })
 		p, _ = difference(p, defaults).(object)
+		for n, m := range p {
+			if m.key == "on" || m.key == "stop" {
+				p[n].value = unhooked(m.value, m.key)
+			}
+		}
 		out = append(out, member{name, p})
 	}
-	var b strings.Builder
+	if len(out) == 0 {
+		b.WriteString("programs: {}\n")
+		return b.String()
+	}
 	b.WriteString("programs: {\n")
 	for _, m := range out {
 		b.WriteString("\t" + label(m.key) + ": ")
@@ -49,7 +64,37 @@ type member struct {
 	value any // object, []any, string, json.Number, bool or nil
 }
 
-func asTree(p Program) any {
+// hookDefaults are keys of hooks with their default, by what they stand in.
+var hookDefaults = map[string]member{
+	"run": {"timeout", Seconds(hookRunTimeout).String()}, "webhook": {"timeout", Seconds(webhookTimeout).String()},
+	"[]": {"retries", json.Number(strconv.Itoa(hookRetries))},
+}
+
+// unhooked is v without what its hooks need not say: resolved identities and
+// defaults.
+func unhooked(v any, in string) any {
+	switch v := v.(type) {
+	case object:
+		out := object{}
+		for _, m := range v {
+			if isDefault := (in == "run" || in == "webhook" || in == "[]") && m == hookDefaults[in]; m.key == "identity" || isDefault {
+				continue
+			}
+			if m.key != "env" && m.key != "headers" { // their keys are the author's
+				m.value = unhooked(m.value, m.key)
+			}
+			out = append(out, m)
+		}
+		return out
+	case []any:
+		for i := range v {
+			v[i] = unhooked(v[i], "[]")
+		}
+	}
+	return v
+}
+
+func asTree(p any) any {
 	raw, err := json.Marshal(p)
 	if err != nil {
 		panic(fmt.Sprintf("cannot marshal %T: %v", p, err)) // our own plain types only
@@ -141,7 +186,7 @@ func printTree(b *strings.Builder, v any, depth int, short bool) {
 			if i > 0 {
 				b.WriteString(", ")
 			}
-			printTree(b, e, 0, false)
+			printTree(b, e, depth, false)
 		}
 		b.WriteByte(']')
 	case string:

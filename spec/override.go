@@ -3,6 +3,7 @@ package spec
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -78,7 +79,7 @@ func (s Spec) With(overrides []Override) Spec {
 	if len(overrides) == 0 {
 		return s
 	}
-	out := Spec{Programs: make(map[string]Program, len(s.Programs))}
+	out := Spec{Programs: make(map[string]Program, len(s.Programs)), On: s.On}
 	for name, p := range s.Programs {
 		out.Programs[name] = p
 	}
@@ -141,6 +142,9 @@ func (o Override) Identifies() bool {
 // Set returns p with the field at a dotted path set to a JSON value. JSON null
 // takes the field away (it has its default again).
 func (p Program) Set(path string, value json.RawMessage) (Program, error) {
+	if path == "command" && string(value) == "null" {
+		return p, errors.New("cannot take command away: it has no default")
+	}
 	raw, err := json.Marshal(p)
 	if err != nil {
 		return p, err

@@ -11,6 +11,8 @@ import (
 // overrides on top. It is a value: nobody changes a Spec that was handed on.
 type Spec struct {
 	Programs map[string]Program `json:"programs"`
+	// On is what is done when something happens to any of them.
+	On Hooks `json:"on,omitempty"`
 }
 
 // Program is one desired program, split by what a change costs.
@@ -69,6 +71,8 @@ type Policy struct {
 	Update      Update  `json:"update"`
 	SuccessExit ExitSet `json:"success_exit"`
 	Drift       string  `json:"drift"`
+	// On is what is done when something happens to it.
+	On Hooks `json:"on,omitempty"`
 }
 
 // Identity is a resolved user: who the child runs as.
@@ -156,6 +160,8 @@ type Stop struct {
 	Signal   Signal   `json:"signal"`
 	Timeout  Duration `json:"timeout"`
 	Escalate Signal   `json:"escalate"`
+	// Before is done and awaited before Signal, when the stop is planned.
+	Before *Before `json:"before,omitempty"`
 }
 
 // Update says how many instances may be away at once while they are replaced.

@@ -12,7 +12,7 @@ import (
 // checks are the rules that relate values, or that a schema cannot say. Each
 // sees a program whose single values are all in range.
 var checks = []func(p spec.Program) []finding{
-	checkPaths, checkNUL, checkEnv, checkLimits, checkRestart, checkSched, checkCPUs, checkMode,
+	checkPaths, checkNUL, checkEnv, checkLimits, checkRestart, checkSched, checkCPUs, checkMode, checkProgramHooks,
 }
 
 // check is every finding about p.

@@ -25,14 +25,25 @@ type Evaluation struct {
 // view is one evaluation of the tree, as it is or with overrides in it.
 type view struct {
 	programs []*program
+	root     *program // the hooks beside the programs; nil without them
 	problems spec.Problems
 }
 
 // program is one program of a view.
 type program struct {
 	name  string
+	root  bool // no program, but what stands beside them
 	value cue.Value
 	asked asked
+	hooks []hookAsked
+}
+
+// path is where it stands in the files.
+func (p *program) path() []string {
+	if p.root {
+		return nil
+	}
+	return []string{"programs", p.name}
 }
 
 // Start evaluates the files as far as that goes without the host.
@@ -55,6 +66,9 @@ func (e *Evaluation) Names() spec.EvalNames {
 	all := e.files.programs
 	if e.edits != nil {
 		all = append(all[:len(all):len(all)], e.edits.view.programs...)
+	}
+	if e.files.root != nil {
+		all = append(all[:len(all):len(all)], e.files.root)
 	}
 	return names(all)
 }
@@ -94,6 +108,9 @@ func (e *Evaluation) view(extra ...*ast.File) *view {
 	}
 	doc := e.ctx.BuildInstance(inst)
 	e.topLevel(v, doc)
+	if lookup(doc, "on").Exists() {
+		v.root = &program{root: true, value: doc, hooks: hooksIn(doc)}
+	}
 	programs := lookup(doc, "programs")
 	if !programs.Exists() {
 		if doc.Err() != nil {
@@ -108,7 +125,7 @@ func (e *Evaluation) view(extra ...*ast.File) *view {
 	}
 	for it.Next() {
 		p := &program{name: it.Selector().Unquoted(), value: it.Value()}
-		p.asked = askedBy(p.value)
+		p.asked, p.hooks = askedBy(p.value), hooksIn(p.value)
 		v.programs = append(v.programs, p)
 		if err := spec.CheckName(p.name); err != nil {
 			pr := e.tree.problemAt(e.tree.labelPos(p.value))
@@ -152,10 +169,14 @@ func (e *Evaluation) judge(v *view, host spec.Resolved, only map[string]bool) (s
 			continue
 		}
 		got.Identity = id
+		e.identify(&problems, p, host, got.On, got.Stop.Before)
 		for _, f := range append(check(got), checkHost(got, host)...) {
 			e.report(&problems, p, f)
 		}
 		out.Programs[p.name] = got
+	}
+	if v.root != nil && only == nil {
+		out.On = e.judgeHooks(&problems, v.root, host)
 	}
 	return out, problems
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/procnanny/procnanny/spec"
 )
 
-// topLevel refuses fields beside programs. Definitions and hidden fields are
+// topLevel refuses fields beside programs and on. Definitions and hidden fields are
 // the author's own.
 func (e *Evaluation) topLevel(v *view, doc cue.Value) {
 	it, err := doc.Fields(cue.Optional(true))
@@ -22,10 +22,10 @@ func (e *Evaluation) topLevel(v *view, doc cue.Value) {
 	}
 	for it.Next() {
 		key := plain(it.Selector())
-		if key == "programs" {
+		if key == "programs" || key == "on" {
 			continue
 		}
-		e.unknown(&v.problems, it.Value(), []string{key}, []string{"programs"})
+		e.unknown(&v.problems, it.Value(), []string{key}, []string{"programs", "on"})
 	}
 }
 
@@ -55,7 +55,7 @@ func (e *Evaluation) notStruct(v *view, programs cue.Value) {
 // fields and lets. What is wrong in a program is explained with it.
 func (e *Evaluation) outside(v *view, doc cue.Value) {
 	for _, err := range errors.Errors(doc.Validate()) {
-		if p := err.Path(); len(p) < 2 || p[0] != "programs" {
+		if p := err.Path(); len(p) < 2 || p[0] != "programs" && p[0] != "on" {
 			e.translate(&v.problems, err)
 		}
 	}
@@ -187,7 +187,7 @@ func (e *Evaluation) explain(ps *spec.Problems, p *program, id spec.Identity, wh
 
 // report places a finding of ours.
 func (e *Evaluation) report(ps *spec.Problems, p *program, f finding) {
-	path := append([]string{"programs", p.name}, f.key...)
+	path := append(p.path(), f.key...)
 	v := p.value
 	for _, k := range f.key {
 		sel := cue.Str(k)

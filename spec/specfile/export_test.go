@@ -112,11 +112,42 @@ func drawPolicy(t *rapid.T, p *spec.Policy) {
 	p.Update.MaxUnavailable = spec.CountOrPercent{N: rapid.IntRange(1, 100).Draw(t, "n"), Percent: rapid.Bool().Draw(t, "percent")}
 	p.SuccessExit = exitSets.Draw(t, "success")
 	p.Drift = rapid.SampledFrom([]string{"correct", "report", "ignore"}).Draw(t, "drift")
+	p.On = drawHooks(t)
+	if rapid.Bool().Draw(t, "before") {
+		h := hook.Draw(t, "drain")
+		p.Stop.Before = &spec.Before{Run: h.Run, Webhook: h.Webhook}
+	}
+}
+
+var hook = rapid.Custom(func(t *rapid.T) spec.Hook {
+	h := spec.Hook{Attempt: rapid.IntRange(0, 9).Draw(t, "attempt"), Retries: rapid.IntRange(0, 20).Draw(t, "retries")}
+	if rapid.Bool().Draw(t, "filter") {
+		h.Code, h.Signal = spec.ExitSet{Codes: []int{1, 255}}, spec.ExitSet{Signals: []spec.Signal{signal.Draw(t, "signal")}}
+	}
+	timeout := span.Draw(t, "timeout") + 1
+	env := maybe(t, "env", rapid.MapOfN(rapid.StringMatching(`[A-Za-z]+`), rapid.StringMatching(`[a-z "]*`), 1, 3))
+	if rapid.Bool().Draw(t, "webhook") {
+		h.Webhook = &spec.Webhook{URL: "https://example.com/" + rapid.StringMatching(`[a-z]*`).Draw(t, "url"), Headers: env, Timeout: timeout}
+		return h
+	}
+	h.Run = &spec.HookRun{Command: "c", Args: maybe(t, "args", rapid.SliceOfN(anyText, 1, 4)), Env: env, Timeout: timeout}
+	h.Run.User = maybe(t, "user", rapid.SampledFrom([]string{"games", "nobody"}))
+	if h.Run.User != "" {
+		h.Run.Identity = users[h.Run.User]
+		h.Run.Identity.Switch = true
+	}
+	return h
+})
+
+func drawHooks(t *rapid.T) spec.Hooks {
+	return maybe(t, "on", rapid.Custom(func(t *rapid.T) spec.Hooks {
+		return rapid.MapOfN(rapid.SampledFrom(spec.HookEvents), rapid.SliceOfN(hook, 1, 2), 1, 2).Draw(t, "hooks")
+	}))
 }
 
 // anySpec draws specifications that the schema accepts.
 var anySpec = rapid.Custom(func(t *rapid.T) spec.Spec {
-	out := spec.Spec{Programs: map[string]spec.Program{}}
+	out := spec.Spec{Programs: map[string]spec.Program{}, On: drawHooks(t)}
 	for range rapid.IntRange(0, 3).Draw(t, "programs") {
 		p := spec.Defaults()
 		drawLaunch(t, &p.Launch)

@@ -62,17 +62,23 @@ func idAt(v cue.Value, key string) *uint32 {
 func names(programs []*program) spec.EvalNames {
 	var out spec.EvalNames
 	users, groups := map[spec.UserRef]bool{}, map[string]bool{}
-	for _, p := range programs {
-		switch a := p.asked; {
+	add := func(a asked) {
+		switch {
 		case a.user != "":
 			users[spec.UserRef{Name: a.user}] = true
 		case a.uid != nil:
 			users[spec.UserRef{UID: *a.uid}] = true
 		}
-		for _, g := range append(slices.Clone(p.asked.groups), spec.NameOrID{Name: p.asked.group}) {
+		for _, g := range append(slices.Clone(a.groups), spec.NameOrID{Name: a.group}) {
 			if g.Name != "" {
 				groups[g.Name] = true
 			}
+		}
+	}
+	for _, p := range programs {
+		add(p.asked)
+		for _, h := range p.hooks {
+			add(h.asked)
 		}
 	}
 	for u := range users {

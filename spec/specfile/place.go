@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	"cuelang.org/go/cue"
@@ -63,11 +64,21 @@ func (t *tree) add(ps *spec.Problems, p spec.Problem, path []string) {
 	*ps = append(*ps, p)
 }
 
-// secret reports whether path is that of an environment variable's value, or
-// of something that stands in place of all of them.
+// secret reports whether path is that of an environment variable's value, of a
+// webhook's header or place, or of something that stands in place of all of them.
 func secret(path []string) bool {
-	return len(path) > 2 && path[0] == "programs" && path[2] == "env"
+	switch {
+	case len(path) > 2 && path[0] == "programs":
+		path = path[2:]
+	case len(path) == 0 || path[0] != "on":
+		return false
+	}
+	return path[0] == "env" || (path[0] == "on" || path[0] == "stop") && slices.ContainsFunc(path[1:], isSecret)
 }
+
+// isSecret reports whether the values of a key are never shown. A webhook's url
+// often has a token in it.
+func isSecret(key string) bool { return key == "env" || key == "headers" || key == "url" }
 
 // dotted joins a path, quoting what is no plain word.
 func dotted(path []string) string {

@@ -24,8 +24,8 @@ func (t *tree) quote(file string, n int) string {
 	return line
 }
 
-// secretLines are the lines of a parsed file on which the value of a field env
-// stands, wherever the field is: templates for programs have secrets as well.
+// secretLines are the lines of a parsed file on which the value of a field env,
+// headers or url stands, wherever the field is: templates for programs have secrets as well.
 func (t *tree) secretLines(file string) map[int]bool {
 	if lines, ok := t.secrets[file]; ok {
 		return lines
@@ -40,7 +40,7 @@ func (t *tree) secretLines(file string) map[int]bool {
 		if !ok {
 			return true
 		}
-		if name, _, err := ast.LabelName(field.Label); err != nil || name != "env" {
+		if name, _, err := ast.LabelName(field.Label); err != nil || !isSecret(name) {
 			return true
 		}
 		ast.Walk(field.Value, func(n ast.Node) bool {

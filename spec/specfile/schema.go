@@ -19,12 +19,14 @@ func Schema() string { return schemaText }
 // schema is the compiled schema, in the context of one evaluation.
 type schema struct {
 	program cue.Value
+	hooks   cue.Value
 	root    *node // built when something is to be explained
+	on      *node // the same, of the hooks beside the programs
 }
 
 func compileSchema(ctx *cue.Context) *schema {
 	v := ctx.CompileString(schemaText, cue.Filename(schemaName))
-	return &schema{program: v.LookupPath(cue.ParsePath("#Program"))}
+	return &schema{program: v.LookupPath(cue.ParsePath("#Program")), hooks: v.LookupPath(cue.ParsePath("#Hooks"))}
 }
 
 // node is one place of the schema, for errors and for the reference.
@@ -46,6 +48,15 @@ func (s *schema) tree() *node {
 		s.root.expect = "a struct with command and more"
 	}
 	return s.root
+}
+
+// hookTree is the place of the hooks beside the programs.
+func (s *schema) hookTree() *node {
+	if s.on == nil {
+		s.on = newNode("on", s.hooks)
+		s.on.expect = "lists of hooks by event"
+	}
+	return s.on
 }
 
 func newNode(key string, v cue.Value) *node {
@@ -124,8 +135,12 @@ func Reference() string {
 	}
 	var b strings.Builder
 	b.WriteString("| Key | Meaning and default | Value | A change costs |\n|---|---|---|---|\n")
-	for _, f := range compileSchema(newContext()).tree().fields {
+	tree := compileSchema(newContext()).tree()
+	for _, f := range tree.fields {
 		f.reference(&b, "", cost[f.key])
+	}
+	for _, f := range tree.byKey["on"].fields[0].element.fields {
+		f.reference(&b, "on.EVENT[].", spec.CostNothing)
 	}
 	return b.String()
 }
@@ -137,8 +152,8 @@ func (n *node) reference(b *strings.Builder, prefix string, cost spec.Cost) {
 	}
 	cell := strings.NewReplacer("|", "\\|").Replace
 	fmt.Fprintf(b, "| `%s` | %s | %s | %s |\n", path, cell(n.doc), cell(n.expect), cost)
-	if prefix == "limits." {
-		return // soft and hard, the same for each
+	if prefix == "limits." || prefix == "stop.before." || prefix != "" && n.key == "limits" {
+		return // soft and hard, the same for each; what stands elsewhere
 	}
 	for _, f := range n.fields {
 		f.reference(b, path+".", cost)

@@ -44,6 +44,9 @@ func (n *node) named(list *node) *node {
 	}
 	c := *n
 	c.expect = "a string"
+	if len(n.fields) > 0 {
+		c.expect = "{run: ...} or {webhook: ...}"
+	}
 	if e, ok := elements[list.key]; ok {
 		c.expect = e
 	}
@@ -59,6 +62,9 @@ var elements = map[string]string{
 	"inherit_env":  "a name or a glob",
 	"when":         `an exit code from 0 to 255 or a signal such as "TERM"`,
 	"success_exit": `an exit code from 0 to 255 or a signal such as "TERM"`,
+	"code":         "an exit code from 0 to 255",
+	"signal":       `a signal such as "TERM"`,
+	"programs":     "a program's name or a glob",
 }
 
 func (w *walker) fields(n *node, v cue.Value, it *cue.Iterator, path []string) {
@@ -86,7 +92,7 @@ func (w *walker) fields(n *node, v cue.Value, it *cue.Iterator, path []string) {
 		default:
 			w.walk(sub, it.Value(), at)
 		}
-		if len(path) == 2 && len(w.out) == before {
+		if len(path) == 2 && !w.p.root && len(w.out) == before {
 			w.keep(key, it.Value())
 		}
 	}
@@ -105,7 +111,7 @@ func (w *walker) missing(n *node, v cue.Value, path []string, seen map[string]bo
 }
 
 func isIDRule(path []string, key string, v cue.Value) bool {
-	return len(path) == 2 && (key == "uid" || key == "gid") && !v.IsConcrete()
+	return len(path) == 2 && path[0] == "programs" && (key == "uid" || key == "gid") && !v.IsConcrete()
 }
 
 // demanded reports a key that the author's own rules want.
@@ -239,6 +245,9 @@ func (w *walker) identity(ids cue.Value) {
 // programPos is where the program itself is written, rather than a rule for
 // many.
 func (w *walker) programPos() token.Pos {
+	if w.p.root {
+		return w.e.tree.labelPos(lookup(w.p.value, "on"))
+	}
 	for _, f := range w.e.tree.conjuncts(w.p.value) {
 		if name, _, err := ast.LabelName(f.Label); err == nil && name == w.p.name {
 			return f.Label.Pos()
