@@ -186,6 +186,12 @@ func printTree(b *strings.Builder, v any, depth int, short bool) {
 			if i > 0 {
 				b.WriteString(", ")
 			}
+			if o, ok := e.(object); ok && len(o) == 1 { // braces, unlike below a key
+				b.WriteString("{" + label(o[0].key) + ": ")
+				printTree(b, o[0].value, depth, true)
+				b.WriteByte('}')
+				continue
+			}
 			printTree(b, e, depth, false)
 		}
 		b.WriteByte(']')
