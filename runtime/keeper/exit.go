@@ -22,6 +22,7 @@ type ending struct {
 	signal    spec.Signal
 	core      bool
 	unknown   bool
+	cpu, peak int64 // nanoseconds, bytes
 }
 
 // siginfo is unix.Siginfo with the part that waitid fills in. The union starts
@@ -38,8 +39,9 @@ type siginfo struct {
 // wait asks for the end of a child. ok is false while there is none.
 func wait(idType, id, options int) (e ending, ok bool, err error) {
 	var si siginfo
+	var used unix.Rusage
 	for {
-		err = unix.Waitid(idType, id, (*unix.Siginfo)(unsafe.Pointer(&si)), unix.WEXITED|unix.WNOHANG|options, nil)
+		err = unix.Waitid(idType, id, (*unix.Siginfo)(unsafe.Pointer(&si)), unix.WEXITED|unix.WNOHANG|options, &used)
 		if err != unix.EINTR {
 			break
 		}
@@ -48,6 +50,7 @@ func wait(idType, id, options int) (e ending, ok bool, err error) {
 		return ending{}, false, err
 	}
 	e.pid = int(si.pid)
+	e.cpu, e.peak = used.Utime.Nano()+used.Stime.Nano(), used.Maxrss<<10
 	if si.code == cldExited {
 		e.code = int(si.status)
 		return e, true, nil
@@ -87,6 +90,7 @@ func (k *keeper) mainGone(r *run) {
 	f := r.fact(FactExited)
 	k.drainAll(r.in)
 	f.Code, f.Signal, f.Core, f.Unknown = e.code, e.signal, e.core, e.unknown
+	f.CPUNS, f.PeakBytes = e.cpu, e.peak
 	var empty bool
 	f.Left, empty = k.box.left(r)
 	if e.signal == spec.SIGKILL && f.AtNS-r.started < int64(youngDeath) {

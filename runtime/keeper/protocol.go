@@ -54,6 +54,8 @@ type Start struct {
 	LaunchDigest spec.Digest
 	TuningDigest spec.Digest
 	Generation   uint64
+	// Input is what the process finds on its stdin, instead of Launch.Stdin.
+	Input string
 }
 
 // Output is the part of a program's output that its processes do not see.
@@ -102,6 +104,11 @@ type Fact struct {
 	Hello   *Hello
 	// Unknown is true when the kernel could not say how it ended: FactExited.
 	Unknown bool
+	// CPUNS is the time on a CPU, in nanoseconds, and PeakBytes the largest
+	// resident set of the main process and the children it waited for: FactExited.
+	// 0 is not known.
+	CPUNS     int64
+	PeakBytes int64
 }
 
 // Hello is everything the keeper knows, for a control that starts.

@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -80,6 +81,13 @@ func (k *keeper) launch(in *instance, s *Start) (*run, error) {
 	if err != nil {
 		return nil, err
 	}
+	if s.Input != "" {
+		if io.In, err = inputFile(s.Input); err != nil {
+			closeStdio(io)
+			k.closePipes(in)
+			return nil, err
+		}
+	}
 	p, err := k.deps.start(&s.Launch, io, cgroup)
 	closeStdio(io)
 	if err != nil {
@@ -96,6 +104,20 @@ func (k *keeper) launch(in *instance, s *Start) (*run, error) {
 	k.notes.write(k, r)
 	k.set(alarmTidy, 3*time.Second)
 	return r, nil
+}
+
+// inputFile is a file in memory that holds text, open for reading at its
+// beginning: unlike a pipe it never fills, whoever reads or does not.
+func inputFile(text string) (int, error) {
+	fd, err := unix.MemfdCreate("procnanny-input", unix.MFD_CLOEXEC)
+	if err != nil {
+		return -1, stepError("making the input", err)
+	}
+	if n, err := unix.Pwrite(fd, []byte(text), 0); err != nil || n < len(text) {
+		unix.Close(fd)
+		return -1, stepError("writing the input", cmp.Or(err, error(unix.ENOSPC)))
+	}
+	return fd, nil
 }
 
 // register makes r the run of its instance and watches for its end.

@@ -122,6 +122,9 @@ func stepError(step string, err error) error {
 }
 
 func closeStdio(io launch.Stdio) {
+	if io.In >= 0 {
+		unix.Close(io.In)
+	}
 	if io.Out >= 0 {
 		unix.Close(io.Out)
 	}
