@@ -46,10 +46,25 @@ func run(args []string) int {
 	case d.Version:
 		fmt.Println("procnanny-control", version)
 		return 0
+	case d.CheckUpgrade:
+		return printKnown(os.Stdout)
 	}
+	if err := keeper.CleanSignals(); err != nil {
+		log.Warn("cannot unblock signals", "error", err)
+	}
+	self := os.Getenv(keeper.SelfVariable)
+	os.Unsetenv(keeper.SelfVariable)
 	// Who wants us to end asks the keeper; a terminal's ctrl-C reaches us as well.
 	signal.Ignore(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
-	err = serve(d, log)
+	conn, hello, err := keeper.Connect(os.NewFile(keeperFD, "keeper"))
+	if err != nil {
+		return stillborn(d, self, log, err)
+	}
+	began := time.Now()
+	err = serve(d, conn, hello, log)
+	if errors.Is(err, control.ErrOrphaned) {
+		return orphaned(d, conn, hello, time.Since(began), log)
+	}
 	for _, e := range exits {
 		if errors.Is(err, e.cause) {
 			if e.code != keeper.ExitUpgrade {
@@ -65,11 +80,7 @@ func run(args []string) int {
 	return 0
 }
 
-func serve(d place.Daemon, log *slog.Logger) error {
-	conn, hello, err := keeper.Connect(os.NewFile(keeperFD, "keeper"))
-	if err != nil {
-		return fmt.Errorf("cannot talk to procnannyd (it starts this program; people do not): %w", err)
-	}
+func serve(d place.Daemon, conn *keeper.Conn, hello keeper.Hello, log *slog.Logger) error {
 	eval, err := place.Libexec("procnanny-eval")
 	if err != nil {
 		return err
@@ -80,8 +91,9 @@ func serve(d place.Daemon, log *slog.Logger) error {
 	}
 	return control.Run(context.Background(), control.Config{
 		Place: d, Keeper: conn, Hello: hello, Eval: eval, Version: version, Rights: rights, Environ: os.Environ(), Log: log,
-		Schema: func() (string, error) { return schema(eval) },
-		Listen: func(h rpc.RequestHandler) (control.Transport, error) { return listen(d, h, log) },
+		Schema:       func() (string, error) { return schema(eval) },
+		CheckUpgrade: func(ctx context.Context) error { return checkUpgrade(ctx, hello.Exec) },
+		Listen:       func(h rpc.RequestHandler) (control.Transport, error) { return listen(d, h, log) },
 	})
 }
 

@@ -8,7 +8,6 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
-	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -35,6 +34,8 @@ func main() {
 	case d.Version:
 		fmt.Println("procnannyd", version)
 		return
+	case d.CheckUpgrade:
+		os.Exit(checkUpgrade(os.Stdout))
 	}
 	log := place.Logger(os.Stderr)
 	code, err := run(d, log)
@@ -45,12 +46,21 @@ func main() {
 }
 
 // run prepares the places and keeps until it is told to end. The locks are held
-// until the process is gone: the kernel drops them then, and not before.
+// until the process is gone: the kernel drops them then, and not before, unless
+// control holds them too.
 func run(d place.Daemon, log *slog.Logger) (int, error) {
 	runtime.GOMAXPROCS(2)
 	debug.SetGCPercent(25)
 	unix.Umask(0o022)
+	self, err := selfPath()
+	if err != nil {
+		return 1, err
+	}
 	control, err := place.Libexec("procnanny-control")
+	if err != nil {
+		return 1, err
+	}
+	will, err := keeper.Inherit()
 	if err != nil {
 		return 1, err
 	}
@@ -61,32 +71,54 @@ func run(d place.Daemon, log *slog.Logger) (int, error) {
 	if err != nil {
 		return 1, err
 	}
-	for _, dir := range slices.Compact([]string{d.Run, d.State}) {
-		lock, err := place.Lock(dir)
-		if err != nil {
-			return 1, err
-		}
-		defer runtime.KeepAlive(lock)
+	locks, will, err := lock(d, will)
+	if err != nil {
+		return 1, err
 	}
+	defer runtime.KeepAlive(locks)
 	if err := os.Chdir("/"); err != nil {
 		return 1, fmt.Errorf("cannot change to /: %w", err)
 	}
+	managed := supervised(d)
 	return keeper.Keep(keeper.Config{
-		Control:         keeper.Control{Path: control, Args: d.Args(), Env: passed(os.Environ())},
+		Control:         keeper.Control{Path: control, Args: d.Args(), Env: controlEnv(self, managed)},
 		RunDir:          d.Run,
 		LogDir:          d.LogDir,
 		LogGID:          gid,
-		Leave:           d.OnExit == "leave",
+		Leave:           d.OnExit == place.OnExitLeave,
 		ShutdownTimeout: d.ShutdownTimeout,
 		NotifySocket:    os.Getenv("NOTIFY_SOCKET"),
+		Self:            keeper.Exec{Path: self, Args: d.Args(), Env: os.Environ()},
+		Locks:           descriptors(locks),
+		Will:            will,
+		Supervised:      managed,
+		Release:         version,
 		Log:             log,
 	})
+}
+
+func supervised(d place.Daemon) bool {
+	if d.Supervised == place.SupervisedAuto {
+		return os.Getenv("NOTIFY_SOCKET") != ""
+	}
+	return d.Supervised == place.SupervisedYes
+}
+
+// controlEnv is what control gets. It is told what to execute should we die
+// before we have told it anything else.
+func controlEnv(self string, managed bool) []string {
+	env := passed(os.Environ())
+	if !managed {
+		env = append(env, keeper.SelfVariable+"="+self)
+	}
+	return env
 }
 
 // passed is the environment without what is meant for this process alone.
 func passed(env []string) (out []string) {
 	for _, v := range env {
-		own := strings.HasPrefix(v, "NOTIFY_SOCKET=") || strings.HasPrefix(v, "LISTEN_") || strings.HasPrefix(v, "WATCHDOG_")
+		own := strings.HasPrefix(v, "NOTIFY_SOCKET=") || strings.HasPrefix(v, "LISTEN_") || strings.HasPrefix(v, "WATCHDOG_") ||
+			strings.HasPrefix(v, keeper.SelfVariable+"=")
 		if !own {
 			out = append(out, v)
 		}

@@ -165,9 +165,12 @@ func (c *Control) DefinedIn(program string) string {
 	return ""
 }
 
-// Upgrade implements rpc.Backend: this process ends, and the keeper starts the
-// binary that is installed now.
-func (c *Control) Upgrade(context.Context) error {
+// Upgrade implements rpc.Backend: this process ends, and the keeper executes
+// itself anew and then starts the control that is installed now.
+func (c *Control) Upgrade(ctx context.Context) error {
+	if err := c.cfg.CheckUpgrade(ctx); err != nil {
+		return rpc.Errorf(rpc.CodeRefused, "cannot upgrade: %v; nothing was changed", err)
+	}
 	c.emit("command", rpc.Map{{Key: "event", Value: "upgrade"}})
 	c.finish(ending{err: ErrUpgrade})
 	return nil

@@ -44,7 +44,10 @@ type Config struct {
 	Environ []string
 	// Listen opens the sockets.
 	Listen func(rpc.RequestHandler) (Transport, error)
-	Log    *slog.Logger
+	// CheckUpgrade says why what is installed now cannot take over; nil is that
+	// it can.
+	CheckUpgrade func(context.Context) error
+	Log          *slog.Logger
 }
 
 // Control is the running whole.
@@ -76,6 +79,12 @@ var ErrUpgrade = errors.New("to be replaced by the binary that is installed now"
 
 // ErrRefused ends Run when there is nothing good to run and never was.
 var ErrRefused = errors.New("no good configuration")
+
+// StoreFormat is the format of the state directory.
+const StoreFormat = store.Format
+
+// ErrOrphaned ends Run when the keeper is gone.
+var ErrOrphaned = errors.New("the keeper is gone")
 
 // Run brings everything up, serves until somebody asks for the end, and brings
 // it down. nil is an orderly shutdown: nothing of ours lives any more.
@@ -178,7 +187,7 @@ func (c *Control) receive(ctx context.Context) {
 		facts, err := c.cfg.Keeper.Recv()
 		if err != nil {
 			if errors.Is(err, io.EOF) {
-				err = errors.New("the keeper is gone")
+				err = ErrOrphaned
 			}
 			c.finish(ending{err: err})
 			return
@@ -221,13 +230,33 @@ func (c *Control) serve(ctx context.Context) error {
 	if e.err == nil && e.stop {
 		e.err = c.stopAll(ctx)
 	}
-	if err := c.rec.close(); err != nil {
-		c.log.Warn("cannot close the sockets", "error", err)
-	}
+	c.closeSockets(errors.Is(e.err, ErrOrphaned))
 	if e.err != nil {
 		return e.err
 	}
 	return c.cfg.Keeper.Send([]keeper.Order{{Kind: keeper.OrderShutdown}})
+}
+
+// orphanWait is how long the sockets may take to close when there is something
+// more urgent.
+const orphanWait = 100 * time.Millisecond
+
+func (c *Control) closeSockets(hurry bool) {
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		if err := c.rec.close(); err != nil {
+			c.log.Warn("cannot close the sockets", "error", err)
+		}
+	}()
+	var late <-chan time.Time
+	if hurry {
+		late = time.After(orphanWait)
+	}
+	select {
+	case <-closed:
+	case <-late:
+	}
 }
 
 // lastGasp is how long programs may take to vanish after KILL.

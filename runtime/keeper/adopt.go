@@ -2,32 +2,130 @@ package keeper
 
 import (
 	"fmt"
+	"os"
 
 	"golang.org/x/sys/unix"
 )
 
-// adopt takes over what a former keeper left: its notes say which processes to
-// look for, the kernel says whether they are still the same.
+// adopt takes over what a former keeper left: descriptors by its will, and the
+// rest by its notes, which say which processes to look for; whether they are
+// still the same says the kernel.
 func (k *keeper) adopt() {
-	for _, v := range k.notes.read(k) {
-		in := k.instance(instanceKey{v.Program, v.Index})
-		r := newRun(in, v.Run)
-		r.pid, r.inode, r.started, r.generation, r.cookie = v.PID, v.Inode, v.StartedNS, v.Generation, v.Cookie
-		r.launch, r.tuning, r.stopping = v.LaunchDigest, v.TuningDigest, v.Stopping
-		r.adopted, r.noted = true, true
-		in.output, in.entered = v.Output, true
-		if in.run != nil {
-			k.log.Error("two notes for one instance; the later one counts", "program", v.Program, "instance", v.Index)
+	notes := k.notes.read(k)
+	noted := map[uint64]bool{}
+	for i := range notes {
+		noted[notes[i].Run] = true
+	}
+	if w := k.c.Will; w != nil {
+		k.inherit(w, noted)
+	}
+	for i := range notes {
+		if k.runs[notes[i].Run] == nil {
+			k.adoptNoted(&notes[i])
 		}
-		if fd, ok := v.open(); ok {
-			r.pidfd = fd
-			k.adoptPipes(r, v.Pipes)
-			k.register(r)
-			k.log.Info("found a program that runs", "program", v.Program, "instance", v.Index, "pid", v.PID)
+	}
+}
+
+// inherit takes over what a will says. Where we were executed in the place of
+// the former keeper, its children are ours.
+func (k *keeper) inherit(w *Will, noted map[uint64]bool) {
+	for i := range w.Runs {
+		l := &w.Runs[i]
+		in := k.instance(instanceKey{l.Note.Program, l.Note.Index})
+		in.output = l.Note.Output
+		if l.Note.Run == 0 {
+			k.inheritPipes(in, l, 0)
 			continue
 		}
-		k.adoptDead(r)
+		r := newRun(in, l.Note.Run)
+		r.take(&l.Note)
+		r.adopted, r.noted = w.Former != os.Getpid() || !l.Child, noted[r.id]
+		in.reenter(!l.Emptied)
+		k.inheritPipes(in, l, r.id)
+		switch {
+		case !l.Ended && l.FDs[0] >= 0:
+			r.pidfd = l.FDs[0]
+			k.register(r)
+		case l.Ended:
+			k.inheritEnded(r, l)
+		default:
+			k.adoptNoted(&l.Note)
+		}
 	}
+	k.log.Info("took over from a former keeper", "how", w.Origin, "former", w.Former, "runs", len(w.Runs))
+	k.reap() // what ended in between
+	if w.Asked != 0 {
+		k.askStop()
+	}
+}
+
+// inheritEnded lists a run whose end is known already; others of it may live.
+func (k *keeper) inheritEnded(r *run, l *legacy) {
+	k.runs[r.id], r.in.run = r, r
+	r.ended, r.emptied, r.exit = true, l.Emptied, l.exit()
+	if r.exit == nil {
+		f := r.fact(FactExited)
+		f.Code, f.Unknown = -1, true
+		r.exit = &f
+	}
+	if !r.emptied {
+		for i := range r.in.streams {
+			k.listen(&r.in.streams[i])
+		}
+		k.lookEmpty(r)
+	}
+}
+
+// inheritPipes takes over the pipes of an instance. Those without a run hold
+// what could not be written.
+func (k *keeper) inheritPipes(in *instance, l *legacy, run uint64) {
+	names := l.Note.streamNames()
+	for i := range in.streams {
+		s := &in.streams[i]
+		if l.FDs[i+1] < 0 || s.fd >= 0 || i >= len(names) {
+			continue
+		}
+		s.fd, s.inode = l.FDs[i+1], l.Note.Pipes[i]
+		k.openSink(s, names[i], run)
+		if run == 0 {
+			s.blocked = true
+			k.pause(s, retryFirst)
+		}
+	}
+}
+
+// reenter takes note of a place that a former keeper made. Nobody knows whether
+// it was killed, so it is made anew before the next start; that of a run that is
+// over is gone already.
+func (in *instance) reenter(lives bool) { in.entered, in.killed = lives, lives }
+
+// streamNames are the sinks of the run's output.
+func (v *note) streamNames() []string {
+	if v.Pipes[1] != 0 {
+		return streamNames["separate"]
+	}
+	return streamNames["merged"]
+}
+
+// adoptNoted takes over a run of which only a note is left.
+func (k *keeper) adoptNoted(v *note) {
+	in := k.instance(instanceKey{v.Program, v.Index})
+	r := newRun(in, v.Run)
+	r.take(v)
+	r.adopted, r.noted = true, true
+	in.output = v.Output
+	in.reenter(true)
+	if in.run != nil {
+		k.log.Error("two notes for one instance; the later one counts", "program", v.Program, "instance", v.Index)
+	}
+	if fd, ok := v.open(); ok {
+		r.pidfd = fd
+		k.adoptPipes(r, v.Pipes)
+		k.register(r)
+		k.log.Info("found a program that runs", "program", v.Program, "instance", v.Index, "pid", v.PID)
+		return
+	}
+	k.adoptDead(r)
 }
 
 // open holds the process of a note, if it still lives.
@@ -64,10 +162,7 @@ func (k *keeper) adoptDead(r *run) {
 // them: their other end went with the former keeper, and what was written
 // since waits in them.
 func (k *keeper) adoptPipes(r *run, inodes [2]uint64) {
-	names := streamNames["merged"]
-	if inodes[1] != 0 {
-		names = streamNames["separate"]
-	}
+	names := (&note{Pipes: inodes}).streamNames()
 	for i, inode := range inodes {
 		if inode == 0 {
 			continue

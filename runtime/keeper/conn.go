@@ -28,6 +28,9 @@ type Conn struct {
 
 	in   []byte // read, not yet decoded
 	room []byte
+	// rights is room for descriptors that come with a message.
+	rights []byte
+	estate *estate
 }
 
 // Connect takes over the socket that the keeper gave its control (f is
@@ -60,13 +63,15 @@ func newConn(f *os.File) (*Conn, error) {
 		file.Close()
 		return nil, err
 	}
-	return &Conn{file: file, raw: raw, room: make([]byte, 64<<10)}, nil
+	return &Conn{
+		file: file, raw: raw, room: make([]byte, 64<<10), rights: make([]byte, unix.CmsgSpace(maxRights*4)), estate: newEstate(),
+	}, nil
 }
 
 // hello asks for the list and puts its parts together. Facts before it are in
 // it, so they are dropped.
 func (c *Conn) hello() (Hello, error) {
-	if err := c.Send([]Order{{Kind: OrderList, Run: Version}}); err != nil {
+	if err := c.Send([]Order{{Kind: OrderList, Run: Version, Holds: true}}); err != nil {
 		return Hello{}, err
 	}
 	var whole *Hello
@@ -89,6 +94,7 @@ func (c *Conn) hello() (Hello, error) {
 			}
 			if !f.Hello.More {
 				whole.More = false
+				c.estate.begin(whole)
 				c.keep(facts[i+1:])
 				return *whole, nil
 			}
@@ -115,6 +121,7 @@ func (c *Conn) Send(orders []Order) error {
 			return err
 		}
 	}
+	c.estate.forget(orders)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.broken != nil {
@@ -191,7 +198,7 @@ func (c *Conn) Recv() ([]Fact, error) {
 		if err != nil || len(facts) > 0 {
 			return facts, err
 		}
-		n, err := c.file.Read(c.room)
+		n, err := c.read()
 		c.in = append(c.in, c.room[:n]...)
 		if err != nil {
 			if errors.Is(err, unix.ECONNRESET) {
@@ -200,6 +207,35 @@ func (c *Conn) Recv() ([]Fact, error) {
 			return nil, err
 		}
 	}
+}
+
+// maxRights is how many descriptors the kernel lets one message carry.
+const maxRights = 253
+
+// read reads what there is, at the most up to the next message that carries
+// descriptors, and keeps those.
+func (c *Conn) read() (n int, err error) {
+	rights, flags := 0, 0
+	waited := c.raw.Read(func(fd uintptr) bool {
+		for {
+			n, rights, flags, _, err = unix.Recvmsg(int(fd), c.room, c.rights, unix.MSG_CMSG_CLOEXEC)
+			if err != unix.EINTR {
+				return err != unix.EAGAIN
+			}
+		}
+	})
+	switch {
+	case waited != nil:
+		return 0, waited
+	case err != nil:
+		return 0, err
+	case n == 0:
+		return 0, io.EOF
+	}
+	if rights > 0 || flags&unix.MSG_CTRUNC != 0 {
+		c.estate.unpack(c.rights[:rights])
+	}
+	return n, nil
 }
 
 func (c *Conn) decoded() (facts []Fact, err error) {
@@ -216,7 +252,10 @@ func (c *Conn) decoded() (facts []Fact, err error) {
 		if err != nil {
 			return nil, err
 		}
-		facts, rest = append(facts, f), after
+		rest = after
+		if c.estate.take(&f) {
+			facts = append(facts, f)
+		}
 	}
 	if len(rest) == 0 && cap(c.in) > len(c.room) {
 		c.in = nil // a burst is over
@@ -227,4 +266,7 @@ func (c *Conn) decoded() (facts []Fact, err error) {
 }
 
 // Close closes the socket; Recv returns an error.
-func (c *Conn) Close() error { return c.file.Close() }
+func (c *Conn) Close() error {
+	c.estate.drop()
+	return c.file.Close()
+}

@@ -48,6 +48,10 @@ type control struct {
 	leaving    bool  // it was told that we end
 	in         []byte
 	out        []byte
+	// holds is true when it keeps duplicates of descriptors; give are the runs
+	// whose it is still to get.
+	holds, giveLocks bool
+	give             []*run
 }
 
 // controlSocket and controlExit are the keeper as handlers of control's socket
@@ -206,6 +210,7 @@ func (k *keeper) flush() {
 	case len(k.ctl.out) == 0:
 		k.ctl.out = k.ctl.out[:0]
 	}
+	k.give()
 }
 
 // hangUp ends the conversation with a control that cannot go on; its process is
@@ -217,6 +222,7 @@ func (k *keeper) hangUp(why string) {
 	k.poll.removeClose(k.ctl.sock)
 	k.ctl.sock, k.ctl.listening, k.ctl.backlog = -1, false, false
 	k.ctl.in, k.ctl.out, k.facts = nil, nil, nil
+	k.ctl.holds, k.ctl.giveLocks, k.ctl.give = false, false, nil
 	if k.ctl.pidfd < 0 {
 		k.controlEnded(ending{})
 		return
@@ -250,11 +256,12 @@ func (k *keeper) controlEnded(e ending) {
 	k.facts = nil
 	switch {
 	case k.ctl.leaving:
-		k.end(0, nil)
+		k.end(k.exit, nil)
 	case e.code == ExitRefused && k.nobodyLives():
 		k.end(1, fmt.Errorf("control (pid %d) refused to work; it says why above", pid))
 	case e.code == ExitUpgrade && k.ctl.young < mostUpgrades:
 		k.log.Info("control is replaced", "pid", pid)
+		k.upgrade()
 		if k.ctl.young++; lived >= quickDeath {
 			k.ctl.young = 0
 		}
@@ -294,6 +301,7 @@ func (k *keeper) orderList(o *Order) {
 	h := Hello{
 		Version: Version, BootID: k.boot, PID: os.Getpid(), Binary: exe, Contain: kind, Degraded: degraded,
 		Asked: k.asked, NoFile: noFile(), Reserved: reserved,
+		Exec: k.c.Self.Path, Supervised: k.c.Supervised, Release: k.c.Release, Origin: k.origin(),
 	}
 	k.ctl.listening = true
 	if o.Run != Version {
@@ -310,6 +318,9 @@ func (k *keeper) orderList(o *Order) {
 		}
 	}
 	k.tell(Fact{Kind: FactHello, AtNS: boottime(), Hello: &h})
+	if o.Holds {
+		k.giveAll()
+	}
 }
 
 func noFile() uint64 {

@@ -112,6 +112,10 @@ func (k *keeper) collect(r *run) (ending, bool) {
 		return k.collectAdopted(r)
 	}
 	e, ok, err := wait(unix.P_PIDFD, r.pidfd, 0)
+	if err == unix.ECHILD { // somebody else reaped it: the kernel still tells how it ended
+		r.adopted = true
+		return k.collectAdopted(r)
+	}
 	if err != nil {
 		k.log.Error("cannot learn how a process ended", "program", r.in.program, "instance", r.in.index, "pid", r.pid, "error", err)
 		return ending{unknown: true}, true

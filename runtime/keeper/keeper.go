@@ -47,7 +47,19 @@ type Config struct {
 	NotifySocket string
 	// Sweep makes the keeper do without cgroups.
 	Sweep bool
-	Log   *slog.Logger
+	// Self is how to execute this program again, for an upgrade in place and
+	// after our death; no Path is neither.
+	Self Exec
+	// Locks are descriptors of locked files, which the next keeper gets.
+	Locks []int
+	// Will is what a former keeper left, or nil.
+	Will *Will
+	// Supervised is true when somebody else starts the daemon again after its
+	// death: control then waits for that one before it raises a keeper itself.
+	Supervised bool
+	// Release is our version, as people name it.
+	Release string
+	Log     *slog.Logger
 }
 
 // keeper is the state of the loop; nobody else touches it.
@@ -83,6 +95,7 @@ type keeper struct {
 	signals *signals
 	done    bool
 	code    int
+	exit    int // of the daemon, once control has said that all has ended
 	err     error
 }
 
@@ -117,7 +130,11 @@ func keepHere(c Config, change func(*deps)) (int, error) {
 	k.adopt()
 	k.tidyRuns()
 	k.startControl()
-	return k.loop()
+	code, err := k.loop()
+	if k.done {
+		k.farewell()
+	}
+	return code, err
 }
 
 func newKeeper(c Config) (*keeper, error) {
@@ -131,11 +148,10 @@ func newKeeper(c Config) (*keeper, error) {
 		paused: map[*stream]struct{}{}, open: map[*stream]struct{}{},
 		ctl: control{pidfd: -1, sock: -1},
 	}
-	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err != nil {
-		return nil, fmt.Errorf("cannot read the boot id: %w", err)
+	var err error
+	if k.boot, err = bootID(); err != nil {
+		return nil, err
 	}
-	k.boot = strings.TrimSpace(string(boot))
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return nil, fmt.Errorf("cannot become subreaper: %w", err)
 	}
@@ -153,6 +169,14 @@ func newKeeper(c Config) (*keeper, error) {
 	}
 	k.box = k.newContainment()
 	return k, nil
+}
+
+func bootID() (string, error) {
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return "", fmt.Errorf("cannot read the boot id: %w", err)
+	}
+	return strings.TrimSpace(string(b)), nil
 }
 
 func (k *keeper) close() {

@@ -55,6 +55,17 @@ func (n notes) path(id uint64) string { return filepath.Join(n.dir, strconv.Form
 // write writes a run's note, or writes it again. Without a note the run goes on
 // all the same; a keeper after us would not find it.
 func (n notes) write(k *keeper, r *run) {
+	b, err := json.Marshal(k.noteOf(r))
+	if err == nil {
+		err = n.put(r, b)
+	}
+	if err != nil {
+		k.log.Error("cannot note a run", "program", r.in.program, "instance", r.in.index, "error", err)
+	}
+}
+
+// noteOf is what the next keeper must know of a run.
+func (k *keeper) noteOf(r *run) note {
 	v := note{
 		Boot: k.boot, Run: r.id, Program: r.in.program, Index: r.in.index, PID: r.pid, Inode: r.inode, StartedNS: r.started,
 		LaunchDigest: r.launch, TuningDigest: r.tuning, Generation: r.generation, Cookie: r.cookie, Stopping: r.stopping,
@@ -68,13 +79,7 @@ func (n notes) write(k *keeper, r *run) {
 			v.Pipes[i] = r.in.streams[i].inode
 		}
 	}
-	b, err := json.Marshal(v)
-	if err == nil {
-		err = n.put(r, b)
-	}
-	if err != nil {
-		k.log.Error("cannot note a run", "program", r.in.program, "instance", r.in.index, "error", err)
-	}
+	return v
 }
 
 // put writes a new note in place, and a second one over it by rename.

@@ -41,6 +41,11 @@ type Order struct {
 	Tuning  *spec.Tuning
 	Output  *Output
 	Digest  spec.Digest
+	// Holds, with OrderList: control keeps duplicates of the descriptors of
+	// runs, for the next keeper.
+	Holds bool
+	// Code, with OrderShutdown, is the exit code of the daemon.
+	Code int
 }
 
 // Start is everything the keeper needs to start one instance.
@@ -80,6 +85,8 @@ const (
 	FactTuned                // Digest, Refused
 	FactPreflight            // Program, Digest, Reason (empty is good)
 	FactAsked                // Signal: somebody sent us TERM, INT (stop) or HUP (read again)
+	FactHeld                 // Hello.Runs with Held and Note; their descriptors came with it. Conn keeps it to itself
+	FactFarewell             // the keeper ends on purpose: no other is to be raised. Conn keeps it to itself
 )
 
 // Fact is one thing the keeper knows.
@@ -128,6 +135,16 @@ type Hello struct {
 	Reserved uint64
 	// More is true when another Hello with more of Runs follows.
 	More bool
+	// Locks is how many descriptors of locks came first: FactHeld.
+	Locks int
+	// Exec is what to execute when this keeper dies; empty is nothing.
+	Exec string
+	// Supervised is true when somebody else starts the daemon again.
+	Supervised bool
+	// Release is the keeper's version, as people name it.
+	Release string
+	// Origin is how this keeper came to be, see Will.Origin.
+	Origin string
 }
 
 // Run is a process life the keeper holds: alive, or ended and not yet
@@ -148,4 +165,8 @@ type Run struct {
 	// Emptied is true once nobody is left.
 	Emptied bool
 	Exit    Fact
+	// Held, in FactHeld, says which descriptors came: bit 0 the pidfd, 1 and 2
+	// the pipes. Note is the run's note.
+	Held uint8
+	Note string
 }

@@ -96,6 +96,12 @@ func (r *run) list() Run {
 	}
 }
 
+// take fills in what a note says.
+func (r *run) take(v *note) {
+	r.pid, r.inode, r.started, r.generation, r.cookie = v.PID, v.Inode, v.StartedNS, v.Generation, v.Cookie
+	r.launch, r.tuning, r.stopping = v.LaunchDigest, v.TuningDigest, v.Stopping
+}
+
 // drop takes a run that is over out of the table.
 func (k *keeper) drop(r *run) {
 	if r == nil || !r.emptied {

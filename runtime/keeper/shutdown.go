@@ -57,14 +57,15 @@ func (k *keeper) leave() {
 		k.end(0, nil)
 		return
 	}
-	k.flush()
+	k.farewell()
 	k.hangUp("we end")
 	k.set(alarmShutdown, killGrace)
 }
 
 // orderShutdown is control's word that everything has ended. It ends itself
 // now; we follow.
-func (k *keeper) orderShutdown(*Order) {
+func (k *keeper) orderShutdown(o *Order) {
+	k.exit = o.Code
 	if !k.nobodyLives() {
 		k.stopEverything("control says that everything has ended, but it has not")
 		return
@@ -72,9 +73,9 @@ func (k *keeper) orderShutdown(*Order) {
 	k.ctl.leaving = true
 	k.unset(alarmShutdown)
 	k.set(alarmShutdown, killGrace)
-	k.flush()
+	k.farewell()
 	if k.ctl.pidfd < 0 {
-		k.end(0, nil)
+		k.end(k.exit, nil)
 		return
 	}
 	_ = unix.Shutdown(k.ctl.sock, unix.SHUT_WR) // it reads the end, if it has not gone yet
@@ -120,7 +121,7 @@ func (k *keeper) shutdownLate() {
 		if k.ctl.pidfd >= 0 {
 			_ = unix.PidfdSendSignal(k.ctl.pidfd, unix.SIGKILL, nil, 0)
 		}
-		k.end(0, nil)
+		k.end(k.exit, nil)
 	case k.stage == stageKill:
 		k.log.Error("some processes do not end; they are left")
 		k.end(1, errors.New("cannot stop every program"))

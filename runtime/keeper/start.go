@@ -102,6 +102,7 @@ func (k *keeper) launch(in *instance, s *Start) (*run, error) {
 	r.inode = pidfdInode(r.pidfd)
 	k.register(r)
 	k.notes.write(k, r)
+	k.giveLater(r)
 	k.set(alarmTidy, 3*time.Second)
 	return r, nil
 }

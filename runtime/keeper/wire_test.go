@@ -34,7 +34,9 @@ func fullOrder() Order {
 				Capabilities: &spec.Capabilities{Ambient: []string{"net_admin"}, Bounding: []string{"a"}},
 				NoNewPrivs:   true, Stdin: "null", Mode: spec.OutputMode{Kind: "file", File: "/x"}, Tuning: tuning,
 			},
+			Input: "in",
 		},
+		Holds: true, Code: 3,
 	}
 }
 
@@ -45,9 +47,10 @@ func fullFact() Fact {
 		Errno: 5, Reason: "r", Digest: "d", Refused: map[string]string{"nofile": "no", "nice": ""},
 		Hello: &Hello{
 			Version: 1, BootID: "b", PID: 1, Binary: "/x", Contain: "cgroup", Degraded: "y", Asked: 15, NoFile: 1, Reserved: 2, More: true,
-			Runs: []Run{{Run: 1, Exit: exit}, {Program: "x", Stopping: true, Ended: true, Emptied: true}},
+			Locks: 2, Exec: "/x", Supervised: true, Release: "1", Origin: OriginDeath,
+			Runs: []Run{{Run: 1, Exit: exit}, {Program: "x", Stopping: true, Ended: true, Emptied: true, Held: 7, Note: "{}"}},
 		},
-		Unknown: true,
+		Unknown: true, CPUNS: 1, PeakBytes: 2,
 	}
 }
 

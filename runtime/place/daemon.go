@@ -11,12 +11,16 @@ import (
 	"time"
 )
 
-// The values of Daemon.Apply and Daemon.OnExit.
+// The values of Daemon.Apply, Daemon.OnExit and Daemon.Supervised.
 const (
 	ApplyAuto   = "auto"
 	ApplyManual = "manual"
 	OnExitStop  = "stop"
 	OnExitLeave = "leave"
+
+	SupervisedAuto = "auto" // when NOTIFY_SOCKET is set
+	SupervisedYes  = "yes"
+	SupervisedNo   = "no"
 )
 
 // Daemon is what a daemon was told at its start. Paths are absolute.
@@ -41,8 +45,13 @@ type Daemon struct {
 	AdminGroup, LogGroup string
 	// InsecureLoopback allows tcp endpoints on loopback addresses.
 	InsecureLoopback bool
+	// Supervised says whether a service manager starts the daemon again when it
+	// dies: auto, yes or no.
+	Supervised string
 	// Version is set when only the version is wanted; the rest is then not set.
 	Version bool
+	// CheckUpgrade is set when only the formats are wanted that a binary knows.
+	CheckUpgrade bool
 }
 
 // getpid is a variable so that a test can be PID 1.
@@ -63,6 +72,7 @@ func ParseDaemon(name string, args []string, getenv func(string) string, stderr 
 		return Daemon{Version: true}, nil
 	}
 	d := defaults(getenv)
+	d.CheckUpgrade = given.checkUpgrade
 	for _, f := range flags() {
 		if err := f.take(&d, given.values[f.name], getenv); err != nil {
 			return Daemon{}, err
@@ -79,7 +89,7 @@ func defaults(getenv func(string) string) Daemon {
 	dirs := Defaults(os.Geteuid(), getenv)
 	d := Daemon{
 		Config: dirs.Config, State: dirs.State, Run: dirs.Run, LogDir: dirs.LogDir,
-		Apply: ApplyAuto, OnExit: OnExitStop,
+		Apply: ApplyAuto, OnExit: OnExitStop, Supervised: SupervisedAuto,
 	}
 	if getpid() == 1 {
 		d.ShutdownTimeout = pid1Timeout
@@ -93,8 +103,9 @@ const pid1Timeout = 8 * time.Second
 
 // given is what stood on the command line.
 type given struct {
-	values  map[string][]string
-	version bool
+	values       map[string][]string
+	version      bool
+	checkUpgrade bool
 }
 
 // split takes the command line apart; values stay text.
@@ -103,6 +114,7 @@ func split(name string, args []string) (given, error) {
 	set := flag.NewFlagSet(name, flag.ContinueOnError)
 	set.SetOutput(io.Discard)
 	set.BoolVar(&g.version, "version", false, "")
+	set.BoolVar(&g.checkUpgrade, "check-upgrade", false, "")
 	for _, f := range flags() {
 		add := func(text string) error {
 			g.values[f.name] = append(g.values[f.name], text)

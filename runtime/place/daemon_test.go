@@ -48,7 +48,7 @@ func TestFlagsBeatVariablesBeatDefaults(t *testing.T) {
 	d := parse(t, vars, "--apply=auto", "--config", "c", "--events", "ipc:///e", "-state", "/s")
 	wd, _ := os.Getwd()
 	want := Daemon{
-		Config: filepath.Join(wd, "c"), State: "/s", Run: "/r", LogDir: d.LogDir, Apply: "auto", OnExit: "stop",
+		Config: filepath.Join(wd, "c"), State: "/s", Run: "/r", LogDir: d.LogDir, Apply: "auto", OnExit: "stop", Supervised: "auto",
 		Listen: []string{"ipc:///a", "ipc:///b"}, Events: []string{"ipc:///e"}, InsecureLoopback: true,
 	}
 	if !reflect.DeepEqual(d, want) {
@@ -65,15 +65,15 @@ func TestArgsSayEverything(t *testing.T) {
 	for _, args := range [][]string{
 		nil,
 		{"--config", "/a b,c", "--state", "/s", "--run", "/r", "--log-dir", "/l", "--on-exit", "leave", "--trust-config", "1000"},
-		{"--listen", "ipc:///a,b", "--listen", "tcp://127.0.0.1:9", "--legacy-events", "ipc:///l", "--insecure-loopback", "--admin-group", "5", "--log-group", "adm", "--shutdown-timeout", "1m"},
+		{"--listen", "ipc:///a,b", "--listen", "tcp://127.0.0.1:9", "--legacy-events", "ipc:///l", "--insecure-loopback", "--admin-group", "5", "--log-group", "adm", "--supervised", "yes", "--shutdown-timeout", "1m"},
 	} {
 		d := parse(t, env(), args...)
 		if got := parse(t, hostile, d.Args()...); !reflect.DeepEqual(got, d) {
 			t.Errorf("%q\nfirst  %+v\nsecond %+v", args, d, got)
 		}
 	}
-	// Every field but Version is some flag's.
-	if got, want := len(flags()), reflect.TypeFor[Daemon]().NumField()-1; got != want {
+	// Every field but Version and CheckUpgrade is some flag's.
+	if got, want := len(flags()), reflect.TypeFor[Daemon]().NumField()-2; got != want {
 		t.Errorf("%d flags for %d fields", got, want)
 	}
 }

@@ -39,6 +39,8 @@ func flags() []flagRow {
 		list("legacy-events", "ENDPOINT", "where events are published in the form of 2011; may be repeated", func(d *Daemon) *[]string { return &d.LegacyEvents }),
 		choice("apply", "auto: a save is applied; manual: it waits for `procnanny apply`", []string{ApplyAuto, ApplyManual}, func(d *Daemon) *string { return &d.Apply }),
 		choice("on-exit", "what TERM does to the programs", []string{OnExitStop, OnExitLeave}, func(d *Daemon) *string { return &d.OnExit }),
+		choice("supervised", "whether somebody else starts the daemon again when it is killed; otherwise procnanny-control does (auto: yes where NOTIFY_SOCKET is set)",
+			[]string{SupervisedAuto, SupervisedYes, SupervisedNo}, func(d *Daemon) *string { return &d.Supervised }),
 		{
 			name: "shutdown-timeout", arg: "DURATION", doc: "how long stopping everything may take, 0 is no limit (default 0, as PID 1 8s)",
 			set: setTimeout, get: func(d Daemon) []string { return []string{d.ShutdownTimeout.String()} },
@@ -187,6 +189,7 @@ func printHelp(w io.Writer, name string, d Daemon) {
 		}
 		line(strings.TrimSpace(f.name+" "+f.arg), doc)
 	}
+	line("check-upgrade", "print the formats that this binary knows; `procnanny upgrade` asks before it switches")
 	line("version", "print the version")
 	line("help", "print this")
 	_ = t.Flush()

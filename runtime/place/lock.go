@@ -30,9 +30,34 @@ func Lock(dir string) (*os.File, error) {
 	}
 	defer f.Close()
 	if errors.Is(err, unix.EWOULDBLOCK) {
-		return nil, fmt.Errorf("cannot lock %s: %s has it", dir, holder(f))
+		return nil, &HeldError{dir, holder(f)}
 	}
 	return nil, fmt.Errorf("cannot lock %s: %w", dir, err)
+}
+
+// HeldError is that another process has locked a directory.
+type HeldError struct{ dir, holder string }
+
+func (e *HeldError) Error() string { return fmt.Sprintf("cannot lock %s: %s has it", e.dir, e.holder) }
+
+// Dir is the directory.
+func (e *HeldError) Dir() string { return e.dir }
+
+// TakeOver takes the lock that fd, a descriptor of a former process of ours,
+// holds, and puts our name to it.
+func TakeOver(fd int) (*os.File, error) {
+	f := os.NewFile(uintptr(fd), "lock")
+	if f == nil {
+		return nil, fmt.Errorf("cannot take a lock over: %d is no descriptor", fd)
+	}
+	err := flock(f)
+	if err == nil {
+		err = writePID(f)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot take a lock over: %w", err)
+	}
+	return f, nil
 }
 
 func flock(f *os.File) error {
@@ -58,6 +83,9 @@ func holder(f *os.File) string {
 	for deadline := time.Now().Add(200 * time.Millisecond); ; time.Sleep(5 * time.Millisecond) {
 		raw, err := io.ReadAll(io.NewSectionReader(f, 0, 32))
 		if pid, perr := strconv.Atoi(strings.TrimSpace(string(raw))); err == nil && perr == nil && pid > 0 {
+			if errors.Is(unix.Kill(pid, 0), unix.ESRCH) {
+				return fmt.Sprintf("what is left of another procnannyd (pid %d, which died)", pid)
+			}
 			return fmt.Sprintf("another procnannyd, pid %d,", pid)
 		}
 		if time.Now().After(deadline) {

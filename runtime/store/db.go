@@ -18,6 +18,9 @@ import (
 const (
 	// format is the version of everything in both databases.
 	format = 1
+
+	// Format is what a binary must know at least to take over our state.
+	Format = format
 	// lockWait is how long a control that was killed may need to be gone.
 	lockWait = 5 * time.Second
 )

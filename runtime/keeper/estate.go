@@ -1,0 +1,222 @@
+package keeper
+
+import (
+	"encoding/json"
+	"errors"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/procnanny/procnanny/spec"
+)
+
+// estate is what control holds for the next keeper: duplicates of descriptors,
+// and the ends that it has heard of and not yet written down.
+type estate struct {
+	mu       sync.Mutex
+	boot     string
+	keeper   int  // its pid
+	pidfd    int  // its process, -1: unknown
+	dead     bool // it was dead before we could hold it
+	locks    []int
+	runs     map[uint64]*legacy
+	asked    int
+	farewell bool
+	// parcels are descriptors that came, in the order of the facts they belong to.
+	parcels [][]int
+}
+
+func newEstate() *estate { return &estate{pidfd: -1, runs: map[uint64]*legacy{}} }
+
+// begin takes down what the list says. Those that had ended have nothing to hold.
+func (e *estate) begin(h *Hello) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.boot, e.keeper, e.asked = h.BootID, h.PID, int(h.Asked)
+	if e.pidfd < 0 {
+		fd, err := unix.PidfdOpen(h.PID, 0)
+		if err == nil {
+			e.pidfd = fd
+		}
+		e.dead = err == unix.ESRCH
+	}
+	for i := range h.Runs {
+		r := &h.Runs[i]
+		if r.Ended && e.runs[r.Run] == nil {
+			l := e.entry(&Fact{Run: r.Run, Program: r.Program, Index: r.Index, PID: r.PID})
+			l.Note.StartedNS, l.Note.Generation, l.Note.Stopping = r.StartedNS, r.Generation, r.Stopping
+			l.Note.LaunchDigest, l.Note.TuningDigest = r.LaunchDigest, r.TuningDigest
+			l.Ended, l.Emptied, l.Exit = true, r.Emptied, exitFrame(&r.Exit)
+		}
+	}
+}
+
+// entry finds or makes what is kept of a run.
+func (e *estate) entry(f *Fact) *legacy {
+	l := e.runs[f.Run]
+	if l == nil {
+		l = &legacy{FDs: [3]int{-1, -1, -1}}
+		l.Note.Boot, l.Note.Run, l.Note.Program, l.Note.Index, l.Note.PID = e.boot, f.Run, f.Program, f.Index, f.PID
+		e.runs[f.Run] = l
+	}
+	return l
+}
+
+// take keeps what a fact says. pass is false for those that are ours alone.
+func (e *estate) take(f *Fact) (pass bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	switch f.Kind {
+	case FactHeld:
+		e.hold(f.Hello)
+		return false
+	case FactFarewell:
+		e.farewell = true
+		return false
+	case FactAsked:
+		if f.Signal == spec.SIGTERM {
+			e.asked = int(f.Signal)
+		}
+	case FactExited:
+		l := e.entry(f)
+		l.Ended, l.Exit = true, exitFrame(f)
+		l.close(0, 1)
+	case FactStartFailed:
+		l := e.entry(f)
+		l.Ended, l.Emptied, l.Exit = true, true, exitFrame(f)
+	case FactEmptied:
+		l := e.entry(f)
+		l.Emptied = true
+		l.close(0, 3)
+	default:
+	}
+	return true
+}
+
+// unpack keeps the descriptors of a message; fewer, or none, when we may have no more.
+func (e *estate) unpack(control []byte) {
+	all := rightsIn(control)
+	e.mu.Lock()
+	e.parcels = append(e.parcels, all)
+	e.mu.Unlock()
+}
+
+// hold takes over the next parcel of descriptors.
+func (e *estate) hold(h *Hello) {
+	if h == nil || len(e.parcels) == 0 {
+		return
+	}
+	fds := e.parcels[0]
+	e.parcels = e.parcels[1:]
+	want := h.Locks
+	for i := range h.Runs {
+		for j := range 3 {
+			want += int(h.Runs[i].Held >> j & 1)
+		}
+	}
+	if want != len(fds) { // the kernel could not give us all of them
+		closeAll(fds)
+		return
+	}
+	if h.Locks > 0 {
+		closeAll(e.locks)
+		e.locks, fds = fds[:h.Locks:h.Locks], fds[h.Locks:]
+	}
+	for i := range h.Runs {
+		r := &h.Runs[i]
+		l := e.entry(&Fact{Run: r.Run, Program: r.Program, Index: r.Index, PID: r.PID})
+		if r.Note != "" {
+			_ = json.Unmarshal([]byte(r.Note), &l.Note) // the file says the same, if need be
+		}
+		l.close(0, 3)
+		for j := range l.FDs {
+			if r.Held>>j&1 == 1 {
+				l.FDs[j], fds = fds[0], fds[1:]
+			}
+		}
+	}
+}
+
+// forget drops what was written down.
+func (e *estate) forget(orders []Order) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for i := range orders {
+		if l := e.runs[orders[i].Run]; orders[i].Kind == OrderAck && l != nil && l.Emptied {
+			l.close(0, 3)
+			delete(e.runs, orders[i].Run)
+		}
+	}
+}
+
+// close closes the descriptors from i up to j.
+func (l *legacy) close(i, j int) {
+	for ; i < j; i++ {
+		if l.FDs[i] >= 0 {
+			unix.Close(l.FDs[i])
+			l.FDs[i] = -1
+		}
+	}
+}
+
+func closeAll(fds []int) {
+	for _, fd := range fds {
+		unix.Close(fd)
+	}
+}
+
+// drop closes everything: nobody will inherit.
+func (e *estate) drop() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, l := range e.runs {
+		l.close(0, 3)
+	}
+	closeAll(e.locks)
+	for _, p := range e.parcels {
+		closeAll(p)
+	}
+	if e.pidfd >= 0 {
+		unix.Close(e.pidfd)
+	}
+	e.pidfd, e.locks, e.parcels, e.runs = -1, nil, nil, map[uint64]*legacy{}
+}
+
+// errKeeperLives is why there is nothing to inherit.
+var errKeeperLives = errors.New("the keeper lives, or has ended on purpose")
+
+// deathWait is how long a keeper that closed its socket may take to be dead: its
+// other threads, and its memory, go first.
+const deathWait = 2 * time.Second
+
+// Will is what a keeper that died left to us, once Recv has returned io.EOF. It
+// is an error when that one ended on purpose. The descriptors stay ours until
+// the will is executed or handed over.
+func (c *Conn) Will() (*Will, error) {
+	e := c.estate
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.farewell || e.pidfd < 0 && !e.dead || !e.dead && !pollIn(e.pidfd, deathWait) {
+		return nil, errKeeperLives
+	}
+	w := &Will{Version: WillVersion, Boot: e.boot, Origin: OriginDeath, Former: e.keeper, Locks: e.locks, Asked: e.asked}
+	for _, l := range e.runs {
+		l.Note.Boot = e.boot
+		w.Runs = append(w.Runs, *l)
+	}
+	return w, nil
+}
+
+// pollIn waits until fd is readable.
+func pollIn(fd int, within time.Duration) bool {
+	deadline := time.Now().Add(within)
+	for {
+		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		n, err := unix.Poll(fds, int(max(0, time.Until(deadline))/time.Millisecond))
+		if err == unix.EINTR {
+			continue
+		}
+		return err == nil && n > 0
+	}
+}
