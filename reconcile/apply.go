@@ -168,7 +168,7 @@ func (t *turn) event(e Event) Event {
 	if e.ID == (InstanceID{}) {
 		e.ID = i.ID
 	}
-	e.State, e.Run, e.PID, e.Generation = i.State, i.Run, i.PID, i.Generation
+	e.State, e.Run, e.PID, e.Generation, e.Attempt = i.State, i.Run, i.PID, i.Generation, i.Attempt
 	return e
 }
 
@@ -202,6 +202,8 @@ func (t *turn) detail(to State, at time.Time) string {
 		return fmt.Sprintf("attempt %d, next start in %s", i.Attempt, max(i.Until.Sub(at), 0).Round(time.Millisecond))
 	case to == StateExited && i.Finished != "":
 		return i.Finished
+	case to == StateStopping && i.Draining:
+		return fmt.Sprintf("stop.before is asked first, for %s at most", i.Until.Sub(at).Round(time.Millisecond))
 	}
 	return ""
 }

@@ -72,6 +72,9 @@ var rules = []rule{
 	{"only a stop has steps", func(i *Instance) bool {
 		return implies(i.State != StateStopping, i.Owed == ActionUnset && !i.Escalated && !i.MainGone && i.EndCause == "")
 	}},
+	{"what is drained is asked to end later", func(i *Instance) bool {
+		return implies(i.Draining, i.State == StateStopping && !i.MainGone && !i.Escalated && i.Owed == ActionUnset && i.Drain == nil)
+	}},
 	{"a stop has a cause, or its main process is gone", func(i *Instance) bool {
 		return implies(i.State == StateStopping, i.MainGone != (i.EndCause != ""))
 	}},

@@ -241,8 +241,13 @@ func (d *differ) stop(i *Instance, goal Goal) {
 	if d.policy.Stop.Timeout <= 0 {
 		c.Action, c.Until, signal = ActionKill, time.Time{}, d.policy.Stop.Escalate
 	}
+	a := Action{Signal: signal}
+	if before := d.policy.Stop.Before; before != nil && i.PID != 0 { // it may have been found by others
+		c.Action, c.Until = ActionDrain, d.now.Add(before.Timeout().D())
+		a = Action{Before: before, Cause: cause}
+	}
 	d.change(i, c)
-	d.act(c.Action, i, Action{Signal: signal})
+	d.act(c.Action, i, a)
 }
 
 // endCause is why a stop is ordered.
@@ -273,17 +278,23 @@ func replaceWord(cause Cause) string {
 func (d *differ) push(i *Instance) {
 	c := Change{Verb: VerbStop, What: i.Owed.String(), Action: i.Owed}
 	signal := d.policy.Stop.Escalate
-	if i.Owed == ActionSweep {
+	switch {
+	case i.Owed == ActionSignal && d.policy.Stop.Timeout > 0:
+		signal, c.Until = d.policy.Stop.Signal, d.now.Add(d.policy.Stop.Timeout.D())
+		c.Reason = "what stop.before says is done"
+	case i.Owed == ActionSignal:
+		c.Action, c.What, c.Reason = ActionKill, ActionKill.String(), "stop.timeout is 0"
+	case i.Owed == ActionSweep:
 		signal, c.Until = d.policy.Stop.Signal, i.Until
 		if c.Until.IsZero() {
 			c.Until = d.now.Add(d.policy.Stop.Timeout.D())
 		}
 		c.Reason = "its main process ended, others are left"
-	} else {
+	default:
 		c.Reason = "the time to stop is over"
 	}
 	d.change(i, c)
-	d.act(i.Owed, i, Action{Signal: signal})
+	d.act(c.Action, i, Action{Signal: signal})
 }
 
 // wait: it is on its way, and a fact will say when it is there.

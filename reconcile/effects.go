@@ -29,6 +29,7 @@ func init() { // not a literal: the effects refer to move, which reads this
 		FactLost:            lost,
 		FactTuned:           tuned,
 		FactDelayed:         delayed,
+		FactDrained:         drained,
 	}
 }
 
@@ -54,6 +55,7 @@ func startOrdered(t *turn, f *Fact) string {
 	i.StartCause, i.Finished, i.Pending = c.StartCause, "", nil
 	i.Cycle, i.AtOnce, i.Unjudged = false, false, false
 	i.Rolling = i.Rolling || c.Rolling
+	i.Drain = nil
 	i.Starts++
 	t.w.NextRun = max(t.w.NextRun, c.Run+1)
 	return ""
@@ -66,7 +68,7 @@ func stopOrdered(t *turn, f *Fact) string {
 	}
 	i.Owed, i.Until = ActionUnset, c.Until
 	if i.State != StateStopping {
-		i.EndCause, i.Rolling = c.EndCause, c.Rolling
+		i.EndCause, i.Rolling, i.Drain = c.EndCause, c.Rolling, nil
 		if c.EndCause != CauseRestart && c.EndCause != CauseStop {
 			i.By = nil
 		}
@@ -74,10 +76,33 @@ func stopOrdered(t *turn, f *Fact) string {
 			t.calm(string(c.EndCause))
 		}
 	}
+	i.Draining = c.Action == ActionDrain
 	if c.Action == ActionKill {
 		i.Escalated, i.Until = true, time.Time{}
 	}
 	return ""
+}
+
+// drained: what was to be done before the stop is over, well or not. Now the
+// process is asked to end.
+func drained(t *turn, f *Fact) string {
+	if !t.i.Draining {
+		return "" // it ended meanwhile, or the deadline passed
+	}
+	d := Drain{}
+	if f.Drain != nil {
+		d = *f.Drain
+	}
+	t.drained(d, f.At)
+	return ""
+}
+
+func (t *turn) drained(d Drain, at time.Time) {
+	i := t.i
+	d.Took = max(at.Sub(i.Since), 0)
+	i.Draining, i.Drain = false, &d
+	i.Until, i.Owed = time.Time{}, ActionSignal
+	t.tell(Event{Kind: EventDrained, Cause: i.EndCause, Drain: &d, Detail: d.Answer})
 }
 
 func settled(t *turn, f *Fact) string {
@@ -135,6 +160,8 @@ func deadline(t *turn, f *Fact) string {
 		return "it has not come yet"
 	case i.State == StateStarting:
 		return ready(t, f)
+	case i.Draining:
+		t.drained(Drain{Answer: "no answer within " + i.Until.Sub(i.Since).Round(time.Millisecond).String()}, now)
 	case i.State == StateStopping:
 		i.Until, i.Owed = time.Time{}, ActionKill
 	}
@@ -174,11 +201,11 @@ func mainExited(t *turn, f *Fact) string {
 	i := t.i
 	if !i.MainGone {
 		until := i.Until
-		if i.State != StateStopping {
-			until = time.Time{}
+		if i.State != StateStopping || i.Draining || i.Owed == ActionSignal {
+			until = time.Time{} // nobody has been asked to end yet
 		}
 		t.end(exitOf(f))
-		i.MainGone, i.Until = true, until
+		i.MainGone, i.Until, i.Draining = true, until, false
 	}
 	switch {
 	case i.Escalated:
@@ -225,7 +252,7 @@ func (t *turn) vacate() {
 	if _, ordered := startAfter[i.LastExit.Cause]; ordered && i.MainGone {
 		t.exit = i.LastExit // no change of state has told it: it was stopping before
 	}
-	i.MainGone, i.Escalated, i.Owed, i.Until = false, false, ActionUnset, time.Time{}
+	i.MainGone, i.Escalated, i.Owed, i.Until, i.Draining = false, false, ActionUnset, time.Time{}, false
 	if i.StartCause == CauseCrash && i.Attempt > 0 && i.Finished == "" && !i.Unjudged && t.nextStart().After(t.now) {
 		t.next = FactDelayed
 	}
@@ -274,7 +301,7 @@ func (t *turn) alive(f *Fact) {
 	if f.Generation != 0 {
 		i.Generation = f.Generation
 	}
-	i.Finished, i.Unjudged = "", false
+	i.Finished, i.Unjudged, i.Draining = "", false, false
 }
 
 func adoptedStopping(t *turn, f *Fact) string {

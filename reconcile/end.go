@@ -24,7 +24,7 @@ func (t *turn) end(x Exit) {
 	if !i.StartedAt.IsZero() {
 		x.Duration = max(x.At.Sub(i.StartedAt), 0)
 	}
-	x.Cause = t.endCause(&x)
+	x.Cause, x.Drain, i.Drain = t.endCause(&x), i.Drain, nil
 	i.LastExit, t.exit = &x, &x
 	i.EndCause, i.Cycle, i.AtOnce, i.Pending = "", false, false, nil
 	t.tell(Event{Kind: EventRunEnded, Exit: &x, Cause: x.Cause})

@@ -20,6 +20,7 @@ const (
 	EventIgnored  EventKind = "ignored" // an impossible pair of state and fact
 	EventPending  EventKind = "pending" // the kernel refused a live change
 	EventRunEnded EventKind = "run"     // a run is over: Exit
+	EventDrained  EventKind = "drained" // what was done before a stop is over: Drain
 )
 
 // Event is one thing that others may want to know.
@@ -36,6 +37,22 @@ type Event struct {
 	// Detail is for people.
 	Detail     string
 	Generation uint64
+	// Attempt counts unplanned ends in a row.
+	Attempt int
+	// Flap is what a flapping, and its end, was judged by.
+	Flap *Flapping
+	// Drain is what came of what was done before a stop.
+	Drain *Drain
+}
+
+// Flapping are the numbers that a verdict was judged by: Ends within Window
+// against Count within Within.
+type Flapping struct {
+	Ends []time.Time
+	// Window is how long ago the first of Ends was.
+	Window time.Duration
+	Count  int
+	Within time.Duration
 }
 
 // sortEvents orders events of one moment by program and instance, where they

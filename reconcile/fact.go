@@ -31,6 +31,8 @@ const (
 	FactMainExited      // FactExited with Left above 0
 	FactAdoptedStopping // FactAdopted with Stopping
 	FactDelayed         // policy wants it again, but later: Until
+
+	FactDrained // stop.before was answered: Drain
 )
 
 // Fact is something that happened. A fact of another run than the instance's
@@ -65,4 +67,6 @@ type Fact struct {
 	Generation uint64
 	// Stopping is set for FactAdopted when a stop was already ordered.
 	Stopping bool
+	// Drain is what came of it: FactDrained. Took is filled in by Apply.
+	Drain *Drain
 }

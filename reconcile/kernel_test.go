@@ -65,6 +65,13 @@ func (k *kernel) do(a Action) {
 		return // it is over: the fact is on its way
 	}
 	switch a.Kind {
+	case ActionDrain:
+		if p.stopping {
+			k.bad = fmt.Sprintf("%s is drained after run %d was asked to end", a.ID, p.run)
+		}
+		if k.fate("drained", 3) < 2 {
+			k.say(FactDrained, a.ID, p.run).Drain = &Drain{OK: true, Answer: "exit code 0"}
+		}
 	case ActionSignal:
 		p.stopping = true
 		if p.main && k.fate("obey", 4) < 3 {

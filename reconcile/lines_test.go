@@ -31,6 +31,7 @@ func init() { // together refers to it
 		"adopted":   factLine(FactAdopted),
 		"lost":      factLine(FactLost),
 		"tuned":     factLine(FactTuned),
+		"drained":   factLine(FactDrained),
 		"preflight": preflightLine,
 		"restart":   commandLine(CommandRestart),
 		"start":     commandLine(CommandStart),
@@ -110,7 +111,7 @@ var paths = map[string]string{
 	"delay": "restart.delay", "max_delay": "restart.max_delay", "factor": "restart.factor", "when": "restart.when",
 	"jitter": "restart.jitter", "give_up": "restart.give_up", "flap_count": "restart.flap.count", "flap_within": "restart.flap.within",
 	"min_uptime": "start.min_uptime", "timeout": "stop.timeout", "escalate": "stop.escalate", "stop_signal": "stop.signal",
-	"max_unavailable": "update.max_unavailable", "nofile": "limits.nofile",
+	"max_unavailable": "update.max_unavailable", "nofile": "limits.nofile", "before": "stop.before",
 }
 
 // admin sets what overrides would: a program or one index down or up.
@@ -288,6 +289,8 @@ func (s *stage) fill(f *Fact, words []string) error {
 			f.Step = strings.ReplaceAll(value, "_", " ")
 		case "reason":
 			f.Reason = strings.ReplaceAll(value, "_", " ")
+		case "answer":
+			f.Drain = &Drain{OK: value == "200_OK", Answer: strings.ReplaceAll(value, "_", " ")}
 		case "refused":
 			name, why, _ := strings.Cut(value, ":")
 			f.Refused = map[string]string{name: strings.ReplaceAll(why, "_", " ")}
@@ -353,7 +356,8 @@ func advanceLine(s *stage, args []string) error {
 func autoLine(s *stage, args []string) error {
 	kinds := map[string][]ActionKind{
 		"starts": {ActionStart}, "stops": {ActionSignal, ActionKill, ActionSweep}, "preflights": {ActionPreflight},
-		"tunes": {ActionTune}, "all": {ActionStart, ActionSignal, ActionKill, ActionSweep, ActionPreflight, ActionTune}, "nothing": nil,
+		"tunes": {ActionTune}, "drains": {ActionDrain},
+		"all": {ActionStart, ActionSignal, ActionKill, ActionSweep, ActionPreflight, ActionTune, ActionDrain}, "nothing": nil,
 	}
 	if slices.Contains(args, "nothing") {
 		clear(s.auto)

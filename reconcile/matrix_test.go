@@ -17,6 +17,7 @@ var situations = []struct{ name, lines string }{
 	{"stopping", "desired web min_uptime=0s ; started web/0 ; down web"},
 	{"stopping, wanted again", "desired web min_uptime=0s ; started web/0 ; down web ; up web"},
 	{"stopping, sweeping after a crash", "desired web min_uptime=0s ; started web/0 ; exit web/0 code=1 left=1"},
+	{"stopping, draining", "desired web min_uptime=0s before={\"run\":{\"command\":\"drain\"}} ; started web/0 ; down web"},
 	{"stopping, killed", "desired web min_uptime=0s timeout=0s ; started web/0 ; down web"},
 	{"exited, down", "desired web min_uptime=0s ; started web/0 ; down web ; exit web/0 signal=TERM"},
 	{"exited, done", "desired web min_uptime=0s when=failure ; started web/0 ; exit web/0"},
@@ -30,7 +31,7 @@ var factMatrix = []string{
 	"started web/0", "failed web/0 step=starting reason=no_such_file_or_directory", "ready web/0", "exit web/0 code=0", "exit web/0 code=1",
 	"exit web/0 signal=KILL left=2", "emptied web/0", "deadline web/0", "adopted web/0 launch=same", "adopted web/0 launch=same stopping",
 	"adopted web/0 run=9 launch=same", "adopted web/0 run=9 launch=other stopping", "lost web/0", "tuned web/0",
-	"tuned web/0 refused=nofile:operation_not_permitted", "preflight web", "preflight web it is gone", "exit web/0 run=9 code=1",
+	"drained web/0 answer=exit_code_1", "tuned web/0 refused=nofile:operation_not_permitted", "preflight web", "preflight web it is gone", "exit web/0 run=9 code=1",
 }
 
 // Every wish: what a person or an edit can want.
@@ -122,6 +123,8 @@ func (s *stage) finish(i *Instance, p *Program) {
 		s.fact(Fact{Kind: FactStarted, ID: i.ID, Run: i.Run, PID: 100 + int(i.Run)})
 	case i.State == StateStopping && i.MainGone:
 		s.fact(Fact{Kind: FactEmptied, ID: i.ID, Run: i.Run})
+	case i.Draining:
+		s.fact(Fact{Kind: FactDrained, ID: i.ID, Run: i.Run})
 	case i.State == StateStopping:
 		s.fact(Fact{Kind: FactExited, ID: i.ID, Run: i.Run, Exit: &Exit{Code: -1, Signal: 15}})
 	}

@@ -20,11 +20,13 @@ var factNames = [...]string{
 	FactStarted: "started", FactStartFailed: "start failed", FactReady: "ready", FactExited: "exited", FactEmptied: "emptied",
 	FactDeadline: "deadline", FactAdopted: "adopted", FactLost: "lost", FactTuned: "tuned", FactPreflight: "preflight",
 	FactMainExited: "main exited", FactAdoptedStopping: "adopted stopping", FactDelayed: "delayed",
+	FactDrained: "drained",
 }
 
 var actionNames = [...]string{
 	ActionUnset: "", ActionStart: "start", ActionSignal: "signal", ActionKill: "kill", ActionSweep: "sweep",
 	ActionTune: "tune", ActionPreflight: "preflight", ActionForget: "forget", ActionPoke: "poke",
+	ActionDrain: "drain",
 }
 
 var commandNames = [...]string{

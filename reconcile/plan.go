@@ -11,7 +11,7 @@ type Change struct {
 	ID   InstanceID `json:"id"`
 	Verb Verb       `json:"verb"`
 	// What is for people and scripts: start, stop, replace, restart, live,
-	// settle, forget, wait, and of a stop under way sweep and kill.
+	// settle, forget, wait, and of a stop under way signal, sweep and kill.
 	What   string `json:"what"`
 	Reason string `json:"reason"`
 	// Keys are the keys that differ, for replace and live.
@@ -26,7 +26,8 @@ type Change struct {
 	Tuning spec.Digest `json:"-"`
 	// Until is the deadline that the change sets, if any.
 	Until time.Time `json:"-"`
-	// Action is what a stop does now: ActionSignal, ActionSweep or ActionKill.
+	// Action is what a stop does now: ActionDrain, ActionSignal, ActionSweep or
+	// ActionKill.
 	Action ActionKind `json:"-"`
 	// Rolling marks a stop or start that a roll waits for.
 	Rolling bool `json:"-"`
@@ -49,6 +50,7 @@ const (
 	ActionPreflight            // check that the desired launch of ID.Program would start
 	ActionForget               // drop what is kept for ID (log file, containment)
 	ActionPoke                 // a person's signal to the main process only
+	ActionDrain                // do Before, and say FactDrained: Signal follows
 )
 
 // Action is one thing to do.
@@ -62,6 +64,9 @@ type Action struct {
 	Tuning spec.Digest
 	// At is when the action was decided.
 	At time.Time
+	// Before is what to do, and Cause why the stop was ordered: ActionDrain.
+	Before *spec.Before
+	Cause  Cause
 }
 
 // Plan is what Diff found: what changes, what to do now, and when to look again.

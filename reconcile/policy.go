@@ -3,6 +3,7 @@ package reconcile
 import (
 	"hash/fnv"
 	"math"
+	"slices"
 	"strconv"
 	"time"
 
@@ -102,15 +103,24 @@ func (t *turn) count(at time.Time, flap spec.Flap) {
 		return
 	}
 	i.Flapping = true
-	t.tell(Event{Kind: EventFlapping, Detail: strconv.Itoa(flap.Count) + " unplanned ends within " + flap.Within.String()})
+	t.tell(Event{Kind: EventFlapping, Flap: t.judged(at), Detail: strconv.Itoa(flap.Count) + " unplanned ends within " + flap.Within.String()})
+}
+
+// judged are the numbers that a verdict of now is judged by.
+func (t *turn) judged(at time.Time) *Flapping {
+	flap := t.p.policy().Restart.Flap
+	out := &Flapping{Ends: slices.Clone(t.i.Ends), Count: flap.Count, Within: flap.Within.D()}
+	if len(out.Ends) > 0 {
+		out.Window = max(at.Sub(out.Ends[0]), 0)
+	}
+	return out
 }
 
 // calm ends a flapping, once.
 func (t *turn) calm(why string) {
-	t.i.Ends = nil
-	if !t.i.Flapping {
-		return
+	if t.i.Flapping {
+		t.i.Flapping = false
+		t.tell(Event{Kind: EventStable, Flap: t.judged(t.now), Detail: why})
 	}
-	t.i.Flapping = false
-	t.tell(Event{Kind: EventStable, Detail: why})
+	t.i.Ends = nil
 }

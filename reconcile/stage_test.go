@@ -128,6 +128,8 @@ func (s *stage) answer(a Action) {
 		f.Kind = FactStarted
 	case ActionTune:
 		f.Kind = FactTuned
+	case ActionDrain:
+		f.Kind, f.Drain = FactDrained, &Drain{OK: true, Answer: "exit code 0"}
 	case ActionPreflight:
 		f.Kind = FactPreflight
 	case ActionSweep:
@@ -297,6 +299,7 @@ func statusWords(i *Instance, now time.Time) string {
 		{"rolling", i.Rolling},
 		{"main gone", i.MainGone},
 		{"escalated", i.Escalated},
+		{"draining", i.Draining},
 		{"until " + i.Until.Sub(now).String(), !i.Until.IsZero()},
 		{fmt.Sprintf("pending %v", i.Pending), len(i.Pending) > 0},
 		{"by uid " + byWords(i.By), i.By != nil},

@@ -7,6 +7,7 @@ var (
 	facts  = []FactKind{
 		FactStartOrdered, FactStopOrdered, FactSettled, FactStarted, FactStartFailed, FactReady, FactExited,
 		FactMainExited, FactEmptied, FactDelayed, FactDeadline, FactAdopted, FactAdoptedStopping, FactLost, FactTuned, FactPreflight,
+		FactDrained,
 	}
 )
 
@@ -14,7 +15,7 @@ var (
 const (
 	stateCount = int(StateImpossible)
 	goalCount  = int(GoalGone) + 1
-	factCount  = int(FactDelayed) + 1
+	factCount  = int(FactDrained) + 1
 )
 
 // verbs is the first table: the one next thing to do for an instance in a
@@ -86,6 +87,7 @@ var moves = [stateCount][factCount]State{
 		FactLost:            StateImpossible,
 		FactTuned:           StateImpossible,
 		FactPreflight:       StateNew, // about the program
+		FactDrained:         StateImpossible,
 	},
 	StateStarting: {
 		FactStartOrdered:    StateImpossible, // at most one copy
@@ -104,6 +106,7 @@ var moves = [stateCount][factCount]State{
 		FactLost:            StateExited,
 		FactTuned:           StateStarting,
 		FactPreflight:       StateStarting,
+		FactDrained:         StateStarting, // too late: a new control stops it anew
 	},
 	StateRunning: {
 		FactStartOrdered:    StateImpossible, // at most one copy
@@ -122,6 +125,7 @@ var moves = [stateCount][factCount]State{
 		FactLost:            StateExited,
 		FactTuned:           StateRunning,
 		FactPreflight:       StateRunning,
+		FactDrained:         StateRunning, // too late
 	},
 	StateStopping: {
 		FactStartOrdered:    StateImpossible, // at most one copy
@@ -140,6 +144,7 @@ var moves = [stateCount][factCount]State{
 		FactLost:            StateExited,
 		FactTuned:           StateStopping,
 		FactPreflight:       StateStopping,
+		FactDrained:         StateStopping, // now it is asked to end
 	},
 	StateExited: {
 		FactStartOrdered:    StateStarting,
@@ -158,6 +163,7 @@ var moves = [stateCount][factCount]State{
 		FactLost:            StateImpossible,
 		FactTuned:           StateExited, // too late
 		FactPreflight:       StateExited,
+		FactDrained:         StateExited, // too late
 	},
 	StateBackoff: {
 		FactStartOrdered:    StateStarting,
@@ -176,5 +182,6 @@ var moves = [stateCount][factCount]State{
 		FactLost:            StateImpossible,
 		FactTuned:           StateBackoff, // too late
 		FactPreflight:       StateBackoff,
+		FactDrained:         StateBackoff, // too late
 	},
 }

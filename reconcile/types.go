@@ -105,6 +105,21 @@ type Exit struct {
 	PID        int       `json:"pid"`
 	Start      time.Time `json:"start,omitzero"`
 	Generation uint64    `json:"generation"`
+	// CPU is the time on a CPU, and PeakMemory the largest resident set in bytes,
+	// of the main process and the children it waited for; 0 is not known.
+	CPU        time.Duration `json:"cpu,omitempty"`
+	PeakMemory int64         `json:"peak_memory,omitempty"`
+	// Drain is what came of what was done before the stop; nil: nothing was.
+	Drain *Drain `json:"drain,omitempty"`
+}
+
+// Drain is what came of stop.before.
+type Drain struct {
+	// OK is whether it did what it was to do.
+	OK bool `json:"ok"`
+	// Answer says so in words: "exit code 0", "200 OK", "no answer within 10s".
+	Answer string        `json:"answer"`
+	Took   time.Duration `json:"took"`
 }
 
 // Instance is all we know of one instance.
@@ -146,11 +161,16 @@ type Instance struct {
 	// Held is why this one's replacement did not get to run, until the roll that
 	// it holds goes on or is over; so a hold outlives control.
 	Held string `json:"held,omitempty"`
-	// Owed is the next step of its stop, due now: ActionSweep or ActionKill.
+	// Owed is the next step of its stop, due now: ActionSignal after what was done
+	// before it, ActionSweep or ActionKill.
 	Owed ActionKind `json:"owed,omitempty"`
 	// Unjudged is set when a run ended before its program's policy was known
 	// (control was away): the next Diff's policy judges it.
 	Unjudged bool `json:"unjudged,omitempty"`
+	// Draining is set while what stop.before says is awaited: nobody has asked the
+	// process to end yet. Drain says what came of it.
+	Draining bool   `json:"draining,omitempty"`
+	Drain    *Drain `json:"drain,omitempty"`
 	// Escalated is set once KILL was ordered.
 	Escalated bool `json:"escalated,omitempty"`
 	// EndCause is why a stop was ordered; the run's end takes it.
