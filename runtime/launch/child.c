@@ -35,6 +35,10 @@
 #define CLONE_INTO_CGROUP 0x200000000ULL
 #endif
 
+#ifndef CLOSE_RANGE_UNSHARE
+#define CLOSE_RANGE_UNSHARE 2
+#endif
+
 #define STACK_BYTES 16384
 #define KERNEL_SIGNALS 64
 #define KERNEL_SIGSET 8 /* bytes */
@@ -310,9 +314,21 @@ static long take(struct pn_job *job, const struct pn_step *s) {
 	return -ENOSYS;
 }
 
+/* A table of descriptors of our own, without those that we do not need: the
+ * kernel copies only what lies below. Before Linux 5.9 it is copied whole. */
+static long own_descriptors(long end) {
+	long r = CALL(SYS_close_range, end, ~0U, CLOSE_RANGE_UNSHARE, 0);
+	return r < 0 ? CALL(SYS_unshare, CLONE_FILES, 0, 0, 0) : r;
+}
+
 static void child(void *arg) {
 	struct pn_job *job = arg;
-	for (uint64_t i = 0; i < job->count; i++) {
+	long own = job->end > 0 && !job->legacy ? own_descriptors(job->end) : 0;
+	if (own < 0) {
+		job->error = (int32_t)-own;
+		job->step = -2;
+	}
+	for (uint64_t i = 0; i < job->count && own >= 0; i++) {
 		long r = take(job, &job->steps[i]);
 		if (r < 0) {
 			job->error = (int32_t)-r;
@@ -332,7 +348,7 @@ static long make_child(struct pn_job *job, int *pidfd, char *stack) {
 	uint64_t sig = job->reap ? 0 : SIGCHLD;
 	uint64_t flags = CLONE_VM | CLONE_VFORK | CLONE_PIDFD;
 	struct clone_args args = {
-		.flags = flags | CLONE_CLEAR_SIGHAND | (job->cgroup >= 0 ? CLONE_INTO_CGROUP : 0),
+		.flags = flags | CLONE_CLEAR_SIGHAND | (job->end > 0 ? CLONE_FILES : 0) | (job->cgroup >= 0 ? CLONE_INTO_CGROUP : 0),
 		.pidfd = (uint64_t)(uintptr_t)pidfd,
 		.exit_signal = sig,
 		.stack = (uint64_t)(uintptr_t)stack,

@@ -36,6 +36,8 @@ struct pn_job {
 	int32_t cgroup; /* descriptor of a cgroup directory, or -1 */
 	int32_t legacy; /* do as if the kernel had no clone3: for tests */
 	int32_t reap;   /* the child does not exec: wait for its end */
+	int32_t end;    /* the child needs no descriptor from this one on; 0: say nothing */
+	int32_t pad;
 	/* out */
 	int32_t pid;
 	int32_t pidfd;

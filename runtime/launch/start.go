@@ -65,8 +65,14 @@ func Start(r *Request, io Stdio, cgroupFD int) (Process, error) {
 		return Process{}, err
 	}
 	defer done()
+	io, back, err := low.lend(io)
+	if err != nil {
+		return Process{}, err
+	}
+	defer back()
 	b := newBuilder(r, io)
 	defer b.release()
+	b.job.end = cInt(low.end)
 	b.job.cgroup = cInt(cgroupFD)
 	b.job.legacy = cBool(forceLegacy)
 	b.compile()
@@ -116,6 +122,7 @@ func preflight(r *Request, candidates []string) (int, error) {
 	q.Candidates = candidates
 	b := newBuilder(&q, NoStdio)
 	defer b.release()
+	b.job.end = 3
 	b.check = true
 	b.job.reap = 1
 	b.compile()

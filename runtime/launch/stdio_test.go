@@ -1,8 +1,10 @@
 package launch
 
 import (
+	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -186,4 +188,32 @@ func TestClosedDescriptorsAreNoMixUp(t *testing.T) {
 	text, status := output(t, helper(t, "closed"))
 	expect(t, "output", text, "in=/dev/null out=pipe err=pipe\n")
 	expect(t, "status", status, syscall.WaitStatus(0))
+}
+
+// What a child got is nobody else's: when it has ended and its starter closed
+// its own end, the pipe ends too. And however many descriptors we hold, a child
+// has three.
+func TestNothingLentIsKept(t *testing.T) {
+	for range 200 { // so that the pipe lies above the window
+		fd, err := unix.Open("/dev/null", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(fd)
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	p, err := Start(request("/bin/sh", "-c", "ls /proc/self/fd | wc -l"), Stdio{In: -1, Out: int(w.Fd()), Err: -1}, -1)
+	w.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := io.ReadAll(r)                                // ends only when nobody holds the other end
+	if err != nil || strings.TrimSpace(string(out)) != "4" { // 0, 1, 2 and the directory itself
+		t.Errorf("expected 4 descriptors, found %q, %v", out, err)
+	}
+	p.wait(t)
 }
