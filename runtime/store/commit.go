@@ -128,7 +128,7 @@ func (s *Store) take() (w *work, more bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	q := &s.q
-	w = &work{boot: s.c.BootID, seq: s.m.seq, given: s.m.seq, nextRun: s.m.nextRun, counters: q.counters, runs: map[reconcile.RunID]*Run{}, instances: map[reconcile.InstanceID][]byte{}, programs: map[string][]byte{}}
+	w = &work{boot: s.c.BootID, seq: s.m.seq, given: s.m.seq, nextRun: s.m.nextRun, counters: q.counters, runs: map[reconcile.RunID]*Run{}, instances: map[reconcile.InstanceID][]byte{}, programs: map[string][]byte{}, notes: map[string][]byte{}}
 	n := 0
 	for n < len(q.events) && n < commitEvents && w.bytes < commitBytes {
 		w.bytes += eventCost(q.events[n])
@@ -155,6 +155,10 @@ func (s *Store) take() (w *work, more bool) {
 		w.programs[name] = s.m.programs[name]
 	}
 	clear(q.programs)
+	for name := range q.notes {
+		w.notes[name] = s.m.notes[name]
+	}
+	clear(q.notes)
 	q.counters = false
 	return w, more || len(q.runs) > 0 || len(q.instances) > 0
 }
@@ -188,6 +192,9 @@ func (s *Store) took(w *work, t trimmed, err error) {
 	}
 	for name := range w.programs {
 		q.programs[name] = true
+	}
+	for name := range w.notes {
+		q.notes[name] = true
 	}
 	q.counters = true
 }
@@ -277,6 +284,12 @@ func (s *Store) snapshot(w io.Writer) error {
 	}
 	for name, packed := range s.m.programs {
 		f.program(name, packed)
+	}
+	for name, note := range s.m.notes {
+		f.note(name, note)
+		if err := flush(snapshotFrame); err != nil {
+			return err
+		}
 	}
 	for _, runs := range []map[reconcile.RunID]*Run{s.q.busy, s.q.runs} { // the newer last
 		for _, id := range slices.Sorted(maps.Keys(runs)) {

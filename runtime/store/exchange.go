@@ -105,5 +105,8 @@ func (s *Store) exchange(d *database) {
 	for name := range s.m.programs {
 		s.q.programs[name] = true
 	}
+	for name := range s.m.notes {
+		s.q.notes[name] = true
+	}
 	s.queueLiving()
 }

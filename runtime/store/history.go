@@ -24,6 +24,7 @@ var (
 	bucketRunStats  = []byte("run_stats") // program -> count, bytes
 	bucketEvents    = []byte("events")    // number -> event
 	bucketTopics    = []byte("topics")    // topic -> its last number
+	bucketNotes     = []byte("notes")     // name -> note; there once there is one
 
 	keyBoot       = []byte("boot")
 	keySeq        = []byte("seq")      // of the last event that is here
@@ -71,6 +72,7 @@ func readLedger(d *database) (l ledger, err error) {
 				}
 				return nil
 			}),
+			l.notes(tx.Bucket(bucketNotes)),
 			tx.Bucket(bucketTopics).ForEach(func(k, v []byte) error {
 				if raw, err := unseal(v); err == nil && len(raw) == 8 {
 					m.topics[string(k[:len(k)-1])] = binary.BigEndian.Uint64(raw)
@@ -80,6 +82,19 @@ func readLedger(d *database) (l ledger, err error) {
 	})
 	m.nextRun = max(m.nextRun, 1)
 	return l, err
+}
+
+// notes are not there in a database of an earlier version.
+func (l *ledger) notes(b *bbolt.Bucket) error {
+	if b == nil {
+		return nil
+	}
+	return b.ForEach(func(k, v []byte) error {
+		if raw, err := unseal(v); err == nil {
+			l.image.notes[string(k)] = bytes.Clone(raw)
+		}
+		return nil
+	})
 }
 
 func (l *ledger) instance(k, v []byte) error {
@@ -148,6 +163,7 @@ type work struct {
 	runs      map[reconcile.RunID]*Run
 	instances map[reconcile.InstanceID][]byte // nil: gone
 	programs  map[string][]byte               // nil: gone
+	notes     map[string][]byte               // nil: gone
 	given     uint64                          // the last number given out
 	counters  bool
 	bytes     int   // of events, about
@@ -155,7 +171,7 @@ type work struct {
 }
 
 func (w *work) empty() bool {
-	return len(w.events)+len(w.runs)+len(w.instances)+len(w.programs) == 0
+	return len(w.events)+len(w.runs)+len(w.instances)+len(w.programs)+len(w.notes) == 0
 }
 
 func (w *work) put(tx *bbolt.Tx) error {
@@ -262,7 +278,20 @@ func (w *work) putWorld(tx *bbolt.Tx) error {
 			return err
 		}
 	}
-	return nil
+	return w.putNotes(tx)
+}
+
+func (w *work) putNotes(tx *bbolt.Tx) error {
+	if len(w.notes) == 0 {
+		return nil
+	}
+	b, err := tx.CreateBucketIfNotExists(bucketNotes)
+	for name, v := range w.notes {
+		if err == nil {
+			err = putOrDelete(b, []byte(name), v)
+		}
+	}
+	return err
 }
 
 func putOrDelete(b *bbolt.Bucket, key, v []byte) error {

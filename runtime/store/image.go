@@ -19,12 +19,13 @@ type image struct {
 	// living are the runs without an end: at most one of an instance.
 	living map[reconcile.InstanceID]*Run
 	topics map[string]uint64 // the last number of each topic
+	notes  map[string][]byte
 }
 
 func newImage() *image {
 	return &image{
 		nextRun: 1, instances: map[reconcile.InstanceID][]byte{}, programs: map[string][]byte{},
-		living: map[reconcile.InstanceID]*Run{}, topics: map[string]uint64{},
+		living: map[reconcile.InstanceID]*Run{}, topics: map[string]uint64{}, notes: map[string][]byte{},
 	}
 }
 

@@ -285,6 +285,18 @@ func (in *intent) retire(all []Generation) (kept []Generation, gone []uint64) {
 	return kept, gone
 }
 
+// commit is the git commit of generation n, empty when it is not known.
+func (in *intent) commit(n uint64) string {
+	in.mu.RLock()
+	defer in.mu.RUnlock()
+	for i := len(in.generations) - 1; i >= 0; i-- {
+		if g := &in.generations[i]; g.Number == n {
+			return g.Commit
+		}
+	}
+	return ""
+}
+
 func (in *intent) setPinned(n uint64) error {
 	in.write.Lock()
 	defer in.write.Unlock()

@@ -36,6 +36,7 @@ const (
 	itemEvent    = 6 // a numbered event
 	itemRun      = 7 // a run that ended, or in a snapshot one that lives
 	itemDropped  = 8 // events, runs given up because the disk did not take them
+	itemNote     = 9 // name, a note of somebody else's; an empty one is gone
 )
 
 // frame builds one payload behind a head that finish fills in.
@@ -74,6 +75,10 @@ func (f *frame) instance(id reconcile.InstanceID, packed []byte) {
 
 func (f *frame) program(name string, packed []byte) {
 	f.item(itemProgram, func(b []byte) []byte { return append(appendString(b, name), packed...) })
+}
+
+func (f *frame) note(name string, note []byte) {
+	f.item(itemNote, func(b []byte) []byte { return append(appendString(b, name), note...) })
 }
 
 func (f *frame) counters(run reconcile.RunID, seq uint64) {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"time"
@@ -75,7 +76,7 @@ func (s *Store) recover(losses []string) (Recovered, error) {
 		losses = append(losses, err.Error())
 	}
 	rec.Overrides, rec.Generations, rec.Pinned = s.Overrides(), s.Generations(), s.intent.pinned
-	rec.Loss = losses
+	rec.Loss, rec.Notes = losses, maps.Clone(s.m.notes)
 	return rec, nil
 }
 
@@ -136,7 +137,19 @@ func (s *Store) queuePast(p *past) (losses []string) {
 	for id := range s.m.instances {
 		s.q.instances[id] = true
 	}
+	s.takeNotes(p)
 	return losses
+}
+
+// takeNotes: the journal's are the newer ones, and all that there are.
+func (s *Store) takeNotes(p *past) {
+	for name := range s.m.notes {
+		s.q.notes[name] = true
+	}
+	s.m.notes = p.m.notes
+	for name := range s.m.notes {
+		s.q.notes[name] = true
+	}
 }
 
 // queueLiving makes the database know what lives, whatever it knew before.
@@ -251,6 +264,7 @@ var pastItems = [256]func(*past, *reader) error{
 	itemEvent:    (*past).event,
 	itemRun:      (*past).run,
 	itemDropped:  (*past).dropped,
+	itemNote:     (*past).note,
 }
 
 func (p *past) header(r *reader) error {
@@ -290,6 +304,16 @@ func (p *past) program(r *reader) error {
 		p.m.programs[name] = append([]byte(nil), r.b...)
 	} else {
 		delete(p.m.programs, name)
+	}
+	return nil
+}
+
+func (p *past) note(r *reader) error {
+	name := r.string()
+	if r.err == nil && len(r.b) > 0 {
+		p.m.notes[name] = append([]byte(nil), r.b...)
+	} else {
+		delete(p.m.notes, name)
 	}
 	return nil
 }

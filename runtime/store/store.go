@@ -58,6 +58,7 @@ type queue struct {
 	runs      map[reconcile.RunID]*Run
 	instances map[reconcile.InstanceID]bool
 	programs  map[string]bool
+	notes     map[string]bool
 	counters  bool // nothing but the counters changed
 	most      int  // events, and runs: maxQueueLen but in tests
 	bytes     int  // of events and runs, about
@@ -70,7 +71,7 @@ type queue struct {
 }
 
 func newQueue() queue {
-	return queue{most: maxQueueLen, runs: map[reconcile.RunID]*Run{}, instances: map[reconcile.InstanceID]bool{}, programs: map[string]bool{}}
+	return queue{most: maxQueueLen, runs: map[reconcile.RunID]*Run{}, instances: map[reconcile.InstanceID]bool{}, programs: map[string]bool{}, notes: map[string]bool{}}
 }
 
 const runCost = 400 // bytes of a queued run, about
@@ -170,7 +171,7 @@ func (s *Store) recordWorld(f *frame, b reconcile.Batch) {
 		ended, living := s.m.instance(i)
 		s.endRun(f, ended)
 		if living != nil {
-			s.q.addRun(living)
+			s.q.addRun(s.stamp(living))
 		}
 		packed := appendPacked(nil, i)
 		s.m.instances[i.ID] = packed
@@ -196,9 +197,17 @@ func (s *Store) recordWorld(f *frame, b reconcile.Batch) {
 	}
 }
 
+// stamp notes under which commit a run was started.
+func (s *Store) stamp(r *Run) *Run {
+	if r.Commit == "" && r.Generation > 0 {
+		r.Commit = s.intent.commit(r.Generation)
+	}
+	return r
+}
+
 func (s *Store) endRun(f *frame, r *Run) {
 	if r != nil {
-		s.q.addRun(r)
+		s.q.addRun(s.stamp(r))
 		f.run(r)
 	}
 }
@@ -242,6 +251,36 @@ func (s *Store) write(f *frame) {
 			s.lose("the run directory takes no more (" + err.Error() + "): until it does, what happens is remembered in memory only")
 		}
 	}
+}
+
+// SetNotes writes down what others want to find again, by name; an empty note is
+// taken away. Like Record it survives our death at once, and a reboot a moment
+// later.
+func (s *Store) SetNotes(notes map[string][]byte) {
+	if len(notes) == 0 {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f := newFrame(s.scratch)
+	for name, note := range notes {
+		if len(note) == 0 {
+			delete(s.m.notes, name)
+		} else {
+			s.m.notes[name] = slices.Clone(note)
+		}
+		s.q.notes[name] = true
+		f.note(name, note)
+	}
+	s.write(f)
+	s.wake()
+}
+
+// Seq is the number of the last event.
+func (s *Store) Seq() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.m.seq
 }
 
 // lose leaves a message for the committer; there is room for a few.

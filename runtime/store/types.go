@@ -50,6 +50,8 @@ type Recovered struct {
 	Overrides   []spec.Override
 	Generations []Generation // oldest first, without Spec
 	Pinned      uint64
+	// Notes are those that were given to SetNotes last.
+	Notes map[string][]byte
 	// Loss names, for people, what was lost or put aside. To be told as events.
 	Loss []string
 }
@@ -84,6 +86,8 @@ type Run struct {
 	Exit       *reconcile.Exit `json:"exit,omitempty"`
 	StartCause reconcile.Cause `json:"start_cause,omitempty"`
 	Generation uint64          `json:"generation,omitempty"`
+	// Commit is the git commit of the generation, as far as it was known.
+	Commit string `json:"commit,omitempty"`
 	// By is who asked for the start and EndBy for the end; nil is policy.
 	By    *spec.Requester `json:"by,omitempty"`
 	EndBy *spec.Requester `json:"end_by,omitempty"`
