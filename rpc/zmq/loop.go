@@ -185,6 +185,7 @@ func (l *loop) receive(requests bool) (busy bool) {
 			}
 		}
 	}
+	heard := false
 	for _, p := range l.publishers {
 		for range burst * 16 {
 			msg, err := p.socket.RecvBytes(zmq4.DONTWAIT)
@@ -192,7 +193,11 @@ func (l *loop) receive(requests bool) (busy bool) {
 				break
 			}
 			p.subs.change(msg)
+			heard = true
 		}
+	}
+	if changed := l.server.changed.Load(); heard && changed != nil {
+		(*changed)()
 	}
 	return busy
 }

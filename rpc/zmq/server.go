@@ -7,6 +7,7 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	zmq4 "github.com/pebbe/zmq4"
@@ -48,6 +49,7 @@ type Server struct {
 	legacy  *subscriptions
 	stopped chan struct{}
 	stop    sync.Once
+	changed atomic.Pointer[func()] // see OnSubscribe
 
 	mu       sync.Mutex // guards what other goroutines leave for the thread
 	closing  bool
@@ -123,6 +125,10 @@ func (s *Server) Close() error {
 func (s *Server) Subscribed(prefix string) bool {
 	return s.events.overlaps(prefix) || s.legacy.any() && s.legacy.overlaps(legacyPrefix(prefix))
 }
+
+// OnSubscribe has changed called after subscriptions came or went. It runs on
+// the thread that owns the sockets and must not block.
+func (s *Server) OnSubscribe(changed func()) { s.changed.Store(&changed) }
 
 // finished is the end of one piece of work: a reply on its way to the thread.
 type finished struct {

@@ -26,6 +26,11 @@ import (
 type Transport interface {
 	// Publish hands an event to whoever subscribed. It never blocks.
 	Publish(topic string, body []byte)
+	// Subscribed reports whether somebody may want an event whose topic begins
+	// with prefix, and OnSubscribe calls changed whenever that may have changed;
+	// changed must not block.
+	Subscribed(prefix string) bool
+	OnSubscribe(changed func())
 	// Close answers what was asked, then closes the sockets.
 	Close() error
 }
@@ -62,6 +67,7 @@ type Control struct {
 	desk   *desk
 	rec    *recorder
 	look   *observer
+	tail   *tail
 	// defined says where the files define each program.
 	defined atomic.Pointer[map[string]string]
 	// end takes the first reason to end.
@@ -103,6 +109,7 @@ func Run(ctx context.Context, cfg Config) error {
 	go c.receive(ctx)
 	go c.desk.run(ctx)
 	go c.look.run(ctx)
+	go c.tail.run(ctx)
 	go c.watch.Run(ctx, func(r watch.Reading) { c.desk.do(ctx, func() { c.desk.take(ctx, r) }) })
 	if c.cfg.Hello.Asked == spec.SIGTERM {
 		c.finish(ending{stop: true})
@@ -129,7 +136,7 @@ func (c *Control) build() error {
 	if c.logs, err = output.Open(c.cfg.Place.LogDir, -1); err != nil {
 		return err
 	}
-	c.look = newObserver(c)
+	c.look, c.tail = newObserver(c), newTail(c)
 	c.watch = watch.New(c.cfg.Place.Config, c.log)
 	c.watch.Trust = c.cfg.Place.CheckConfig
 	c.desk = newDesk(c, found)
@@ -178,6 +185,8 @@ func (c *Control) listen() error {
 		return err
 	}
 	c.rec.attach(net)
+	net.OnSubscribe(c.tail.subscribed)
+	c.tail.subscribed()
 	return nil
 }
 

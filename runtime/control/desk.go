@@ -338,8 +338,10 @@ func (d *desk) desireBy(ctx context.Context, by *spec.Requester) {
 	d.stamp()
 	defined := d.current.Defined
 	d.c.defined.Store(&defined)
+	wanted := d.current.Spec.With(d.overrides)
+	d.c.tail.expect(ctx, wanted.Programs)
 	err := d.c.engine.Desire(ctx, engine.Desired{
-		Spec: d.current.Spec.With(d.overrides), Generation: d.current.Number, Overrides: slices.Clone(d.overrides), Config: d.config, By: by,
+		Spec: wanted, Generation: d.current.Number, Overrides: slices.Clone(d.overrides), Config: d.config, By: by,
 	})
 	if err != nil && ctx.Err() == nil {
 		d.c.log.Error("cannot desire", "error", err)

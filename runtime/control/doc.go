@@ -26,5 +26,9 @@
 //   - A control that finds living programs desires the last good generation
 //     before it has read a file: nothing is stopped or started twice because
 //     the files need a moment. A keeper that has nothing yet waits for the files.
+//   - Output is published by reading the files that the keeper writes, told by
+//     inotify, and only of programs that somebody subscribed to: the keeper
+//     stays small, and nobody who does not listen pays. Refused: a second copy
+//     of every byte through the protocol.
 //   - The transport is an interface: sockets are wired in cmd, and tests need none.
 package control
