@@ -19,10 +19,13 @@ type observer struct {
 
 func newObserver(c *Control) *observer { return &observer{c: c, ask: make(chan chan error)} }
 
-// run looks once a minute, and when somebody asks.
+// run looks at the beginning, once a minute, and when somebody asks.
 func (o *observer) run(ctx context.Context) {
 	tick := time.NewTicker(observeEach)
 	defer tick.Stop()
+	if err := o.look(ctx); err != nil && ctx.Err() == nil { // what was found alive
+		o.c.log.Warn("cannot observe", "error", err)
+	}
 	for {
 		select {
 		case <-tick.C:
