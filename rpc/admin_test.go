@@ -75,7 +75,7 @@ func TestCommands(t *testing.T) {
 		{"set", args{"program": "web", "field": "identity", "value": args{"uid": 0}}, "", CodeBadArgument, ""},
 		{"set", args{"program": "web", "field": "limits..x", "value": 1}, "", CodeBadArgument, ""},
 		{"set", args{"program": "web", "field": "nice"}, "", CodeMissingArgument, ""},
-		{"set", args{"program": "web", "field": "dir", "value": "\xff"}, "", CodeBadArgument, ""},
+		{"set", args{"program": "web", "field": "dir", "value": "\xff"}, "", CodeUndecodable, ""},
 		{"create", args{"program": "x", "command": "true", "env": args{"A": "b"}}, `{"created": "x", "generation": 7}`, "", `override x program {"command":"true","env":{"A":"b"}}`},
 		{"create", args{"program": "x", "command": "true", "reason": nil}, `{"created": "x", "generation": 7}`, "", `override x program {"command":"true"}`},
 		{"create", args{"program": "x", "command": "true", "instanses": 2}, "", CodeBadArgument, ""},

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 	"unicode/utf8"
 
@@ -111,8 +112,29 @@ func decodeRequest(msg []byte) (map[any]any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if !isText(v) {
+		return nil, errors.New("a string is not UTF-8; what is no text is to be sent as bin")
+	}
 	m, _ := v.(map[any]any)
 	return m, nil
+}
+
+// isText reports whether all strings in v are UTF-8. An echo of others would
+// be a reply that strict clients cannot decode. The guard bounds the depth.
+func isText(v any) bool {
+	switch v := v.(type) {
+	case string:
+		return utf8.ValidString(v)
+	case []any:
+		return !slices.ContainsFunc(v, func(e any) bool { return !isText(e) })
+	case map[any]any:
+		for k, e := range v {
+			if !isText(k) || !isText(e) {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // checkArgs gives each argument its type, or says what is wrong with it.
