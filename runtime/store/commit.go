@@ -43,6 +43,9 @@ func (s *Store) commitLoop() {
 			return
 		case <-s.kick:
 		}
+		// First let whoever caused this get on: a restart shares the processor
+		// with us, and what follows it comes along in the same transaction.
+		s.rest(rest, restMin, s.urgent)
 		began := time.Now()
 		more, err := s.commit(false)
 		pause := min(max(3*time.Since(began), restMin), restMax)
@@ -53,14 +56,19 @@ func (s *Store) commitLoop() {
 			signal(s.kick)
 		}
 		s.tell(err == nil)
-		rest.Reset(pause)
-		select {
-		case <-rest.C:
-		case <-s.closing:
-		case <-s.urgentUnless(err):
-		}
-		rest.Stop()
+		s.rest(rest, pause, s.urgentUnless(err))
 	}
+}
+
+// rest waits for a pause, the end of the store, or something urgent.
+func (s *Store) rest(timer *time.Timer, pause time.Duration, urgent <-chan struct{}) {
+	timer.Reset(pause)
+	select {
+	case <-timer.C:
+	case <-s.closing:
+	case <-urgent:
+	}
+	timer.Stop()
 }
 
 // urgentUnless is nil, which never comes, after a failure: a full disk is not
