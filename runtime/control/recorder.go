@@ -2,6 +2,7 @@ package control
 
 import (
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -16,6 +17,12 @@ import (
 type recorder struct {
 	c   *Control
 	net atomic.Pointer[Transport]
+	// mu orders the numbering of events, and what is published.
+	mu sync.Mutex
+	// next is the seq that is published next; early are numbered events that
+	// wait for those before them.
+	next  uint64
+	early map[uint64]store.Event
 	// pending are the written events of this turn, until Publish.
 	pending []store.Event
 	acks    []keeper.Order
@@ -23,7 +30,7 @@ type recorder struct {
 	adopting []reconcile.Fact
 }
 
-func newRecorder(c *Control) *recorder { return &recorder{c: c} }
+func newRecorder(c *Control) *recorder { return &recorder{c: c, early: map[uint64]store.Event{}} }
 
 // attach says where to publish from now on.
 func (r *recorder) attach(t Transport) { r.net.Store(&t) }
@@ -48,7 +55,7 @@ func (r *recorder) Record(b reconcile.Batch) {
 			drafts = append(drafts, draft(topic, ev.At, fields))
 		}
 	}
-	r.pending = append(r.pending, r.c.store.Record(b, drafts)...)
+	r.pending = append(r.pending, r.number(b, drafts)...)
 }
 
 // Publish tells others, and the keeper that the ends of runs are known.
@@ -65,19 +72,43 @@ func (r *recorder) Publish(reconcile.Batch) {
 	r.acks = nil
 }
 
-func (r *recorder) publish(events []store.Event) {
-	net := r.net.Load()
-	if net == nil {
-		return
+// number has the store write a turn down and number its events.
+func (r *recorder) number(b reconcile.Batch, drafts []store.Draft) []store.Event {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	events := r.c.store.Record(b, drafts)
+	if r.next == 0 && len(events) > 0 {
+		r.next = events[0].Seq
 	}
+	return events
+}
+
+// publish sends numbered events in the order of their numbers. A turn of the
+// engine acts between numbering and publishing; what others number meanwhile
+// waits for it, as subscribers would take it for a gap.
+func (r *recorder) publish(events []store.Event) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	net := r.net.Load()
 	for _, e := range events {
-		(*net).Publish(e.Topic, e.Body)
+		r.early[e.Seq] = e
+	}
+	for {
+		e, ok := r.early[r.next]
+		if !ok {
+			return
+		}
+		delete(r.early, r.next)
+		r.next++
+		if net != nil {
+			(*net).Publish(e.Topic, e.Body)
+		}
 	}
 }
 
 // emit records and publishes an event that is not the engine's.
 func (c *Control) emit(topic string, fields rpc.Map) {
-	c.rec.publish(c.store.Record(reconcile.Batch{}, []store.Draft{draft(topic, time.Now(), fields)}))
+	c.rec.publish(c.rec.number(reconcile.Batch{}, []store.Draft{draft(topic, time.Now(), fields)}))
 }
 
 // draft is an event that the store still has to number.

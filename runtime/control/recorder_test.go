@@ -1,0 +1,50 @@
+package control
+
+import (
+	"log/slog"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/procnanny/procnanny/reconcile"
+	"github.com/procnanny/procnanny/rpc"
+	"github.com/procnanny/procnanny/runtime/store"
+)
+
+// topics is a transport that keeps what is published.
+type topics struct{ got []string }
+
+func (t *topics) Publish(topic string, _ []byte) { t.got = append(t.got, topic) }
+func (t *topics) Subscribed(string) bool         { return true }
+func (t *topics) OnSubscribe(func())             {}
+func (t *topics) Close() error                   { return nil }
+
+// What the desk says while the engine acts has a higher number than the turn's
+// own events, and goes out after them.
+func TestEventsGoOutInTheOrderOfTheirNumbers(t *testing.T) {
+	st, _, err := store.Open(store.Config{
+		StateDir: t.TempDir(), RunDir: t.TempDir(), BootID: "b", Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	c := &Control{store: st, log: slog.New(slog.DiscardHandler)}
+	c.rec = newRecorder(c)
+	net := &topics{}
+	c.emit("unheard", rpc.Map{{Key: "event", Value: "x"}}) // before anybody can listen
+	c.rec.attach(net)
+	state := reconcile.Event{Kind: reconcile.EventState, ID: reconcile.InstanceID{Program: "web"}, State: reconcile.StateStarting, At: time.Now()}
+	c.rec.Record(reconcile.Batch{Events: []reconcile.Event{state}})
+	c.emit("command", rpc.Map{{Key: "event", Value: "x"}})
+	if len(net.got) != 0 {
+		t.Errorf("%v came before what was numbered first", net.got)
+	}
+	c.rec.Publish(reconcile.Batch{})
+	if want := []string{"state.web.0", "command"}; !slices.Equal(net.got, want) {
+		t.Errorf("published %v, not %v", net.got, want)
+	}
+	if len(c.rec.early) != 0 {
+		t.Errorf("%d events are kept", len(c.rec.early))
+	}
+}
