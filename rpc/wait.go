@@ -124,7 +124,7 @@ func judgeRun(d *verdict, i *InstanceView) {
 
 // failed reports whether a run that nobody starts again ended badly.
 func failed(i *InstanceView) bool {
-	return i.LastExit != nil && (i.LastExit.Cause == reconcile.CauseCrash || i.LastExit.Error != "")
+	return i.LastExit != nil && (i.LastExit.Cause == reconcile.CauseCrashed || i.LastExit.Error != "")
 }
 
 // finishedDone is Instance.Finished of one that ended as it should.

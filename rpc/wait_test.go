@@ -55,7 +55,7 @@ func TestWait(t *testing.T) {
 		}, "", ""},
 		"restart of a job that fails and is not started again": {"restart", restart0, []func(*ProgramView, *InstanceView){
 			newRun(reconcile.StateStarting, nil), func(_ *ProgramView, i *InstanceView) {
-				i.State, i.Finished, i.LastExit = reconcile.StateExited, "done", &reconcile.Exit{Code: 1, Cause: reconcile.CauseCrash}
+				i.State, i.Finished, i.LastExit = reconcile.StateExited, "done", &reconcile.Exit{Code: 1, Cause: reconcile.CauseCrashed}
 			},
 		}, CodeFailed, "web/0 ended with code 1"},
 		"restart that crashes": {"restart", restart0, []func(*ProgramView, *InstanceView){
