@@ -26,15 +26,16 @@ var rooms = map[string]room{
 
 	"runtime":         {may: nil, why: "only a doc.go"},
 	"runtime/place":   {may: []string{"spec"}, why: "flags and directories, for all four commands"},
+	"runtime/lean":    {may: nil, why: "memory is given back without knowing whose"},
 	"runtime/launch":  {may: []string{"spec"}, why: "it starts what it is told and does not know why"},
 	"runtime/output":  {may: []string{"spec"}, why: "it moves bytes and does not know whose"},
-	"runtime/keeper":  {may: []string{"spec", "runtime/launch", "runtime/output"}, why: "the keeper must never die, so it decides nothing and parses nothing from outside"},
+	"runtime/keeper":  {may: []string{"spec", "runtime/launch", "runtime/lean", "runtime/output"}, why: "the keeper must never die, so it decides nothing and parses nothing from outside"},
 	"runtime/proc":    {may: []string{"spec", "reconcile", "runtime/keeper", "runtime/launch"}, why: "actions become the keeper's orders here; launch only for the request that an order carries"},
 	"runtime/store":   {may: []string{"spec", "reconcile"}, why: "it keeps values and starts nothing"},
 	"runtime/watch":   {may: []string{"spec"}, why: "it says what the files say, not what to do about it"},
 	"runtime/probe":   {may: []string{"spec", "reconcile"}, why: "it reports facts"},
 	"runtime/sink":    {may: []string{"spec", "reconcile"}, why: "it consumes events and cannot answer"},
-	"runtime/control": {may: []string{"spec", "reconcile", "rpc", "runtime/engine", "runtime/keeper", "runtime/output", "runtime/place", "runtime/proc", "runtime/store", "runtime/watch"}, why: "the reconciler's process, assembled: desired state meets the engine, the methods meet both"},
+	"runtime/control": {may: []string{"spec", "reconcile", "rpc", "runtime/engine", "runtime/keeper", "runtime/lean", "runtime/output", "runtime/place", "runtime/proc", "runtime/store", "runtime/watch"}, why: "the reconciler's process, assembled: desired state meets the engine, the methods meet both"},
 	"runtime/engine":  {may: []string{"spec", "reconcile"}, why: "the single writer declares the interfaces it needs, so that tests can fake the world"},
 
 	"rpc":     {may: []string{"spec", "reconcile"}, why: "methods stand on rpc.Backend, not on the engine"},

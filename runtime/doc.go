@@ -8,6 +8,9 @@
 //   - [github.com/procnanny/procnanny/runtime/store] outlives the reconciler.
 //   - [github.com/procnanny/procnanny/runtime/watch] turns saved files into a generation.
 //   - [github.com/procnanny/procnanny/runtime/engine] is the single writer in the middle.
+//   - [github.com/procnanny/procnanny/runtime/control] assembles the reconciler's process.
+//   - [github.com/procnanny/procnanny/runtime/place] knows flags, directories, trust and locks.
+//   - [github.com/procnanny/procnanny/runtime/lean] gives memory back.
 //
 // Who may import whom is a table in arch_test.go beside this file, with the
 // reason for each line; a test holds it against what `go list` says.

@@ -67,6 +67,7 @@ type Control struct {
 	desk   *desk
 	rec    *recorder
 	look   *observer
+	trim   *trimmer
 	tail   *tail
 	// defined says where the files define each program.
 	defined atomic.Pointer[map[string]string]
@@ -109,6 +110,7 @@ func Run(ctx context.Context, cfg Config) error {
 	go c.receive(ctx)
 	go c.desk.run(ctx)
 	go c.look.run(ctx)
+	go c.trim.run(ctx)
 	go c.tail.run(ctx)
 	go c.watch.Run(ctx, func(r watch.Reading) { c.desk.do(ctx, func() { c.desk.take(ctx, r) }) })
 	if c.cfg.Hello.Asked == spec.SIGTERM {
@@ -136,7 +138,7 @@ func (c *Control) build() error {
 	if c.logs, err = output.Open(c.cfg.Place.LogDir, -1); err != nil {
 		return err
 	}
-	c.look, c.tail = newObserver(c), newTail(c)
+	c.look, c.tail, c.trim = newObserver(c), newTail(c), newTrimmer(c)
 	c.watch = watch.New(c.cfg.Place.Config, c.log)
 	c.watch.Trust = c.cfg.Place.CheckConfig
 	c.desk = newDesk(c, found)

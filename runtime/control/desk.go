@@ -340,6 +340,7 @@ func (d *desk) desireBy(ctx context.Context, by *spec.Requester) {
 	d.c.defined.Store(&defined)
 	wanted := d.current.Spec.With(d.overrides)
 	d.c.tail.expect(ctx, wanted.Programs)
+	d.c.trim.later()
 	err := d.c.engine.Desire(ctx, engine.Desired{
 		Spec: wanted, Generation: d.current.Number, Overrides: slices.Clone(d.overrides), Config: d.config, By: by,
 	})

@@ -11,10 +11,10 @@ import (
 const maxOrders = 16
 
 // orders says what each order does. Those about a run are looked up first.
-var orders [OrderList + 1]func(*keeper, *Order)
+var orders [OrderLean + 1]func(*keeper, *Order)
 
 // runOrders are about one run, which exists.
-var runOrders [OrderList + 1]func(*keeper, *run, *Order)
+var runOrders [OrderLean + 1]func(*keeper, *run, *Order)
 
 func init() {
 	orders = [...]func(*keeper, *Order){
@@ -25,6 +25,7 @@ func init() {
 		OrderShutdown:  (*keeper).orderShutdown,
 		OrderReady:     (*keeper).orderReady,
 		OrderList:      (*keeper).orderList,
+		OrderLean:      (*keeper).orderLean,
 	}
 	runOrders = [...]func(*keeper, *run, *Order){
 		OrderSignal: (*keeper).orderSignal,
@@ -33,7 +34,7 @@ func init() {
 		OrderKill:   (*keeper).orderKill,
 		OrderTune:   (*keeper).orderTune,
 		OrderAck:    (*keeper).orderAck,
-		OrderList:   nil,
+		OrderLean:   nil,
 	}
 }
 

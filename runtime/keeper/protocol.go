@@ -28,6 +28,7 @@ const (
 	OrderShutdown            // nothing lives any more: exit 0
 	OrderReady               // control answers status: tell NOTIFY_SOCKET
 	OrderList                // Version in Run: answer with a Fact of kind FactHello
+	OrderLean                // nothing is going on: give memory back
 )
 
 // Order is one request of control.

@@ -1,0 +1,55 @@
+package control
+
+import (
+	"context"
+	"time"
+
+	"github.com/procnanny/procnanny/runtime/keeper"
+	"github.com/procnanny/procnanny/runtime/lean"
+)
+
+// leanAfter is how long it must be quiet after desired state has changed before
+// memory is given back: until then most of what starts has started.
+const leanAfter = 3 * time.Second
+
+// trimmer gives back what a start or a new generation needed and nobody needs
+// any more, here and in the keeper.
+type trimmer struct {
+	c    *Control
+	kick chan struct{}
+}
+
+func newTrimmer(c *Control) *trimmer { return &trimmer{c: c, kick: make(chan struct{}, 1)} }
+
+// later has memory given back once it is quiet.
+func (t *trimmer) later() {
+	select {
+	case t.kick <- struct{}{}:
+	default:
+	}
+}
+
+// run has a timer only after something has changed.
+func (t *trimmer) run(ctx context.Context) {
+	timer := time.NewTimer(leanAfter)
+	timer.Stop()
+	for {
+		select {
+		case <-t.kick:
+			timer.Reset(leanAfter)
+		case <-timer.C:
+			t.trim()
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (t *trimmer) trim() {
+	if err := lean.Trim(); err != nil {
+		t.c.log.Warn("cannot give memory back", "error", err)
+	}
+	if err := t.c.cfg.Keeper.Send([]keeper.Order{{Kind: keeper.OrderLean}}); err != nil {
+		t.c.log.Warn("cannot ask the keeper to give memory back", "error", err)
+	}
+}
