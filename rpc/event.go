@@ -5,6 +5,9 @@ import (
 	"slices"
 )
 
+// SourceMerged is the source of output that is stdout and stderr in one.
+const SourceMerged = "merged"
+
 // EncodeEvent is the map of an event as subscribers get it: its fields in
 // their order, then seq, prev, time and topic. Output has no seq: its offset
 // says where it belongs.
@@ -40,7 +43,11 @@ func EncodeLegacyEvent(e *Event) []byte {
 	switch {
 	case m.Get("data") != nil:
 		pairs[0].Value = "data"
-		pairs = append(pairs, Map{{"source", m.Get("source")}, {"data", m.Get("data")}}...)
+		source := m.Get("source")
+		if source == SourceMerged {
+			source = "unknown" // as 2011 called what may be either
+		}
+		pairs = append(pairs, Map{{"source", source}, {"data", m.Get("data")}}...)
 	case m.Get("state") != nil && m.Get("state") == event:
 		pairs = append(pairs, Field{"state", event})
 		if signal := m.Get("signal"); signal != nil {

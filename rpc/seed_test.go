@@ -137,6 +137,9 @@ func TestLegacyEvents(t *testing.T) {
 		"state":             {&started, "\x85\xa5event\xa8starting\xa7program\xa3web\xa8instance\x00\xa5state\xa8starting\xa4code\xc0"},
 		"output": {&output, "\x85\xa5event\xa4data\xa7program\xa3web\xa8instance\x03\xa6source\xa6stdout\xa4data\xda\x00\x64\xff" +
 			strings.Repeat("x", 99)},
+		"output of both": {&Event{Fields: Map{
+			{"event", "output"}, {"program", "web"}, {"instance", 3}, {"source", SourceMerged}, {"data", []byte("x")}, {"offset", 5},
+		}}, "\x85\xa5event\xa4data\xa7program\xa3web\xa8instance\x03\xa6source\xa7unknown\xa4data\xa1x"},
 		"what 2011 did not have": {&Event{Fields: Map{{"event", "accepted"}, {"generation", 7}}}, ""},
 	} {
 		if got := string(EncodeLegacyEvent(c.event)); got != c.want {

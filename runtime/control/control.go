@@ -135,7 +135,11 @@ func (c *Control) build() error {
 		Executor: c.proc, Recorder: c.rec, World: found.World, Containment: c.containment(),
 		View: reconcile.View{Version: c.cfg.Version, KeeperPID: c.cfg.Hello.PID, ControlPID: os.Getpid()},
 	})
-	if c.logs, err = output.Open(c.cfg.Place.LogDir, -1); err != nil {
+	gid, err := c.cfg.Place.LogGID()
+	if err != nil {
+		return err
+	}
+	if c.logs, err = output.Open(c.cfg.Place.LogDir, gid); err != nil {
 		return err
 	}
 	c.look, c.tail, c.trim = newObserver(c), newTail(c), newTrimmer(c)

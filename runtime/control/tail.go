@@ -20,8 +20,6 @@ const (
 	tailChunk = 64 << 10
 	// tailBurst is how many chunks of a stream go out before others' turn.
 	tailBurst = 16
-	// mergedStream names in topics and maps what is stdout and stderr in one.
-	mergedStream = "merged"
 )
 
 // tail publishes what programs write, while somebody subscribes to it. The
@@ -237,7 +235,7 @@ func (t *tail) grew(g output.Grown) {
 // later when it is much.
 func (t *tail) publish(k streamKey) {
 	net := t.c.rec.net.Load()
-	topic := instanceTopic("output", reconcile.InstanceID{Program: k.program, Index: k.index}) + "." + cmp.Or(k.stream, mergedStream)
+	topic := instanceTopic("output", reconcile.InstanceID{Program: k.program, Index: k.index}) + "." + cmp.Or(k.stream, rpc.SourceMerged)
 	for range tailBurst {
 		at := t.at[k]
 		c, err := t.c.logs.Read(output.Query{Program: k.program, Index: k.index, Stream: k.stream, Offset: &at, Limit: tailChunk})
@@ -264,7 +262,7 @@ func (t *tail) publish(k streamKey) {
 func outputFields(k streamKey, c *output.Chunk) rpc.Map {
 	m := rpc.Map{
 		{Key: "event", Value: "output"}, {Key: "program", Value: k.program}, {Key: "instance", Value: k.index},
-		{Key: "source", Value: cmp.Or(k.stream, mergedStream)}, {Key: "data", Value: c.Data}, {Key: "offset", Value: c.Offset},
+		{Key: "source", Value: cmp.Or(k.stream, rpc.SourceMerged)}, {Key: "data", Value: c.Data}, {Key: "offset", Value: c.Offset},
 	}
 	for i := len(c.Marks) - 1; i >= 0; i-- {
 		if mark := c.Marks[i]; mark.Run != 0 && mark.Offset <= c.Offset {
