@@ -46,6 +46,7 @@ func (t *trimmer) run(ctx context.Context) {
 }
 
 func (t *trimmer) trim() {
+	t.c.proc.Trim()
 	if err := lean.Trim(); err != nil {
 		t.c.log.Warn("cannot give memory back", "error", err)
 	}

@@ -75,6 +75,13 @@ func (p *Proc) prepare(o reconcile.Order) *prepared {
 	return prep
 }
 
+// Trim forgets what is prepared for the next starts; it is prepared anew then.
+func (p *Proc) Trim() {
+	p.cacheMu.Lock()
+	defer p.cacheMu.Unlock()
+	p.cache = map[string]*prepared{}
+}
+
 // dependsOnInstance reports whether anything in the program is replaced.
 func dependsOnInstance(g *spec.Program) bool {
 	texts := append([]string{g.Command, g.Dir, g.Stdin, g.Mode.File}, g.Args...)
