@@ -64,9 +64,10 @@ func run(args []string) int {
 		return stillborn(d, self, log, err)
 	}
 	began := time.Now()
-	err = serve(d, conn, hello, log)
+	o := &orphan{d: d, conn: conn, hello: hello, began: began, log: log}
+	err = serve(d, conn, hello, o.hurry, log)
 	if errors.Is(err, control.ErrOrphaned) {
-		return orphaned(d, conn, hello, time.Since(began), log)
+		return o.end()
 	}
 	for _, e := range exits {
 		if errors.Is(err, e.cause) {
@@ -83,7 +84,7 @@ func run(args []string) int {
 	return 0
 }
 
-func serve(d place.Daemon, conn *keeper.Conn, hello keeper.Hello, log *slog.Logger) error {
+func serve(d place.Daemon, conn *keeper.Conn, hello keeper.Hello, orphaned func(), log *slog.Logger) error {
 	eval, err := place.Libexec("procnanny-eval")
 	if err != nil {
 		return err
@@ -95,6 +96,7 @@ func serve(d place.Daemon, conn *keeper.Conn, hello keeper.Hello, log *slog.Logg
 	return control.Run(context.Background(), control.Config{
 		Place: d, Keeper: conn, Hello: hello, Eval: eval, Version: version, Rights: rights, Environ: os.Environ(), Log: log,
 		Schema:       func() (string, error) { return schema(eval) },
+		Orphaned:     orphaned,
 		CheckUpgrade: func(ctx context.Context) error { return checkUpgrade(ctx, hello.Exec) },
 		Listen:       func(h rpc.RequestHandler) (control.Transport, error) { return listen(d, h, log) },
 	})

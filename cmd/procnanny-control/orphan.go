@@ -15,33 +15,60 @@ const (
 	// managerWait is how long the service manager may take to start a daemon
 	// that takes over; longer than any restart delay worth having.
 	managerWait = 10 * time.Second
-	// youngKeeper is how soon after its raising a keeper that dies again makes
-	// us wait before we raise the next.
+	// youngKeeper is how soon after its raising a keeper dies that makes us wait
+	// before we raise the next, when it is not the first.
 	youngKeeper = time.Second
+	patience    = 5
 	// raiseTries is how often we try to execute a keeper, a second apart: its
 	// binary may be in the middle of being replaced.
 	raiseTries = 60
 )
 
-// orphaned is what control does when its keeper died: it hands what it holds to
-// the daemon that the service manager starts, or else becomes the keeper.
-func orphaned(d place.Daemon, conn *keeper.Conn, hello keeper.Hello, lived time.Duration, log *slog.Logger) int {
-	w, err := conn.Will()
-	if err != nil {
-		log.Info("control ends with its keeper", "keeper", hello.PID)
-		return 1
+// orphan is a control whose keeper died.
+type orphan struct {
+	d     place.Daemon
+	conn  *keeper.Conn
+	hello keeper.Hello
+	began time.Time
+	log   *slog.Logger
+}
+
+// hurry becomes the keeper, where nobody else is to: nothing is brought down
+// before, as with any death of ours, and what the engine would order meanwhile
+// would reach nobody.
+func (o *orphan) hurry() {
+	if o.hello.Supervised {
+		return
 	}
-	log.Error("the keeper died; its programs run on", "keeper", hello.PID, "held", len(w.Runs))
-	if hello.Supervised {
-		if err = w.Offer(d.Run, managerWait); err == nil {
-			log.Info("another procnannyd has taken over")
-			return 0
-		}
-		log.Warn("no service manager has started procnannyd again", "error", err)
-	} else if hello.Origin == keeper.OriginDeath && lived < youngKeeper {
+	w, err := o.conn.Will()
+	if err != nil {
+		return
+	}
+	o.log.Error("the keeper died; its programs run on", "keeper", o.hello.PID)
+	if o.hello.Origin == keeper.OriginDeath && time.Since(o.began) < youngKeeper {
+		w.Raised = o.hello.Raised + 1
+	}
+	if w.Raised > patience {
 		time.Sleep(youngKeeper)
 	}
-	return raise(w, hello.Exec, d, log)
+	os.Exit(raise(w, o.hello.Exec, o.d, o.log))
+}
+
+// end hands what we hold to the daemon that the service manager starts, or else
+// becomes the keeper.
+func (o *orphan) end() int {
+	w, err := o.conn.Will()
+	if err != nil {
+		o.log.Info("control ends with its keeper", "keeper", o.hello.PID)
+		return 1
+	}
+	o.log.Error("the keeper died; its programs run on", "keeper", o.hello.PID)
+	if err = w.Offer(o.d.Run, managerWait); err == nil {
+		o.log.Info("another procnannyd has taken over")
+		return 0
+	}
+	o.log.Warn("no service manager has started procnannyd again", "error", err)
+	return raise(w, o.hello.Exec, o.d, o.log)
 }
 
 // raise becomes a keeper.

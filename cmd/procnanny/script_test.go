@@ -37,7 +37,12 @@ type binaries struct {
 
 var bin binaries
 
-func TestMain(m *testing.M) { os.Exit(runTests(m)) }
+func TestMain(m *testing.M) {
+	if role := roles[os.Getenv(roleVar)]; role != nil {
+		role()
+	}
+	os.Exit(runTests(m))
+}
 
 func runTests(m *testing.M) int {
 	if bin.dir = os.Getenv("PROCNANNY_TEST_BIN"); bin.dir != "" {

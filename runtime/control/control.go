@@ -49,6 +49,9 @@ type Config struct {
 	Environ []string
 	// Listen opens the sockets.
 	Listen func(rpc.RequestHandler) (Transport, error)
+	// Orphaned is called at once when the keeper is gone, before anything is
+	// brought down in order; it may become something else and never return.
+	Orphaned func()
 	// CheckUpgrade says why what is installed now cannot take over; nil is that
 	// it can.
 	CheckUpgrade func(context.Context) error
@@ -203,6 +206,9 @@ func (c *Control) receive(ctx context.Context) {
 		if err != nil {
 			if errors.Is(err, io.EOF) {
 				err = ErrOrphaned
+				if c.cfg.Orphaned != nil {
+					c.cfg.Orphaned()
+				}
 			}
 			c.finish(ending{err: err})
 			return

@@ -1,8 +1,10 @@
 package keeper
 
 import (
+	"cmp"
 	"fmt"
 	"os"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -20,8 +22,13 @@ func (k *keeper) adopt() {
 		k.inherit(w, noted)
 	}
 	for i := range notes {
-		if k.runs[notes[i].Run] == nil {
-			k.adoptNoted(&notes[i])
+		v := &notes[i]
+		switch {
+		case k.runs[v.Run] != nil:
+		case v.PID != 0 || k.findStarted(v):
+			k.adoptNoted(v)
+		default:
+			_ = unix.Unlink(k.notes.path(v.Run)) // nothing was started
 		}
 	}
 }
@@ -29,6 +36,10 @@ func (k *keeper) adopt() {
 // inherit takes over what a will says. Where we were executed in the place of
 // the former keeper, its children are ours.
 func (k *keeper) inherit(w *Will, noted map[uint64]bool) {
+	// An end that control has not written down yet may stand beside the
+	// instance's next run: the later one is the instance's. Pipes without a run
+	// come last.
+	slices.SortFunc(w.Runs, func(a, b legacy) int { return cmp.Compare(a.Note.Run-1, b.Note.Run-1) })
 	for i := range w.Runs {
 		l := &w.Runs[i]
 		in := k.instance(instanceKey{l.Note.Program, l.Note.Index})

@@ -27,6 +27,9 @@ type containment interface {
 	// empty reports whether nobody of a run is left. If somebody is, it sees to
 	// it that the keeper looks again when that may have changed.
 	empty(k *keeper, r *run) bool
+	// candidates are the processes among which one is that a former keeper
+	// started as this instance in its last moment.
+	candidates(key instanceKey) []int
 	// remember learns who belongs to a run while its main process still shows it.
 	remember(r *run)
 	// signal sends to every process of a run until no new one turns up.

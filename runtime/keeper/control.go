@@ -13,8 +13,10 @@ import (
 )
 
 const (
-	// quickDeath is how young a control dies whose start is then put off.
+	// quickDeath is how young a control dies whose start is then put off, from
+	// the patience-th time on.
 	quickDeath = time.Second
+	patience   = 5
 	firstDelay = 100 * time.Millisecond
 	mostDelay  = 5 * time.Second
 	// lastTries is how many young deaths of control, once we are asked to stop,
@@ -24,6 +26,8 @@ const (
 	mostUpgrades = 3
 
 	readSize = 64 << 10
+	// maxLastReads bounds what is read of a control that is dead.
+	maxLastReads = 1 << 10
 	// maxUnread bounds what is kept for a control that does not read: a few
 	// facts for each of 100,000 instances.
 	maxUnread = 64 << 20
@@ -244,9 +248,29 @@ func (k *keeper) controlGone() {
 	if err == nil && !ok {
 		return
 	}
+	k.lastOrders()
 	k.poll.removeClose(k.ctl.sock)
 	k.poll.removeClose(k.ctl.pidfd)
 	k.controlEnded(e)
+}
+
+// lastOrders carries out what a control that is dead had ordered: it wrote that
+// down before it sent it.
+func (k *keeper) lastOrders() {
+	room := make([]byte, readSize)
+	for range maxLastReads {
+		if k.ctl.sock < 0 {
+			return
+		}
+		n, err := read(k.ctl.sock, room)
+		if err != nil || n <= 0 {
+			return
+		}
+		k.ctl.in = append(k.ctl.in, room[:n]...)
+		for again := true; again && k.ctl.sock >= 0; again = k.ctl.backlog {
+			k.obeyAll()
+		}
+	}
 }
 
 // controlEnded decides what the end of a control means.
@@ -286,11 +310,11 @@ func (k *keeper) controlLater(lived time.Duration) {
 			return
 		}
 	}
-	if k.ctl.young <= 1 || k.asked != 0 {
+	if k.ctl.young <= patience || k.asked != 0 {
 		k.set(alarmControl, 0)
 		return
 	}
-	k.set(alarmControl, min(firstDelay<<min(k.ctl.young-2, 8), mostDelay))
+	k.set(alarmControl, min(firstDelay<<min(k.ctl.young-patience-1, 8), mostDelay))
 }
 
 // orderList answers with all that is known, in parts; from then on control
@@ -301,7 +325,7 @@ func (k *keeper) orderList(o *Order) {
 	h := Hello{
 		Version: Version, BootID: k.boot, PID: os.Getpid(), Binary: exe, Contain: kind, Degraded: degraded,
 		Asked: k.asked, NoFile: noFile(), Reserved: reserved,
-		Exec: k.c.Self.Path, Supervised: k.c.Supervised, Release: k.c.Release, Origin: k.origin(),
+		Exec: k.c.Self.Path, Supervised: k.c.Supervised, Release: k.c.Release, Origin: k.origin(), Raised: k.raised(),
 	}
 	k.ctl.listening = true
 	if o.Run != Version {

@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,9 +16,10 @@ import (
 )
 
 // notes is the directory <run>/keeper: a file for each live run, named by its
-// number, so that a keeper after us finds what lives. A note is one write(2):
-// being killed leaves it whole or not there; and after a reboot it means
-// nothing, so nothing is synced.
+// number, so that a keeper after us finds what lives. A note is begun before the
+// start and finished, by a second line, right after it: whenever we are killed,
+// there is either no process or a note of it. Each line is one write(2); and
+// after a reboot a note means nothing, so nothing is synced.
 type notes struct{ dir string }
 
 // note is what the next keeper must know of a run.
@@ -57,7 +59,46 @@ func (n notes) path(id uint64) string { return filepath.Join(n.dir, strconv.Form
 func (n notes) write(k *keeper, r *run) {
 	b, err := json.Marshal(k.noteOf(r))
 	if err == nil {
-		err = n.put(r, b)
+		r.noted, err = true, n.replace(r, b)
+	}
+	if err != nil {
+		k.log.Error("cannot note a run", "program", r.in.program, "instance", r.in.index, "error", err)
+	}
+}
+
+// begin notes a run that is about to start. The descriptor is for finish or
+// abandon; -1 is that there is no note.
+func (n notes) begin(k *keeper, r *run) (fd int) {
+	fd, err := open(n.path(r.id), unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC)
+	if err != nil {
+		k.log.Error("cannot note a run", "program", r.in.program, "instance", r.in.index, "error", err)
+		return -1
+	}
+	r.noted = true
+	n.line(k, r, fd)
+	return fd
+}
+
+// finish says which process the run got.
+func (n notes) finish(k *keeper, r *run, fd int) {
+	if fd >= 0 {
+		n.line(k, r, fd)
+		unix.Close(fd)
+	}
+}
+
+// abandon removes the note of a start that failed.
+func (n notes) abandon(r *run, fd int) {
+	if fd >= 0 {
+		unix.Close(fd)
+		_ = unix.Unlink(n.path(r.id))
+	}
+}
+
+func (n notes) line(k *keeper, r *run, fd int) {
+	b, err := json.Marshal(k.noteOf(r))
+	if err == nil {
+		_, err = unix.Write(fd, append(b, '\n'))
 	}
 	if err != nil {
 		k.log.Error("cannot note a run", "program", r.in.program, "instance", r.in.index, "error", err)
@@ -71,7 +112,7 @@ func (k *keeper) noteOf(r *run) note {
 		LaunchDigest: r.launch, TuningDigest: r.tuning, Generation: r.generation, Cookie: r.cookie, Stopping: r.stopping,
 		Output: r.in.output,
 	}
-	if r.inode == 0 {
+	if r.inode == 0 && r.pid > 0 {
 		v.Start = readStat(r.pid).start
 	}
 	for i := range r.in.streams {
@@ -82,18 +123,13 @@ func (k *keeper) noteOf(r *run) note {
 	return v
 }
 
-// put writes a new note in place, and a second one over it by rename.
-func (n notes) put(r *run, b []byte) error {
-	path := n.path(r.id)
-	if !r.noted {
-		r.noted = true
-		return writeText(path, string(b), unix.O_CREAT|unix.O_TRUNC)
-	}
+// replace puts another note in the place of a run's first one.
+func (n notes) replace(r *run, b []byte) error {
 	next := filepath.Join(n.dir, "next")
 	if err := os.WriteFile(next, b, 0o600); err != nil {
 		return err
 	}
-	return os.Rename(next, path)
+	return os.Rename(next, n.path(r.id))
 }
 
 // remove removes a run's note, unless the run's number is another's by now.
@@ -113,11 +149,7 @@ func (n notes) read(k *keeper) (list []note) {
 	}
 	for _, e := range entries {
 		path := filepath.Join(n.dir, e.Name())
-		var v note
-		b, err := os.ReadFile(path)
-		if err == nil {
-			err = json.Unmarshal(b, &v)
-		}
+		v, err := readNote(path)
 		if err == nil && v.Boot == k.boot && e.Name() == strconv.FormatUint(v.Run, 10) {
 			list = append(list, v)
 			continue
@@ -130,4 +162,22 @@ func (n notes) read(k *keeper) (list []note) {
 		}
 	}
 	return list
+}
+
+// readNote reads the last line that is whole.
+func readNote(path string) (v note, err error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return v, err
+	}
+	err = errors.New("it is empty")
+	for line := range bytes.Lines(b) {
+		var next note
+		if nerr := json.Unmarshal(line, &next); nerr == nil {
+			v, err = next, nil
+		} else if err != nil {
+			err = nerr
+		}
+	}
+	return v, err
 }

@@ -144,8 +144,10 @@ type Hello struct {
 	Supervised bool
 	// Release is the keeper's version, as people name it.
 	Release string
-	// Origin is how this keeper came to be, see Will.Origin.
+	// Origin is how this keeper came to be, see Will.Origin, and Raised how many
+	// before it died young.
 	Origin string
+	Raised int
 }
 
 // Run is a process life the keeper holds: alive, or ended and not yet

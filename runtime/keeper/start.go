@@ -88,21 +88,24 @@ func (k *keeper) launch(in *instance, s *Start) (*run, error) {
 			return nil, err
 		}
 	}
+	r := newRun(in, s.Run)
+	r.started, r.cookie = boottime(), cookieOf(s)
+	r.launch, r.tuning, r.generation = s.LaunchDigest, s.TuningDigest, s.Generation
+	note := k.notes.begin(k, r)
 	p, err := k.deps.start(&s.Launch, io, cgroup)
 	closeStdio(io)
 	if err != nil {
+		k.notes.abandon(r, note)
 		in.killed = in.killed || errors.Is(err, unix.EINTR)
 		k.closePipes(in)
 		return nil, err
 	}
-	r := newRun(in, s.Run)
 	r.pid, r.pidfd, r.started = p.PID, p.PidFD, boottime()
-	r.launch, r.tuning, r.generation = s.LaunchDigest, s.TuningDigest, s.Generation
-	r.cookie = cookieOf(s)
 	r.inode = pidfdInode(r.pidfd)
 	k.register(r)
-	k.notes.write(k, r)
 	k.giveLater(r)
+	k.give() // at once: until control holds it too, its end and output are ours alone
+	k.notes.finish(k, r, note)
 	k.set(alarmTidy, 3*time.Second)
 	return r, nil
 }

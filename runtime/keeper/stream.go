@@ -104,7 +104,7 @@ func (k *keeper) openPipe(s *stream, r *launch.Request) (int, error) {
 		_ = unix.Fstat(p[0], &st)
 		s.fd, s.inode = p[0], st.Ino
 	}
-	s.hungUp = false // a pipe that the former run left full has a writer again
+	s.hungUp = false       // a pipe that the former run left full has a writer again
 	if r.Identity.Switch { // so that it can open /dev/stdout
 		if err := unix.Fchown(s.fd, int(r.Identity.UID), int(r.Identity.GID)); err != nil {
 			return -1, stepError("giving the output pipe to the user", err)

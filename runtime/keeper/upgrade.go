@@ -55,6 +55,14 @@ func (k *keeper) origin() string {
 	return k.c.Will.Origin
 }
 
+// raised is how many keepers before us died young.
+func (k *keeper) raised() int {
+	if k.c.Will == nil {
+		return 0
+	}
+	return k.c.Will.Raised
+}
+
 // Known is what a binary says it can read: the versions of its formats.
 type Known struct {
 	Version  string `json:"version"`

@@ -36,6 +36,8 @@ type Will struct {
 	Origin  string `json:"origin"`
 	// Former is the pid of the keeper that held all this.
 	Former int `json:"former"`
+	// Raised counts keepers that died soon after control had raised them.
+	Raised int `json:"raised,omitempty"`
 	// Locks are the descriptors of the locked files.
 	Locks []int `json:"locks"`
 	// Asked is TERM once somebody asked the former keeper to stop everything.

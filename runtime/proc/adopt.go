@@ -25,7 +25,7 @@ func (p *Proc) Adopt(h keeper.Hello, w reconcile.World) []reconcile.Fact {
 	for _, i := range living(w) {
 		r := held[i.Run]
 		if r == nil || idOf(r) != i.ID {
-			facts = append(facts, reconcile.Fact{Kind: reconcile.FactLost, ID: i.ID, Run: i.Run, At: c.wall})
+			facts = append(facts, c.lost(i))
 			continue
 		}
 		delete(held, i.Run)
@@ -46,6 +46,16 @@ func (p *Proc) Adopt(h keeper.Hello, w reconcile.World) []reconcile.Fact {
 	}
 	p.send(orders)
 	return facts
+}
+
+// lost says what became of a recorded run that the keeper does not know. It
+// notes each before it starts it, so one that was only ordered never was.
+func (c clock) lost(i *reconcile.Instance) reconcile.Fact {
+	f := reconcile.Fact{Kind: reconcile.FactLost, ID: i.ID, Run: i.Run, At: c.wall}
+	if i.State == reconcile.StateStarting && i.StartedAt.Before(i.Since) {
+		f.Kind, f.Step, f.Reason = reconcile.FactStartFailed, "ordering", "the order was lost when a process of procnanny died; nothing was started"
+	}
+	return f
 }
 
 func idOf(r *keeper.Run) reconcile.InstanceID {

@@ -1,0 +1,401 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/procnanny/procnanny/rpc"
+	"github.com/procnanny/procnanny/rpc/zmq"
+	"github.com/procnanny/procnanny/runtime/place"
+)
+
+// What programs of these tests do: this test binary again.
+const (
+	roleVar   = "PROCNANNY_TEST_ROLE"
+	ledgerVar = "PROCNANNY_TEST_LEDGER"
+	// deathsVar sets how many deaths of each kind there are: "keeper=300,both=100".
+	deathsVar = "PROCNANNY_TEST_DEATHS"
+)
+
+// roles are what the test binary is when it is a program.
+var roles = map[string]func(){"writer": writer, "crasher": crasher}
+
+// writer writes numbered lines and never ends; it must never be restarted.
+func writer() {
+	for i := 1; ; i++ {
+		fmt.Println(i)
+		time.Sleep(time.Millisecond)
+	}
+}
+
+const crasherLines = 300
+
+// crasher holds a lock while it lives, writes numbered lines, and ends with a
+// code that its run's number determines.
+func crasher() {
+	run, _ := strconv.Atoi(os.Getenv("PROCNANNY_RUN_ID"))
+	name := filepath.Join(os.Getenv(ledgerVar), os.Getenv("PROCNANNY_PROGRAM"))
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		os.Exit(251)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		_ = os.WriteFile(name+".overlap", []byte(strconv.Itoa(run)), 0o600)
+	}
+	for i := range crasherLines {
+		fmt.Println(run, i)
+	}
+	time.Sleep(time.Duration(50+rand.IntN(300)) * time.Millisecond)
+	os.Exit(codeOf(run))
+}
+
+func codeOf(run int) int { return run%200 + 1 }
+
+const (
+	writers  = 5
+	crashers = 5
+)
+
+// mortal is a daemon whose processes are killed.
+type mortal struct {
+	t      *testing.T
+	dir    string
+	args   []string
+	stderr *os.File
+	client rpc.Caller
+	pids   map[string]int // of the writers
+	slow   time.Duration  // the longest time until status was answered again
+	took   []time.Duration
+}
+
+func newMortal(t *testing.T) *mortal {
+	t.Helper()
+	if err := bin.need("procnanny", "procnanny-eval", "procnannyd", "procnanny-control"); err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.MkdirTemp("/tmp", "pnd")
+	check(t, err)
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	for _, sub := range []string{"config", "ledger"} {
+		check(t, os.Mkdir(filepath.Join(dir, sub), 0o755))
+	}
+	check(t, os.WriteFile(filepath.Join(dir, "config", "a.json"), mortalConfig(t, dir), 0o644))
+	m := &mortal{t: t, dir: dir, args: []string{
+		"--config", dir + "/config", "--state", dir + "/state", "--run", dir + "/run", "--log-dir", dir + "/log", "--supervised", "no",
+	}}
+	m.stderr, err = os.Create(filepath.Join(dir, "stderr"))
+	check(t, err)
+	t.Cleanup(func() { m.stderr.Close() })
+	m.client, err = zmq.Dial("ipc://"+dir+"/run/rpc.sock", 20*time.Second)
+	check(t, err)
+	t.Cleanup(func() { m.client.Close() })
+	t.Cleanup(m.end)
+	m.start()
+	err = poll(func() (bool, string) {
+		out, _ := exec.Command(filepath.Join(bin.dir, "procnanny"), "--run", dir+"/run", "status", "writer").CombinedOutput()
+		return strings.Count(string(out), " running ") == writers, string(out)
+	})
+	check(t, err)
+	return m
+}
+
+func mortalConfig(t *testing.T, dir string) []byte {
+	t.Helper()
+	self, err := os.Executable()
+	check(t, err)
+	program := func(role string, instances int) map[string]any {
+		return map[string]any{
+			"command": self, "instances": instances, "start": map[string]any{"min_uptime": "0s"},
+			"env":     map[string]any{roleVar: role, ledgerVar: dir + "/ledger", "GORACE": "atexit_sleep_ms=0"},
+			"restart": map[string]any{"delay": "20ms", "factor": 1, "max_delay": "20ms", "jitter": 0},
+			"output":  map[string]any{"rotate": map[string]any{"size": 100 << 10, "keep": 10000}},
+		}
+	}
+	programs := map[string]any{"writer": program("writer", writers)}
+	for i := range crashers {
+		programs[fmt.Sprintf("crasher%d", i)] = program("crasher", 1)
+	}
+	b, err := json.Marshal(map[string]any{"programs": programs})
+	check(t, err)
+	return b
+}
+
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// start is what a person or a service manager does.
+func (m *mortal) start() {
+	m.t.Helper()
+	cmd := exec.Command(filepath.Join(bin.dir, "procnannyd"), m.args...)
+	cmd.Stderr = m.stderr
+	check(m.t, cmd.Start())
+	go func() { _ = cmd.Wait() }() // reaps it; however it ends
+}
+
+// end ends what is left, also after a failure.
+func (m *mortal) end() {
+	if m.t.Failed() {
+		said, _ := os.ReadFile(m.stderr.Name())
+		m.t.Logf("the daemon said at last:\n%s", said[max(0, len(said)-4000):])
+	}
+	pid, _ := place.Holder(m.dir + "/run")
+	if pid == 0 {
+		return
+	}
+	_ = unix.Kill(pid, unix.SIGTERM)
+	for deadline := time.Now().Add(stopTimeout); time.Now().Before(deadline); time.Sleep(untilPause) {
+		if errors.Is(unix.Kill(pid, 0), unix.ESRCH) || zombie(pid) {
+			return
+		}
+	}
+	m.t.Errorf("the daemon (pid %d) does not end", pid)
+}
+
+func zombie(pid int) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	return err == nil && strings.Contains(string(b), ") Z ")
+}
+
+// who are the keeper and the control that answer now.
+type who struct {
+	Keeper  process `msgpack:"keeper"`
+	Control process `msgpack:"control"`
+}
+
+type process struct {
+	PID int `msgpack:"pid"`
+}
+
+// settled waits until somebody answers, and says who; the writers must be the
+// same processes as ever.
+func (m *mortal) settled(since time.Time) (w who) {
+	m.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), untilTimeout)
+	defer cancel()
+	err := m.client.Call(ctx, "version", nil, &w)
+	if err != nil {
+		m.t.Fatalf("nobody answers: %v", err)
+	}
+	var reply struct {
+		Programs map[string]struct {
+			Instances map[int]process `msgpack:"instances"`
+		} `msgpack:"programs"`
+	}
+	check(m.t, m.client.Call(ctx, "status", map[string]any{"program": "writer"}, &reply))
+	if !since.IsZero() {
+		m.took = append(m.took, time.Since(since))
+	}
+	pids := map[string]int{}
+	for i, v := range reply.Programs["writer"].Instances {
+		pids["writer/"+strconv.Itoa(i)] = v.PID
+	}
+	if len(pids) != writers {
+		m.t.Fatalf("the writers are %v", pids)
+	}
+	if m.pids == nil {
+		m.pids = pids
+	}
+	for name, pid := range pids {
+		if m.pids[name] != pid || pid == 0 {
+			m.t.Fatalf("%s has pid %d, it had %d", name, pid, m.pids[name])
+		}
+	}
+	return w
+}
+
+// renewed waits until others answer than those who did.
+func (m *mortal) renewed(old who, keeper bool) who {
+	m.t.Helper()
+	since := time.Now()
+	for deadline := since.Add(untilTimeout); ; time.Sleep(2 * time.Millisecond) {
+		w, err := m.ask()
+		if err == nil && w.Control.PID != old.Control.PID && (!keeper || w.Keeper.PID != old.Keeper.PID) {
+			return m.settled(since)
+		}
+		if time.Now().After(deadline) {
+			m.t.Fatalf("no others answer: %v, %+v after %+v", err, w, old)
+		}
+	}
+}
+
+// ask asks once, on a connection of its own.
+func (m *mortal) ask() (w who, err error) {
+	client, err := zmq.Dial("ipc://"+m.dir+"/run/rpc.sock", 100*time.Millisecond)
+	if err != nil {
+		return w, err
+	}
+	defer client.Close()
+	return w, client.Call(context.Background(), "version", nil, &w)
+}
+
+func dawdle(most time.Duration) { time.Sleep(time.Duration(rand.Int64N(int64(most)))) }
+
+// kinds are the deaths, with how many of each there are in a usual test.
+var kinds = []struct {
+	name  string
+	times int
+	happy bool // no end of a program may be unknown
+	do    func(*mortal, who) who
+}{
+	{"control", 15, true, func(m *mortal, w who) who {
+		check(m.t, unix.Kill(w.Control.PID, unix.SIGKILL))
+		return m.renewed(w, false)
+	}},
+	{"keeper", 15, true, func(m *mortal, w who) who {
+		check(m.t, unix.Kill(w.Keeper.PID, unix.SIGKILL))
+		return m.renewed(w, true)
+	}},
+	{"upgrade", 8, true, func(m *mortal, w who) who {
+		check(m.t, m.client.Call(context.Background(), "upgrade", nil, nil))
+		next := m.renewed(w, false)
+		if next.Keeper.PID != w.Keeper.PID {
+			m.t.Fatalf("the keeper's pid was %d and is %d", w.Keeper.PID, next.Keeper.PID)
+		}
+		return next
+	}},
+	{"both", 8, false, func(m *mortal, w who) who {
+		check(m.t, unix.Kill(w.Control.PID, unix.SIGSTOP)) // so that it raises no other first
+		check(m.t, unix.Kill(w.Keeper.PID, unix.SIGKILL))
+		check(m.t, unix.Kill(w.Control.PID, unix.SIGKILL))
+		dawdle(300 * time.Millisecond)
+		m.start()
+		return m.renewed(w, true)
+	}},
+}
+
+// Whoever of us dies, at whatever moment: no program ends, starts twice or
+// loses a line, and every end is known.
+func TestDeaths(t *testing.T) {
+	for _, kind := range kinds {
+		t.Run(kind.name, func(t *testing.T) {
+			m := newMortal(t)
+			w := m.settled(time.Time{})
+			for range deaths(kind.name, kind.times) {
+				dawdle(150 * time.Millisecond)
+				w = kind.do(m, w)
+			}
+			m.judge(kind.happy)
+		})
+	}
+}
+
+func deaths(kind string, usual int) int {
+	for _, part := range strings.Split(os.Getenv(deathsVar), ",") {
+		if name, n, ok := strings.Cut(part, "="); ok && name == kind {
+			usual, _ = strconv.Atoi(n)
+		}
+	}
+	if testing.Short() {
+		usual = min(usual, 3)
+	}
+	return usual
+}
+
+// judge stops everything and reads what was written.
+func (m *mortal) judge(happy bool) {
+	m.t.Helper()
+	if out, err := exec.Command(filepath.Join(bin.dir, "procnanny"), "--run", m.dir+"/run", "stop", "--all", "--wait").CombinedOutput(); err != nil {
+		m.t.Fatalf("cannot stop: %v\n%s", err, out)
+	}
+	if overlaps, _ := filepath.Glob(m.dir + "/ledger/*.overlap"); len(overlaps) > 0 {
+		m.t.Errorf("two copies at once: %v", overlaps)
+	}
+	lines := 0
+	for i := range writers {
+		lines += m.judgeWriter(i)
+	}
+	var all tally
+	for i := range crashers {
+		m.judgeCrasher(fmt.Sprintf("crasher%d", i), &all)
+	}
+	if happy && all.unknown+all.cut > 0 {
+		m.t.Errorf("%d ends are unknown, the output of %d runs is not whole", all.unknown, all.cut)
+	}
+	slices.Sort(m.took)
+	m.t.Logf("%d deaths; %d lines of writers, %d ends of crashers (%d unknown, %d not started, %d with output cut); status again after %v (median), %v (most)",
+		len(m.took), lines, all.ends, all.unknown, all.never, all.cut, m.took[len(m.took)/2].Round(time.Millisecond), m.took[len(m.took)-1].Round(time.Millisecond))
+}
+
+func (m *mortal) output(target string) [][]byte {
+	m.t.Helper()
+	cmd := exec.Command(filepath.Join(bin.dir, "procnanny"), "--run", m.dir+"/run", "logs", "--raw", target)
+	out, err := cmd.Output()
+	check(m.t, err)
+	return bytes.Split(bytes.TrimSuffix(out, []byte("\n")), []byte("\n"))
+}
+
+func (m *mortal) judgeWriter(i int) int {
+	m.t.Helper()
+	lines := m.output(fmt.Sprintf("writer/%d", i))
+	for n, line := range lines {
+		if string(line) != strconv.Itoa(n+1) {
+			m.t.Errorf("writer/%d: line %d is %q", i, n+1, line)
+			break
+		}
+	}
+	return len(lines)
+}
+
+// tally counts the runs of crashers.
+type tally struct{ ends, unknown, never, cut int }
+
+// judgeCrasher compares the history of a program with what it wrote. A run
+// that ended while none of us lived may lack lines; no other may.
+func (m *mortal) judgeCrasher(program string, all *tally) {
+	m.t.Helper()
+	wrote := map[int]int{}
+	for _, line := range m.output(program + "/0") {
+		var run, n int
+		if _, err := fmt.Sscan(string(line), &run, &n); err != nil || n != wrote[run] { // never twice, never out of order
+			m.t.Errorf("%s: %q follows line %d", program, line, wrote[run]-1)
+			break
+		}
+		wrote[run]++
+	}
+	var reply struct {
+		Runs []struct {
+			ID      int      `msgpack:"run_id"`
+			Code    int      `msgpack:"exitcode"`
+			Signal  int      `msgpack:"exitsignal"`
+			Unknown bool     `msgpack:"exit_unknown"`
+			Error   string   `msgpack:"error"`
+			End     *float64 `msgpack:"end"`
+		} `msgpack:"runs"`
+	}
+	check(m.t, m.client.Call(context.Background(), "history", map[string]any{"program": program}, &reply))
+	for _, r := range reply.Runs {
+		stopped := r.Signal == int(unix.SIGTERM) && r.ID == reply.Runs[len(reply.Runs)-1].ID
+		all.ends++
+		switch {
+		case r.End == nil:
+			m.t.Errorf("%s: run %d has no end", program, r.ID)
+		case r.Unknown:
+			all.unknown++
+		case strings.Contains(r.Error, "the order was lost") && wrote[r.ID] == 0:
+			all.never++
+		case r.Code != codeOf(r.ID) && !stopped:
+			m.t.Errorf("%s: run %d ended with %d, signal %d", program, r.ID, r.Code, r.Signal)
+		case wrote[r.ID] != crasherLines && !stopped:
+			m.t.Logf("%s: run %d has %d lines", program, r.ID, wrote[r.ID])
+			all.cut++
+		}
+	}
+}
