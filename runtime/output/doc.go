@@ -10,9 +10,10 @@
 //     Policy.Drop loses when the file cannot take more, and says in the file
 //     how much; a file system without splice repeats up to 64 KiB when killed;
 //     losing power loses what the kernel had not yet written.
-//   - Bytes are numbered over the whole life of an instance's stream, across
-//     rotation, removal and restarts: an offset always means the same byte. The
-//     numbers count what is in the files, marks and timestamps included.
+//   - The program's bytes are numbered over the whole life of an instance's
+//     stream, across rotation, removal and restarts: an offset always means the
+//     same byte. Times that we write before lines have no numbers, dropped bytes
+//     do: to a reader they are a gap.
 //   - Nothing here follows a symlink, waits on a FIFO, or writes outside of the
 //     log directory. What stands where a file should be is moved aside and
 //     reported; what stands where a program's directory should be is an error.
@@ -69,6 +70,12 @@
 //     live file begins, by inode, so that reading the directory is the exception.
 //     Refused: a state file that has to agree with two others after a crash.
 //   - Lines are cut at the limit by looking with tee(2), which takes nothing.
+//   - What we write into a file (a time, a mark about dropped bytes) is told from
+//     the program's own by the index: a record says where stamped lines begin and
+//     end, and what a mark stands for, before the bytes are written; if that is
+//     impossible, nothing is. So reading gives exactly the program's bytes, and
+//     nobody can forge a mark. Refused: to recognise ours by their look; a file
+//     for each format, which a policy that changes would make small.
 //   - Timestamps go over a stage file (stage.go), because a time cannot be put
 //     into a splice. Refused: write, then take out of the pipe, which repeats a
 //     chunk when killed between the two, and glues it to half a line.

@@ -278,16 +278,24 @@ func TestFullDiskDropsAndCounts(t *testing.T) {
 	must(t, os.Remove(ballast))
 	r.clock = r.clock.Add(retryEvery)
 	r.say("there again\n")
-	got := r.all()
-	kept, rest, _ := strings.Cut(got, "--- ")
-	if !strings.HasSuffix(rest, "---\nthere again\n") || strings.Count(got, "---") != 2 {
-		t.Errorf("read %s", short(got))
+	kept, rest, _ := strings.Cut(r.content("0.log"), "--- ")
+	if !strings.HasSuffix(rest, "---\nthere again\n") || strings.Count(rest, "---") != 1 {
+		t.Errorf("the file is %s ... %s", short(kept), rest)
 	}
 	if !strings.Contains(rest, fmt.Sprintf(" %d bytes dropped ", r.sink.Dropped())) {
 		t.Errorf("%d were dropped, the mark says %q", r.sink.Dropped(), rest)
 	}
 	if n := (lines + 10_000) * 10; len(strings.TrimSuffix(kept, "\n")) != n-int(r.sink.Dropped()) && len(kept) != n-int(r.sink.Dropped()) {
 		t.Errorf("%d written, %d dropped, %d kept", n, r.sink.Dropped(), len(kept))
+	}
+	// To a reader the mark is a gap in the numbers.
+	all := int64(lines+10_000) * 10
+	if c := r.read(Query{TailLines: 1}); string(c.Data) != "there again\n" || c.Offset != all {
+		t.Errorf("the line after is number %d, not %d: %q", c.Offset, all, c.Data)
+	}
+	c := r.read(Query{})
+	if c.Next != all-r.sink.Dropped() || int64(len(c.Data)) != c.Next || c.End != all+12 {
+		t.Errorf("before the gap are %d bytes up to %d of %d", len(c.Data), c.Next, c.End)
 	}
 }
 
@@ -321,7 +329,7 @@ func TestTimestampsOnAFullDisk(t *testing.T) {
 	lines := untilFull(t, r, 0)
 	must(t, os.Remove(ballast))
 	r.drain()
-	got := strings.Split(strings.TrimSuffix(r.all(), "\n"), "\n")
+	got := strings.Split(strings.TrimSuffix(r.content("0.log"), "\n"), "\n")
 	if len(got) != lines {
 		t.Fatalf("%d lines are there, %d were written; %q %q", len(got), lines, r.names(), r.alarms)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"hash/crc32"
 	"io"
+	"math"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -26,15 +27,20 @@ const (
 	kindEnd
 	// kindSegment: a new file begins at offset, which is start.
 	kindSegment
+	// kindFormat: what is written from here on is stamped, or no longer.
+	kindFormat
+	// kindGap: here the file has markSize bytes about dropped ones; the child's
+	// go on with number offset+dropped behind them.
+	kindGap
 	kinds // how many there are
 )
 
 const (
-	recordSize    = 48
-	recordVersion = 1
+	recordSize    = 64
+	recordVersion = 2
 	indexEvery    = time.Second
-	// indexMax bounds an index file; at this size it is thinned. About 43,000
-	// records: half a day of a program that writes in every second, before old
+	// indexMax bounds an index file; at this size it is thinned. About 32,000
+	// records: nine hours of a program that writes in every second, before old
 	// times become coarser.
 	indexMax = 2 << 20
 	// indexReadMax is more than any index of ours has.
@@ -48,22 +54,41 @@ const (
 type record struct {
 	kind   kind
 	time   int64 // Unix, ns
-	offset int64
+	offset int64 // number of the child's next byte
 	start  int64 // offset of the live file's first byte
+	pos    int64 // place of that next byte in the live file
 	run    uint64
 	inode  uint64
+	// stamped: the bytes from pos on have a time before each line; fresh: that
+	// of a line is the first thing at pos.
+	stamped, fresh bool
+	dropped        int64 // kindGap
+	markSize       uint8 // kindGap
 }
+
+// Bits of a record's third byte.
+const (
+	flagStamped = 1 << iota
+	flagFresh
+)
 
 var (
 	castagnoli = crc32.MakeTable(crc32.Castagnoli)
 	order      = binary.LittleEndian
 )
 
-// append encodes r: kind, version, 2 zero bytes, CRC-32C of the rest, fields.
+// append encodes r: kind, version, flags, size of the mark, CRC-32C of the
+// rest, fields.
 func (r record) append(b []byte) []byte {
-	at := len(b)
-	b = append(b, byte(r.kind), recordVersion, 0, 0, 0, 0, 0, 0)
-	for _, v := range []uint64{uint64(r.time), uint64(r.offset), uint64(r.start), r.run, r.inode} {
+	at, flags := len(b), byte(0)
+	if r.stamped {
+		flags |= flagStamped
+	}
+	if r.fresh {
+		flags |= flagFresh
+	}
+	b = append(b, byte(r.kind), recordVersion, flags, r.markSize, 0, 0, 0, 0)
+	for _, v := range []uint64{uint64(r.time), uint64(r.offset), uint64(r.start), uint64(r.pos), r.run, r.inode, uint64(r.dropped)} {
 		b = order.AppendUint64(b, v)
 	}
 	order.PutUint32(b[at+4:], r.sum(b[at:]))
@@ -76,14 +101,16 @@ func (record) sum(b []byte) uint32 {
 
 // parseRecord decodes the first recordSize bytes of b.
 func parseRecord(b []byte) (r record, ok bool) {
-	if len(b) < recordSize || b[1] != recordVersion || b[2] != 0 || b[3] != 0 || order.Uint32(b[4:]) != r.sum(b) {
+	if len(b) < recordSize || b[1] != recordVersion || b[2] > flagStamped|flagFresh || order.Uint32(b[4:]) != r.sum(b) {
 		return r, false
 	}
 	r = record{
 		kind: kind(b[0]), time: int64(order.Uint64(b[8:])), offset: int64(order.Uint64(b[16:])),
-		start: int64(order.Uint64(b[24:])), run: order.Uint64(b[32:]), inode: order.Uint64(b[40:]),
+		start: int64(order.Uint64(b[24:])), pos: int64(order.Uint64(b[32:])), run: order.Uint64(b[40:]), inode: order.Uint64(b[48:]),
+		stamped: b[2]&flagStamped != 0, fresh: b[2]&flagFresh != 0, dropped: int64(order.Uint64(b[56:])), markSize: b[3],
 	}
-	return r, r.kind > kindUnset && r.kind < kinds && r.start >= 0 && r.offset >= r.start
+	good := r.kind > kindUnset && r.kind < kinds && r.start >= 0 && r.offset >= r.start && r.pos >= 0
+	return r, good && r.dropped >= 0 && r.offset <= math.MaxInt64-r.dropped && r.pos <= math.MaxInt64-int64(r.markSize)
 }
 
 // parseRecords decodes all good records of b. Records have one size, so that a
@@ -114,15 +141,6 @@ func readIndex(dir int, name string, n int64) ([]record, error) {
 	b := make([]byte, size-from)
 	got, err := preadFull(fd, b, from)
 	return parseRecords(b[:got]), err
-}
-
-// lastRecord is the last good record; ok is false when there is none.
-func lastRecord(dir int, name string) (r record, ok bool, err error) {
-	records, err := readIndex(dir, name, tailSize)
-	if len(records) == 0 {
-		return r, false, err
-	}
-	return records[len(records)-1], true, nil
 }
 
 // preadFull reads until b is full or the file ends.

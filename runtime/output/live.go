@@ -33,9 +33,9 @@ func (s *Sink) ready(now time.Time) error {
 	switch {
 	case now.Sub(s.indexed) < indexEvery:
 	case s.run != 0 && !s.marked:
-		s.marked = s.mark(kindRun, now)
+		s.marked = s.mark(record{kind: kindRun}, now)
 	default:
-		s.mark(kindTime, now)
+		s.mark(record{kind: kindTime}, now)
 	}
 	return nil
 }
@@ -75,7 +75,7 @@ func (s *Sink) checkPath() {
 func (s *Sink) lost(why error) {
 	s.warn(s.live(), why)
 	s.closeFile()
-	s.start, s.pos, s.inode = s.start+s.pos, 0, 0
+	s.start, s.pos, s.inode = s.off, 0, 0
 }
 
 func (s *Sink) warn(name string, err error) {
@@ -123,8 +123,15 @@ func (s *Sink) create(dir int, now time.Time) error {
 		return err
 	}
 	s.fd, s.inode, s.pos, s.born = fd, st.Ino, 0, now
-	s.markIn(dir, kindSegment, now)
+	s.markBegin(dir, now)
 	return nil
+}
+
+// markBegin is the first record of a live file that has no byte yet. A file
+// without one counts as not stamped.
+func (s *Sink) markBegin(dir int, now time.Time) {
+	s.stamped = s.policy.Timestamps
+	s.stamped = s.markIn(dir, record{kind: kindSegment}, now) && s.stamped
 }
 
 // putAway clears the live file's name of what is not ours.
@@ -148,63 +155,108 @@ func (s *Sink) place(dir int, st *unix.Stat_t, now time.Time) error {
 			return err
 		}
 	}
-	end := s.start + s.pos
-	size, alone := st.Size, st.Nlink == 1
-	if fresh {
-		end = max(end, s.start+size)
-	}
+	end, size, alone := s.off, st.Size, st.Nlink == 1
 	ours := fresh || st.Ino == s.inode
 	switch {
 	case s.fd < 0:
-		s.start, s.pos = end, 0
-	case ours && alone && s.start+size == end:
-		s.pos, s.inode = size, st.Ino
+		s.start, s.pos, s.off = end, 0, end
+	case ours && alone && size == s.pos:
+		s.inode = st.Ino
 	case size == 0 && alone: // truncated, or made for us
 		s.start, s.pos, s.inode, s.born = end, 0, st.Ino, now
-		s.markIn(dir, kindSegment, now)
+		s.markBegin(dir, now)
 		s.warn(s.live(), errors.New("was emptied"))
 	case ours && s.start < end:
 		s.warn(s.live(), errors.New("was changed or linked by somebody else: put aside"))
 		return s.retire(dir, end)
 	default:
-		s.start, s.pos = end, 0
+		s.start, s.pos, s.off = end, 0, end
 		return s.putAway(dir, errors.New("is not ours"))
 	}
 	return nil
 }
 
-// recover learns start, pos (the least that was ever written there) and the
-// put aside files from the files alone.
+// recover learns start, pos, off and the put aside files from the files alone.
+// Of a live file that is shorter than the index says it is, pos is what it
+// should be.
 func (s *Sink) recover(dir int, st *unix.Stat_t) error {
-	last, _, err := lastRecord(dir, s.index())
+	records, err := readIndex(dir, s.index(), tailSize)
 	if err != nil {
 		return err
 	}
 	if s.segs, err = s.dir.segments(dir, s.stream); err != nil {
 		return err
 	}
-	s.start, err = locate(dir, s.stream, last, s.segs, st.Ino)
+	last := lastOf(records)
+	s.start, err = locate(dir, s.stream, records, s.segs, st.Ino)
+	if err == nil {
+		err = s.goOn(extents(records, s.start), st.Size)
+	}
 	if err != nil {
 		s.dir.giveBack(s.stream, s.segs)
 		return err
 	}
-	s.pos = max(0, last.offset-s.start)
+	if last.start == s.start && last.pos > s.pos {
+		s.pos, s.off = last.pos, last.offset
+	}
 	s.known = true
 	return nil
 }
 
+// goOn finds off, where the opened live file (fd >= 0) has size bytes.
+func (s *Sink) goOn(list []extent, size int64) error {
+	s.pos, s.off, s.stamped, s.midLine = 0, s.start, false, false
+	if s.fd < 0 {
+		s.off = list[len(list)-1].off
+		return nil
+	}
+	// A mark that a kill left half written, or not at all, is written again.
+	if e := list[len(list)-1]; e.dropped > 0 && size < e.pos && size >= e.pos-e.markSize {
+		size = e.pos - e.markSize
+		if err := unix.Ftruncate(s.fd, size); err != nil {
+			return err
+		}
+		s.unmarked = e.dropped
+	}
+	for len(list) > 1 && list[len(list)-1].pos > size {
+		list = list[:len(list)-1]
+	}
+	e := list[len(list)-1]
+	s.pos, s.stamped, s.midLine = size, e.stamped, size == 0 && !e.fresh
+	var err error
+	s.off, err = e.endAt(s.fd, size)
+	return err
+}
+
+// lastOf is the last record, or none.
+func lastOf(records []record) (r record) {
+	if n := len(records); n > 0 {
+		r = records[n-1]
+	}
+	return r
+}
+
 // locate says where the live file with that inode (0: there is none) begins:
 // where the last record says, unless a file was put aside after it.
-func locate(dir int, st stream, last record, segs []int64, inode uint64) (int64, error) {
+func locate(dir int, st stream, records []record, segs []int64, inode uint64) (int64, error) {
+	last := lastOf(records)
 	if len(segs) == 0 || inode != 0 && inode == last.inode || segs[len(segs)-1] < last.start {
 		return last.start, nil
 	}
 	start := segs[len(segs)-1]
-	info, err := statAt(dir, st.segment(start))
-	if errors.Is(err, unix.ENOENT) { // just deleted by somebody
+	fd, info, err := openRegular(dir, st.segment(start), unix.O_RDONLY)
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, errForeign) { // just deleted by somebody
 		return max(start, last.offset), nil
 	}
-	return start + info.Size, err
+	if err != nil {
+		return 0, err
+	}
+	defer unix.Close(fd)
+	list := extents(records, start)
+	for len(list) > 1 && list[len(list)-1].pos > info.Size {
+		list = list[:len(list)-1]
+	}
+	return list[len(list)-1].endAt(fd, info.Size)
 }
 
 // age is when the live file got its first byte, or the nearest we know.
@@ -220,29 +272,32 @@ func (s *Sink) age() time.Time {
 	return s.born
 }
 
-// mark adds a record to the index. A failure costs only that: the next try is
-// indexEvery later.
-func (s *Sink) mark(k kind, now time.Time) bool {
+// mark adds a record to the index, and says in indexFault why it could not. Of
+// most records a failure costs only that: the next try is indexEvery later.
+func (s *Sink) mark(r record, now time.Time) bool {
 	s.indexed = now
 	dir, err := s.dir.openProgram(s.program, false)
 	if err != nil {
+		s.indexFault = err
 		return false
 	}
 	defer unix.Close(dir)
-	return s.markIn(dir, k, now)
+	return s.markIn(dir, r, now)
 }
 
-func (s *Sink) markIn(dir int, k kind, now time.Time) bool {
-	size, err := s.dir.appendRecord(dir, s.index(), record{
-		kind: k, time: now.UnixNano(), offset: s.start + s.pos, start: s.start, run: s.run, inode: s.inode,
-	})
+func (s *Sink) markIn(dir int, r record, now time.Time) bool {
+	r.time, r.offset, r.start, r.pos, r.run, r.inode = now.UnixNano(), s.off, s.start, s.pos, s.run, s.inode
+	r.stamped = s.stamped
+	r.fresh = s.pos == 0 && !s.midLine || s.stamped && s.fd >= 0 && s.fresh()
+	size, err := s.dir.appendRecord(dir, s.index(), r)
+	s.indexFault = err
 	if err == nil && size > indexMax {
 		err = s.dir.rewriteIndex(dir, s.index(), s.first())
 	}
 	if err != nil {
 		s.warn(s.index(), err)
 	}
-	return err == nil
+	return s.indexFault == nil
 }
 
 // first is the offset of the first byte that is kept.

@@ -92,16 +92,34 @@ func (s *Sink) tellDropped(now time.Time) error {
 		return nil
 	}
 	line := fmt.Sprintf("--- procnanny: %d bytes dropped here: the log could not be written ---\n", s.unmarked)
-	if s.policy.Timestamps {
+	if s.stamped {
 		line = stampOf(now) + line
 	}
 	if s.pos > 0 && !s.endsLine() {
 		line = "\n" + line
 	}
+	// The index first: it tells the mark from the child's own bytes.
+	s.mark(record{kind: kindGap, dropped: s.unmarked, markSize: uint8(len(line))}, now)
+	if s.indexFault != nil {
+		return s.indexFault
+	}
 	if err := s.write([]byte(line)); err != nil {
 		return err
 	}
-	s.unmarked = 0
+	s.off, s.unmarked = s.off+s.unmarked, 0
+	return nil
+}
+
+// tellFormat has the index know how the file goes on, before it does.
+func (s *Sink) tellFormat(now time.Time) error {
+	if s.stamped == s.policy.Timestamps {
+		return nil
+	}
+	s.stamped = !s.stamped
+	if s.mark(record{kind: kindFormat}, now); s.indexFault != nil {
+		s.stamped = !s.stamped
+		return s.indexFault
+	}
 	return nil
 }
 

@@ -35,8 +35,9 @@ type Query struct {
 
 // Chunk is a page of a stream. Ask for the next one with Offset = Next.
 type Chunk struct {
-	// Data are the bytes as they are in the file. It ends early where bytes
-	// are missing (a file was removed): the next page begins after the gap.
+	// Data are the bytes as the program wrote them: without times and marks of
+	// ours. It ends early where bytes are missing (a file was removed, bytes were
+	// dropped): the next page begins after the gap.
 	Data []byte
 	// Offset is the number of Data's first byte: larger than the one asked for
 	// when that is no longer kept.
@@ -95,10 +96,11 @@ func (d *Dir) read(st stream, q Query) (c Chunk, err error) {
 // errMoved is a rotation or a removal in the middle of a look.
 var errMoved = errors.New("files were put aside meanwhile")
 
-// piece is one file of a stream and which bytes of it count.
+// piece is a part of a file that has bytes start to end of the stream.
 type piece struct {
 	start, end int64
 	name       string
+	extent
 }
 
 // picture is where all bytes of a stream are at one moment.
@@ -108,6 +110,7 @@ type picture struct {
 	stream  stream
 	pieces  []piece // oldest first, without overlap
 	records []record
+	stamps  []Mark // read along the way, in no order
 }
 
 func (p *picture) close() {
@@ -146,16 +149,12 @@ func (p *picture) take(q Query) error {
 	if p.records, err = readIndex(p.dir, p.stream.index(), indexReadMax); err != nil {
 		return err
 	}
-	var last record
-	if n := len(p.records); n > 0 {
-		last = p.records[n-1]
-	}
+	last := lastOf(p.records)
 	// A follower reads what was just written: no need to read the directory.
 	if fd >= 0 && last.inode == live.Ino && q.Offset != nil && *q.Offset >= last.start {
-		p.pieces = []piece{{last.start, last.start + live.Size, p.stream.live()}}
-		return nil
+		return p.add(p.stream.live(), last.start, fd, live.Size)
 	}
-	if err := p.list(last, &live); err != nil {
+	if err := p.list(&live); err != nil {
 		return err
 	}
 	return p.unmoved(live.Ino)
@@ -172,27 +171,64 @@ func (p *picture) unmoved(inode uint64) error {
 }
 
 // list fills in pieces.
-func (p *picture) list(last record, live *unix.Stat_t) error {
+func (p *picture) list(live *unix.Stat_t) error {
 	all, err := listSegments(p.dir)
 	if err != nil {
 		return err
 	}
 	segs := all[p.stream.base]
 	for _, start := range segs {
-		st, err := statAt(p.dir, p.stream.segment(start))
-		if err == nil && regular(&st) {
-			p.pieces = append(p.pieces, piece{start, start + st.Size, p.stream.segment(start)})
+		if err := p.addSegment(start); err != nil {
+			return err
 		}
 	}
 	if p.live >= 0 {
-		start, err := locate(p.dir, p.stream, last, segs, live.Ino)
+		start, err := locate(p.dir, p.stream, p.records, segs, live.Ino)
 		if err != nil {
 			return err
 		}
-		p.pieces = append(p.pieces, piece{start, start + live.Size, p.stream.live()})
+		if err := p.add(p.stream.live(), start, p.live, live.Size); err != nil {
+			return err
+		}
 	}
 	for i := 1; i < len(p.pieces); i++ { // what others appended does not count
 		p.pieces[i-1].end = min(p.pieces[i-1].end, p.pieces[i].start)
+	}
+	return nil
+}
+
+// addSegment adds a put aside file. It is opened only if somebody has to count.
+func (p *picture) addSegment(start int64) error {
+	name := p.stream.segment(start)
+	st, err := statAt(p.dir, name)
+	if err != nil || !regular(&st) {
+		return nil //nolint:nilerr // just pruned, or not ours
+	}
+	fd := -1
+	if list := extents(p.records, start); list[len(list)-1].stamped {
+		if fd, _, err = openRegular(p.dir, name, unix.O_RDONLY); err != nil {
+			return errMoved
+		}
+		defer unix.Close(fd)
+	}
+	return p.add(name, start, fd, st.Size)
+}
+
+// add adds the parts of a file of that size.
+func (p *picture) add(name string, start int64, fd int, size int64) error {
+	list := extents(p.records, start)
+	for i, e := range list {
+		if e.pos > size {
+			break
+		}
+		end := e.until
+		if i == len(list)-1 || list[i+1].pos-list[i+1].markSize > size {
+			var err error
+			if end, err = e.endAt(fd, size); err != nil {
+				return err
+			}
+		}
+		p.pieces = append(p.pieces, piece{e.off, end, name, e})
 	}
 	return nil
 }
@@ -225,7 +261,7 @@ func (p *picture) read(q Query) (c Chunk, err error) {
 	if err := p.fill(&c, q.Limit); err != nil {
 		return Chunk{}, err
 	}
-	c.Marks = marks(p.records, c.Offset, c.Next)
+	c.Marks = withStamps(marks(p.records, c.Offset, c.Next), p.stamps, c.Offset, c.Next)
 	return c, nil
 }
 
@@ -267,7 +303,7 @@ func (p *picture) pread(f piece, b []byte, offset int64) error {
 		}
 		defer unix.Close(fd)
 	}
-	n, err := preadFull(fd, b, offset-f.start)
+	n, err := p.preadFrom(f, fd, b, offset)
 	if err == nil && n < len(b) {
 		return errMoved // truncated under us
 	}

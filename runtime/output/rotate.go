@@ -88,7 +88,10 @@ func (s *Sink) rotate(now time.Time) error {
 		return s.open(now)
 	}
 	s.midLine = !s.endsLine()
-	if err := s.retire(dir, s.start+s.pos); err != nil {
+	if s.stamped { // so that nobody need count the file's last lines
+		s.markIn(dir, record{kind: kindTime}, now)
+	}
+	if err := s.retire(dir, s.off); err != nil {
 		return s.postpone(err, now)
 	}
 	// The last one stays until the index knows where the next begins.
@@ -127,7 +130,7 @@ func (s *Sink) retire(dir int, next int64) error {
 	}
 	s.closeFile()
 	s.segs = append(s.segs, s.start)
-	s.start, s.pos, s.inode = next, 0, 0
+	s.start, s.pos, s.off, s.inode = next, 0, next, 0
 	return nil
 }
 

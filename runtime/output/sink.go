@@ -11,8 +11,8 @@ import (
 
 // Policy is what may change at any time without touching the program.
 type Policy struct {
-	// RotateBytes is when a file is put aside; 0 is never. A file is longer by
-	// less than a line, and by at most 64 KiB.
+	// RotateBytes is when a file is put aside; 0 is never. Marks and times
+	// count. A file is longer by less than a line, and by at most 64 KiB.
 	RotateBytes int64
 	// Keep is how many put aside files stay.
 	Keep int
@@ -53,11 +53,12 @@ type Sink struct {
 	staged  bool   // there is, or may be, something on it
 	inode   uint64 // of the live file
 	known   bool   // start and pos are; the files were looked at before
-	// start is the offset of the live file's first byte, pos its size: the next
-	// byte of the stream is number start+pos.
-	start, pos int64
-	born       time.Time // of the live file, when RotateAge needs it
-	segs       []int64   // starts of the put aside files, oldest first
+	// start is the offset of the live file's first byte, pos its size, and off
+	// the number of the stream's next byte: start+pos, but for times and marks.
+	start, pos, off int64
+	stamped         bool      // what the index says of the live file's end
+	born            time.Time // of the live file, when RotateAge needs it
+	segs            []int64   // starts of the put aside files, oldest first
 
 	run     uint64 // current run; 0: none
 	marked  bool   // the index knows where run begins
@@ -71,7 +72,9 @@ type Sink struct {
 	faultAt  time.Time
 	dropped  int64 // all of this sink
 	unmarked int64 // of those, not yet told in the file
-	pace     pace
+	// indexFault is why the last record could not be added, or nil.
+	indexFault error
+	pace       pace
 }
 
 // Drain moves at most max bytes from the pipe to the file. It never waits for
@@ -130,11 +133,14 @@ func (s *Sink) store(pipe, want int, now time.Time) (n int, err error) {
 		return 0, err
 	}
 	for n < want {
+		if err := s.tellFormat(now); err != nil { // of each new file
+			return n, err
+		}
 		var k int
 		switch {
 		case s.copying:
 			k, err = s.plainCopy(pipe, want-n, now)
-		case s.policy.Timestamps:
+		case s.stamped:
 			k, err = s.copy(pipe, want-n, now)
 		default:
 			k, err = s.move(pipe, want-n, now)
@@ -178,7 +184,7 @@ func (s *Sink) room(now time.Time) int64 {
 // being killed at any instruction neither loses nor repeats one.
 func (s *Sink) splice(pipe, n int) (int, error) {
 	done, err := spliceAll(pipe, s.fd, s.pos, n)
-	s.pos += int64(done)
+	s.pos, s.off = s.pos+int64(done), s.off+int64(done)
 	if done == 0 && errors.Is(err, unix.EINVAL) {
 		s.copying, err = true, nil
 	}
@@ -220,13 +226,13 @@ func (s *Sink) BeginRun(run uint64) {
 // its descendants still write counts as the run's until the next BeginRun.
 func (s *Sink) EndRun() {
 	if s.marked && s.known {
-		s.mark(kindEnd, s.dir.now())
+		s.mark(record{kind: kindEnd}, s.dir.now())
 	}
 }
 
-// Offset is the number of the next byte, as far as this process knows: 0
+// Offset is the number of the child's next byte, as far as this process knows: 0
 // before the first Drain.
-func (s *Sink) Offset() int64 { return s.start + s.pos }
+func (s *Sink) Offset() int64 { return s.off }
 
 // Dropped is how many bytes this sink has dropped.
 func (s *Sink) Dropped() int64 { return s.dropped }

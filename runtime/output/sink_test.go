@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"pgregory.net/rapid"
 )
 
 func TestNothingIsMadeBeforeTheFirstByte(t *testing.T) {
@@ -180,14 +181,104 @@ func TestTimestamps(t *testing.T) {
 	r.clock = r.clock.Add(time.Second)
 	r.say("o\n\nthree\nfour")
 	const at0, at1 = "2026-05-04T03:02:01.000000Z ", "2026-05-04T03:02:02.000000Z "
-	r.want(at0 + "one\n" + at0 + "two\n" + at1 + "\n" + at1 + "three\n" + at1 + "four")
+	r.want("one\ntwo\n\nthree\nfour") // numbers count the program's bytes
+	if got := r.content(fmt.Sprintf("0.log.%020d", 0)); got != at0+"one\n"+at0+"two\n"+at1+"\n" {
+		t.Errorf("the first file is %q", got)
+	}
 	if got := r.content("0.log"); got != at1+"three\n"+at1+"four" {
 		t.Errorf("the live file is %q", got)
 	}
 	r.sink.SetPolicy(Policy{})
 	r.say("teen\nplain\n")
-	if !strings.HasSuffix(r.all(), at1+"fourteen\nplain\n") {
-		t.Errorf("read %q", r.all())
+	if got := r.content("0.log"); !strings.HasSuffix(got, at1+"fourteen\nplain\n") {
+		t.Errorf("the live file is %q", got)
+	}
+	r.want("one\ntwo\n\nthree\nfourteen\nplain\n")
+	c := r.read(Query{})
+	if want := []Mark{{0, r.clock.Add(-time.Second), 0}, {6, r.clock, 0}}; !slices.EqualFunc(c.Marks, want, sameMark) {
+		t.Errorf("marks %v, not %v", c.Marks, want)
+	}
+}
+
+func sameMark(a, b Mark) bool { return a.Offset == b.Offset && a.Time.Equal(b.Time) && a.Run == b.Run }
+
+// Whatever is done to a sink, a number means the same byte, also where times
+// were written, stopped being written, or bytes were dropped.
+func TestNumbersCountTheProgramsBytes(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		p := Policy{RotateBytes: rapid.Int64Range(0, 300).Draw(rt, "rotate"), Keep: 1000, Drop: true}
+		r := newRig(t, p)
+		r.sink.BeginRun(1)
+		var all []byte // 0 where dropped
+		for range rapid.IntRange(1, 30).Draw(rt, "steps") {
+			text := rapid.StringMatching(`([a-z ]{0,40}\n?){1,3}`).Draw(rt, "text")
+			r.clock = r.clock.Add(time.Duration(rapid.IntRange(0, 2000).Draw(rt, "ms")) * time.Millisecond)
+			switch rapid.SampledFrom([]string{"say", "say", "stamps", "drop", "idle", "restart", "forget"}).Draw(rt, "step") {
+			case "say":
+				r.say(text)
+				all = append(all, text...)
+			case "stamps":
+				p.Timestamps = !p.Timestamps
+				r.sink.SetPolicy(p)
+			case "drop":
+				r.put(text)
+				n, err := r.sink.discard(r.r, len(text))
+				must(t, err)
+				r.say("x") // so that the mark is written: a drop that nobody told ends with the process
+				all = append(append(all, make([]byte, n)...), 'x')
+			case "idle":
+				r.sink.Idle()
+			case "restart":
+				r.restart(p)
+			case "forget":
+				r.dir.Forget("web", 0)
+				r.sink = r.dir.Sink("web", 0, "", p)
+			}
+		}
+		r.checkNumbers(all, rapid.IntRange(1, 50).Draw(rt, "page"))
+		r.dir.Close()
+	})
+}
+
+// checkNumbers reads all, page by page and line by line from the end.
+func (r *rig) checkNumbers(all []byte, page int) {
+	r.Helper()
+	seen := 0
+	at := int64(0)
+	for end := int64(len(all)); at < end; {
+		c := r.read(Query{Offset: &at, Limit: page})
+		if c.End != end || string(c.Data) != string(all[c.Offset:c.Next]) || len(c.Data) == 0 {
+			r.Fatalf("page at %d: [%d, %d) of %d, %q, wrote %q", at, c.Offset, c.Next, c.End, c.Data, all)
+		}
+		seen += len(c.Data)
+		at = c.Next
+	}
+	if kept := len(all) - bytes.Count(all, []byte{0}); seen != kept {
+		r.Fatalf("%d bytes are there, not %d", seen, kept)
+	}
+	if c := r.read(Query{TailLines: 3}); string(c.Data) != string(all[c.Offset:c.Next]) {
+		r.Fatalf("the last lines at %d are %q of %q", c.Offset, c.Data, all)
+	}
+}
+
+func TestIndexThatCannotBeWrittenHoldsTimesBack(t *testing.T) {
+	r := newRig(t, Policy{})
+	r.say("plain\n")
+	must(t, os.Remove(r.file("0.idx")))
+	must(t, os.Mkdir(r.file("0.idx"), 0o755))
+	for i := range asideMax { // no name to move it to
+		must(t, os.WriteFile(r.file(fmt.Sprintf("0.idx.aside.%d", i+1)), nil, 0o640))
+	}
+	r.sink.SetPolicy(Policy{Timestamps: true})
+	r.put("stamped\n")
+	if n, _, err := r.sink.Drain(r.r, Turn); n != 0 || err == nil || r.in() != 8 {
+		t.Errorf("took %d, %v", n, err)
+	}
+	must(t, os.Remove(r.file("0.idx")))
+	r.drain()
+	r.want("plain\nstamped\n")
+	if got := r.content("0.log"); strings.Count(got, "Z ") != 1 {
+		t.Errorf("the file is %q", got)
 	}
 }
 
@@ -196,7 +287,13 @@ func TestTimestampsOnALongLine(t *testing.T) {
 	line := strings.Repeat("x", 1<<20)
 	r.say(line)
 	r.say("\nmore\n")
-	got := r.all()
+	r.want(line + "\nmore\n")
+	got := ""
+	for _, name := range r.names() {
+		if strings.HasPrefix(name, "0.log") {
+			got += r.content(name)
+		}
+	}
 	if strings.Count(got, "x") != 1<<20 || strings.Count(got, "Z ") != 2 {
 		t.Errorf("%d bytes, %d times", strings.Count(got, "x"), strings.Count(got, "Z "))
 	}

@@ -12,17 +12,19 @@ import (
 // go to the file by splice. It goes by splice to a file of its own first, the
 // stage, with a header that says where its result belongs:
 //
-//	0  offset in the stream, 8 bytes
+//	0  offset of the first byte, 8 bytes
 //	8  time, Unix ns, 8 bytes
-//	16 the bytes as they were in the pipe
+//	16 offset of the live file's first byte, 8 bytes
+//	24 size of the live file before, 8 bytes
+//	32 the bytes as they were in the pipe
 //
 // Then the result is written to the live file, then the stage is emptied.
 // Whoever finds a stage that is not empty, after a crash or a full disk, takes
-// what is beyond that offset back and writes the result again: every byte is
+// what is beyond that size back and writes the result again: every byte is
 // in the file exactly once here too.
 const (
 	stageSuffix = ".stage"
-	stageHeader = 16
+	stageHeader = 32
 	// stageMax is more than any stage of ours has.
 	stageMax = stageHeader + 2*lookMax
 )
@@ -34,7 +36,10 @@ func (s *Sink) putOnStage(pipe, n int, now time.Time) (int, error) {
 	if err := s.openStage(); err != nil {
 		return 0, err
 	}
-	head := order.AppendUint64(order.AppendUint64(nil, uint64(s.start+s.pos)), uint64(now.UnixNano()))
+	var head []byte
+	for _, v := range []int64{s.off, now.UnixNano(), s.start, s.pos} {
+		head = order.AppendUint64(head, uint64(v))
+	}
 	if err := pwriteFull(s.stageFD, head, 0); err != nil {
 		return 0, errors.Join(err, s.clearStage())
 	}
@@ -111,17 +116,30 @@ func (s *Sink) finishStage() error {
 		return err
 	}
 	if n > stageHeader {
-		at := int64(order.Uint64(b))
-		if s.start <= at && at < s.start+s.pos { // written in part, or not told yet
-			if err := unix.Ftruncate(s.fd, at-s.start); err != nil {
-				return err
-			}
-			s.pos = at - s.start
-		}
-		out, _, _ := s.stamp(b[stageHeader:n], time.Unix(0, int64(order.Uint64(b[8:]))), false)
-		if err := s.write(out); err != nil {
+		if err := s.replay(b[:stageHeader], b[stageHeader:n]); err != nil {
 			return err
 		}
 	}
 	return s.clearStage()
+}
+
+// replay brings data from the stage to the end of the live file, which may have
+// it already, or a part of it.
+func (s *Sink) replay(head, data []byte) error {
+	off, start, pos := int64(order.Uint64(head)), int64(order.Uint64(head[16:])), int64(order.Uint64(head[24:]))
+	switch {
+	case start == s.start && pos <= s.pos:
+		if err := unix.Ftruncate(s.fd, pos); err != nil {
+			return err
+		}
+		s.pos, s.off = pos, off
+	case off+int64(len(data)) <= s.off: // in a file that was put aside or lost since
+		return nil
+	}
+	out, _, _ := s.stamp(data, time.Unix(0, int64(order.Uint64(head[8:]))), false)
+	if err := s.write(out); err != nil {
+		return err
+	}
+	s.off += int64(len(data))
+	return nil
 }

@@ -2,13 +2,19 @@ package output
 
 import (
 	"bytes"
+	"errors"
 	"math"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // stampLayout is RFC 3339 in UTC with microseconds: all of one length, and
 // sorting as text is sorting by time.
-const stampLayout = "2006-01-02T15:04:05.000000Z "
+const (
+	stampLayout = "2006-01-02T15:04:05.000000Z "
+	stampSize   = len(stampLayout)
+)
 
 func stampOf(now time.Time) string { return now.UTC().Format(stampLayout) }
 
@@ -24,6 +30,10 @@ func (s *Sink) copy(pipe, left int, now time.Time) (int, error) {
 	out, n, full := s.stamp(data, now, true)
 	if n > 0 {
 		done, err := s.putOnStage(pipe, n, now)
+		if errors.Is(err, unix.EINVAL) && done == 0 {
+			s.copying = true
+			return 0, nil
+		}
 		if err != nil && done == 0 {
 			return 0, err
 		}
@@ -31,10 +41,11 @@ func (s *Sink) copy(pipe, left int, now time.Time) (int, error) {
 			out, _, _ = s.stamp(data[:done], now, false)
 			n, full = done, false
 		}
-		if err := firstError(s.write(out), err); err != nil {
-			return n, err // what is on the stage is not lost
+		if werr := s.write(out); werr != nil {
+			return n, werr // what is on the stage is not lost
 		}
-		if err := s.clearStage(); err != nil {
+		s.off += int64(n)
+		if err := firstError(s.clearStage(), err); err != nil {
 			return n, err
 		}
 	}
@@ -56,21 +67,27 @@ func (s *Sink) plainCopy(pipe, left int, now time.Time) (int, error) {
 	if err := s.write(out); err != nil {
 		return 0, err
 	}
+	s.off += int64(n)
 	if n, err = s.dir.consume(pipe, n); err == nil && full {
 		err = s.rotate(now)
 	}
 	return n, err
 }
 
+// fresh reports whether the live file's next byte is the first of a line.
+func (s *Sink) fresh() bool {
+	return s.pos == 0 && !s.midLine || s.pos > 0 && s.endsLine()
+}
+
 // stamp makes of data what the live file gets: out, of the first n bytes. With
 // limit, full says that the rest belongs into the next file.
 func (s *Sink) stamp(data []byte, now time.Time, limit bool) (out []byte, n int, full bool) {
 	prefix := ""
-	if s.policy.Timestamps {
+	if s.stamped {
 		prefix = stampOf(now)
 	}
 	out = make([]byte, 0, len(data)+len(data)/2)
-	fresh := s.pos == 0 && !s.midLine || s.pos > 0 && s.endsLine()
+	fresh := s.fresh()
 	room := int64(math.MaxInt64)
 	if limit {
 		room = s.room(now)
