@@ -41,7 +41,7 @@ func newStream(program string, index int, name string) (stream, error) {
 	if name != "" {
 		st.base += "." + name
 	}
-	if err := spec.CheckName(program); err != nil {
+	if err := spec.CheckRunName(program); err != nil {
 		return st, fmt.Errorf("cannot keep the output of %q: %w", program, err)
 	}
 	if index < 0 {

@@ -97,6 +97,9 @@ func (p *Proc) ourCorrection(n reconcile.RunID, refused map[string]string) bool 
 	correction := r.tunes[0]
 	r.tunes = r.tunes[1:]
 	if correction {
+		if r.refused == nil {
+			r.refused = map[string]string{}
+		}
 		maps.Copy(r.refused, refused)
 	}
 	return correction
@@ -124,5 +127,6 @@ func (c clock) exit(f *keeper.Fact) *reconcile.Exit {
 	return &reconcile.Exit{
 		Code: f.Code, Signal: f.Signal, Core: f.Core, At: c.at(f.AtNS),
 		Unknown: f.Unknown || f.Code == -1 && f.Signal == 0,
+		CPU:     time.Duration(f.CPUNS), PeakMemory: f.PeakBytes,
 	}
 }

@@ -216,11 +216,28 @@ func (q *queue) drop(w *work) {
 	left := copy(q.events, q.events[n:])
 	clear(q.events[left:])
 	q.events = q.events[:left]
-	if left == 0 && cap(q.events) > commitEvents {
+	q.bytes -= runCost * len(w.runs)
+	q.shrink()
+}
+
+// shrink lets go of the room that a burst needed.
+func (q *queue) shrink() {
+	if len(q.events) == 0 && cap(q.events) > smallQueue {
 		q.events = nil
 	}
-	q.bytes -= runCost * len(w.runs)
+	if len(q.runs) == 0 {
+		q.runs = map[reconcile.RunID]*Run{}
+	}
+	if len(q.instances) == 0 {
+		q.instances = map[reconcile.InstanceID]bool{}
+	}
+	if len(q.programs) == 0 {
+		q.programs = map[string]bool{}
+	}
 }
+
+// smallQueue is the room for events that is kept.
+const smallQueue = 64
 
 // unmap gives the pages back that the transaction touched: they are the
 // kernel's cache of the file, and need not count as our memory. All pages that

@@ -84,19 +84,6 @@ func readLedger(d *database) (l ledger, err error) {
 	return l, err
 }
 
-// notes are not there in a database of an earlier version.
-func (l *ledger) notes(b *bbolt.Bucket) error {
-	if b == nil {
-		return nil
-	}
-	return b.ForEach(func(k, v []byte) error {
-		if raw, err := unseal(v); err == nil {
-			l.image.notes[string(k)] = bytes.Clone(raw)
-		}
-		return nil
-	})
-}
-
 func (l *ledger) instance(k, v []byte) error {
 	raw, err := unseal(v)
 	id, ok := parseInstanceKey(k)
@@ -279,19 +266,6 @@ func (w *work) putWorld(tx *bbolt.Tx) error {
 		}
 	}
 	return w.putNotes(tx)
-}
-
-func (w *work) putNotes(tx *bbolt.Tx) error {
-	if len(w.notes) == 0 {
-		return nil
-	}
-	b, err := tx.CreateBucketIfNotExists(bucketNotes)
-	for name, v := range w.notes {
-		if err == nil {
-			err = putOrDelete(b, []byte(name), v)
-		}
-	}
-	return err
 }
 
 func putOrDelete(b *bbolt.Bucket, key, v []byte) error {

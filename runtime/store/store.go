@@ -232,7 +232,7 @@ func (s *Store) number(f *frame, drafts []Draft) []Event {
 func (s *Store) write(f *frame) {
 	b := f.finish()
 	s.scratch = b[:0]
-	if cap(b) > 4<<20 { // a mass exit's frame is not kept
+	if cap(b) > 64<<10 { // the frame of a thousand starts is not kept
 		s.scratch = nil
 	}
 	first := s.j.broken == nil
