@@ -31,6 +31,7 @@ var rooms = map[string]room{
 	"runtime/output":  {may: []string{"spec"}, why: "it moves bytes and does not know whose"},
 	"runtime/keeper":  {may: []string{"spec", "runtime/launch", "runtime/lean", "runtime/output"}, why: "the keeper must never die, so it decides nothing and parses nothing from outside"},
 	"runtime/proc":    {may: []string{"spec", "reconcile", "runtime/keeper", "runtime/launch"}, why: "actions become the keeper's orders here; launch only for the request that an order carries"},
+	"runtime/doctor":  {may: []string{"spec", "runtime/keeper", "runtime/launch", "runtime/output", "runtime/place"}, why: "it tries what the keeper will do, with the keeper's own means"},
 	"runtime/store":   {may: []string{"spec", "reconcile"}, why: "it keeps values and starts nothing"},
 	"runtime/watch":   {may: []string{"spec"}, why: "it says what the files say, not what to do about it"},
 	"runtime/probe":   {may: []string{"spec", "reconcile"}, why: "it reports facts"},
@@ -45,7 +46,7 @@ var rooms = map[string]room{
 	"cmd/procnannyd":        {may: []string{"spec", "runtime/keeper", "runtime/launch", "runtime/output", "runtime/place"}, why: "the keeper's process"},
 	"cmd/procnanny-control": {may: []string{"rpc", "rpc/zmq", "rpc/web", "runtime/control", "runtime/keeper", "runtime/place"}, why: "flags, the keeper's socket and the transports are wired here"},
 	"cmd/procnanny-eval":    {may: []string{"spec", "spec/specfile"}, why: "one evaluation, then gone: it needs nothing else"},
-	"cmd/procnanny":         {may: []string{"spec", "reconcile", "rpc", "rpc/zmq", "runtime/place", "runtime/watch"}, why: "the client; watch because vet reads files as the daemon does"},
+	"cmd/procnanny":         {may: []string{"spec", "reconcile", "rpc", "rpc/zmq", "runtime/doctor", "runtime/keeper", "runtime/launch", "runtime/output", "runtime/place", "runtime/watch"}, why: "the client; watch because vet reads files as the daemon does, keeper because doctor tries what it does"},
 
 	"examples":            {may: nil, why: "only tests"},
 	"examples/clients/go": {may: nil, why: "a client with plain libraries, to be copied"},

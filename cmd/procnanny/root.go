@@ -19,7 +19,7 @@ func (a *app) commands() []*cobra.Command {
 		a.scaleCommand(), a.startCommand(), a.stopCommand(), a.restartCommand(), a.signalCommand(),
 		a.setCommand(), a.createCommand(), a.deleteCommand(), a.overridesCommand(), a.resetCommand(), a.exportCommand(),
 		a.statesCommand(), a.schemaCommand(), a.methodsCommand(), a.callCommand(),
-		a.versionCommand(), a.upgradeCommand(), a.shutdownCommand(), a.completionCommand(),
+		a.doctorCommand(), a.versionCommand(), a.upgradeCommand(), a.shutdownCommand(), a.completionCommand(),
 	}
 }
 
