@@ -37,8 +37,9 @@ type ConfigView struct {
 
 // ProgramView is one program, immutable.
 type ProgramView struct {
-	Name    string
-	Spec    spec.Program
+	Name string
+	// Spec is shared with others, and nobody's to change; never nil.
+	Spec    *spec.Program
 	Defined bool // false: being removed
 	// Overrides are those in force on it.
 	Overrides  []spec.Override

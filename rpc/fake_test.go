@@ -76,7 +76,8 @@ func viewOf(files spec.Spec, overrides []spec.Override) *View {
 	desired := files.With(overrides)
 	run := reconcile.RunID(0)
 	for _, name := range sortedKeys(desired.Programs) {
-		p := &ProgramView{Name: name, Spec: desired.Programs[name], Defined: true, Generation: 7}
+		want := desired.Programs[name]
+		p := &ProgramView{Name: name, Spec: &want, Defined: true, Generation: 7}
 		for _, o := range overrides {
 			if o.Program == name {
 				p.Overrides = append(p.Overrides, o)

@@ -217,7 +217,7 @@ func desiredSpec(v *View, only string) spec.Spec {
 	s := spec.Spec{Programs: map[string]spec.Program{}}
 	for _, p := range v.Programs {
 		if p.Defined && (only == "" || p.Name == only) {
-			s.Programs[p.Name] = p.Spec
+			s.Programs[p.Name] = *p.Spec
 		}
 	}
 	return s

@@ -21,7 +21,7 @@ func seedView() *View {
 	p.Nice, p.IONice = new(-5), &spec.IONice{Class: "best-effort", Level: 4}
 	i := instance("hello world", 0, reconcile.StateRunning, 300)
 	i.LastExit = &reconcile.Exit{Code: -1, Signal: 15}
-	return &View{Programs: []*ProgramView{{Name: "hello world", Spec: p, Defined: true, Instances: []*InstanceView{i}}}}
+	return &View{Programs: []*ProgramView{{Name: "hello world", Spec: &p, Defined: true, Instances: []*InstanceView{i}}}}
 }
 
 // TestSeedReplies: the bytes of 2011, key by key. Integers are minimal, nice is

@@ -89,7 +89,9 @@ func TestWait(t *testing.T) {
 		"set of what needs a new process": {"set", args{"program": "web", "field": "args", "value": []any{"-x"}}, []func(*ProgramView, *InstanceView){
 			state(reconcile.StateStopping), func(p *ProgramView, i *InstanceView) {
 				i.Run, i.State, i.Launch = i.Run+10, reconcile.StateRunning, p.Spec.Launch.Digest()
-				p.Instances, p.Spec.Instances = p.Instances[:1], 1 // the other one is of no interest here
+				one := *p.Spec // the other one is of no interest here
+				one.Instances = 1
+				p.Instances, p.Spec = p.Instances[:1], &one
 			},
 		}, "", ""},
 		"set that does not come up": {"set", args{"program": "web", "field": "args", "value": []any{"-x"}}, []func(*ProgramView, *InstanceView){

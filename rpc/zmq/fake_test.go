@@ -39,7 +39,7 @@ func programs(n int) *rpc.View {
 		p.Command, p.Args = "/usr/bin/env", []string{"PORT=$(instance)", "sleep", "1000"}
 		name := fmt.Sprintf("program-%05d", i)
 		v.Programs = append(v.Programs, &rpc.ProgramView{
-			Name: name, Spec: p, Defined: true, Generation: 1,
+			Name: name, Spec: &p, Defined: true, Generation: 1,
 			Instances: []*rpc.InstanceView{{
 				Instance: reconcile.Instance{
 					ID: reconcile.InstanceID{Program: name}, State: reconcile.StateRunning, Run: reconcile.RunID(i + 1), PID: 1000 + i,

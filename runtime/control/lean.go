@@ -9,8 +9,12 @@ import (
 )
 
 // leanAfter is how long it must be quiet after desired state has changed before
-// memory is given back: until then most of what starts has started.
-const leanAfter = 3 * time.Second
+// memory is given back: what starts has started then. Something that never
+// comes to rest does not put it off for more than leanPatience such spans.
+const (
+	leanAfter    = 3 * time.Second
+	leanPatience = 10
+)
 
 // trimmer gives back what a start or a new generation needed and nobody needs
 // any more, here and in the keeper.
@@ -33,11 +37,18 @@ func (t *trimmer) later() {
 func (t *trimmer) run(ctx context.Context) {
 	timer := time.NewTimer(leanAfter)
 	timer.Stop()
+	seen, waited := uint64(0), 0
 	for {
 		select {
 		case <-t.kick:
+			seen, waited = t.c.store.Seq(), 0
 			timer.Reset(leanAfter)
 		case <-timer.C:
+			if now := t.c.store.Seq(); now != seen && waited < leanPatience {
+				seen, waited = now, waited+1
+				timer.Reset(leanAfter)
+				continue
+			}
 			t.trim()
 		case <-ctx.Done():
 			return

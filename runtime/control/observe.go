@@ -62,7 +62,7 @@ func (o *observer) look(ctx context.Context) error {
 	for _, p := range v.Programs {
 		for _, i := range p.Instances {
 			if i.Alive() && i.PID > 0 && !i.MainGone {
-				list = append(list, proc.Look{ID: i.ID, Run: i.Run, PID: i.PID, Program: &p.Spec})
+				list = append(list, proc.Look{ID: i.ID, Run: i.Run, PID: i.PID, Program: p.Spec})
 			}
 		}
 	}

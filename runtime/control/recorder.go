@@ -61,8 +61,7 @@ func (r *recorder) Record(b reconcile.Batch) {
 // Publish tells others, and the keeper that the ends of runs are known.
 func (r *recorder) Publish(reconcile.Batch) {
 	r.publish(r.pending)
-	clear(r.pending)
-	r.pending = r.pending[:0]
+	r.pending = nil
 	if len(r.acks) == 0 {
 		return
 	}
@@ -91,18 +90,20 @@ func (r *recorder) publish(events []store.Event) {
 	defer r.mu.Unlock()
 	net := r.net.Load()
 	for _, e := range events {
-		r.early[e.Seq] = e
+		if e.Seq != r.next {
+			r.early[e.Seq] = e
+			continue
+		}
+		for ok := true; ok; e, ok = r.early[r.next] {
+			delete(r.early, r.next)
+			r.next++
+			if net != nil {
+				(*net).Publish(e.Topic, e.Body)
+			}
+		}
 	}
-	for {
-		e, ok := r.early[r.next]
-		if !ok {
-			return
-		}
-		delete(r.early, r.next)
-		r.next++
-		if net != nil {
-			(*net).Publish(e.Topic, e.Body)
-		}
+	if len(r.early) == 0 {
+		r.early = map[uint64]store.Event{} // without the room that many needed
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/procnanny/procnanny/reconcile"
+	"github.com/procnanny/procnanny/spec"
 )
 
 // gallery holds the newest picture of each program, sorted by name: a turn
@@ -87,18 +88,24 @@ func (l *loop) draw(name string) *reconcile.ProgramView {
 		return nil
 	}
 	v := &reconcile.ProgramView{Name: name, Defined: defined, Overrides: l.marks[name], Generation: l.desired.Generation}
-	if defined {
-		v.Spec = *want
-	}
+	v.Spec = shownSpec(p, want)
 	if p != nil {
-		if !defined && p.Spec != nil {
-			v.Spec = *p.Spec
-		}
 		v.Held = p.Held
 		v.Instances = l.drawInstances(p, v, l.gallery.get(name))
 		v.Flapping = slices.ContainsFunc(p.Instances, func(i *reconcile.Instance) bool { return i.Flapping })
 	}
 	return v
+}
+
+// shownSpec is what is desired of a program, or was when it was last.
+func shownSpec(p *reconcile.Program, want *spec.Program) *spec.Program {
+	switch {
+	case want != nil:
+		return want
+	case p != nil && p.Spec != nil:
+		return p.Spec
+	}
+	return &spec.Program{}
 }
 
 // drawInstances walks the old and the new list side by side: both are sorted.

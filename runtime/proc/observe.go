@@ -173,6 +173,9 @@ func (p *Proc) correct(l Look, found map[string]string) []keeper.Order {
 	for key := range found {
 		if !r.corrected[key] {
 			keys = append(keys, key)
+			if r.corrected == nil {
+				r.corrected = map[string]bool{}
+			}
 			r.corrected[key] = true
 		} else if why := r.refused[key]; why != "" {
 			found[key] += " (" + why + ")"

@@ -143,7 +143,7 @@ func outputOf(p *spec.Program) keeper.Output {
 func (p *Proc) remember(id reconcile.InstanceID, n reconcile.RunID) *run {
 	r := p.runs[n]
 	if r == nil {
-		r = &run{id: id, corrected: map[string]bool{}, refused: map[string]string{}}
+		r = &run{id: id}
 		p.runs[n] = r
 	}
 	return r
