@@ -240,7 +240,7 @@ func emptied(t *turn, _ *Fact) string {
 
 func lost(t *turn, f *Fact) string {
 	if !t.i.MainGone {
-		t.end(Exit{Code: -1, Unknown: true, At: f.At})
+		t.end(Exit{Code: -1, Unknown: f.Reason == "", Error: f.Reason, At: f.At})
 	}
 	t.vacate()
 	return ""

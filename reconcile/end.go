@@ -20,6 +20,7 @@ var startAfter = map[Cause]Cause{
 func (t *turn) end(x Exit) {
 	i := t.i
 	ordered, restart := i.EndCause, i.Cycle
+	never := i.StartedAt.IsZero() && (x.Unknown || t.fact.Kind == FactLost) // the order to start it was lost
 	x.Run, x.PID, x.Start, x.Generation = i.Run, i.PID, i.StartedAt, i.Generation
 	if !i.StartedAt.IsZero() {
 		x.Duration = max(x.At.Sub(i.StartedAt), 0)
@@ -33,7 +34,7 @@ func (t *turn) end(x Exit) {
 		i.StartCause = startAfter[ordered]
 	case restart: // owed anyway: this is it
 		i.StartCause = CauseCommand
-	case x.Unknown && i.StartedAt.IsZero(): // the order was lost: it never was
+	case never:
 	case x.Unknown && t.w.Booting:
 		i.StartCause = CauseBoot
 	case t.p.Spec == nil:
@@ -43,7 +44,7 @@ func (t *turn) end(x Exit) {
 	default:
 		t.judge()
 	}
-	if ordered == "" && !(x.Unknown && i.StartedAt.IsZero()) {
+	if ordered == "" && !never {
 		t.haltRoll(&x)
 	}
 }

@@ -53,7 +53,8 @@ type Fact struct {
 	// Step and Errno say what failed: FactStartFailed.
 	Step  string
 	Errno int
-	// Reason is for people: FactStartFailed, FactPreflight (empty is good).
+	// Reason is for people: FactStartFailed, FactPreflight (empty is good), FactLost
+	// (it never was, and why; empty is that nobody knows).
 	Reason string
 	// Launch is the digest a preflight was about, or that an adopted run has.
 	Launch spec.Digest

@@ -389,7 +389,7 @@ func (m *mortal) judgeCrasher(program string, all *tally) {
 			m.t.Errorf("%s: run %d has no end", program, r.ID)
 		case r.Unknown:
 			all.unknown++
-		case strings.Contains(r.Error, "the order was lost") && wrote[r.ID] == 0:
+		case strings.Contains(r.Error, "the order to start it was lost") && wrote[r.ID] == 0:
 			all.never++
 		case r.Code != codeOf(r.ID) && !stopped:
 			m.t.Errorf("%s: run %d ended with %d, signal %d", program, r.ID, r.Code, r.Signal)

@@ -53,7 +53,7 @@ func (p *Proc) Adopt(h keeper.Hello, w reconcile.World) []reconcile.Fact {
 func (c clock) lost(i *reconcile.Instance) reconcile.Fact {
 	f := reconcile.Fact{Kind: reconcile.FactLost, ID: i.ID, Run: i.Run, At: c.wall}
 	if i.State == reconcile.StateStarting && i.StartedAt.Before(i.Since) {
-		f.Kind, f.Step, f.Reason = reconcile.FactStartFailed, "ordering", "the order was lost when a process of procnanny died; nothing was started"
+		f.Reason = "the order to start it was lost when a process of procnanny died"
 	}
 	return f
 }
