@@ -15,7 +15,7 @@ import (
 // in the order of the reference. Evaluating it gives s again. It says nothing of
 // Admin and Identity, which no file says.
 func CUE(s Spec) string {
-	if len(s.Programs) == 0 && len(s.On) == 0 {
+	if len(s.Programs) == 0 && len(s.On) == 0 && s.ExitWhen == "" {
 		return "programs: {}\n"
 	}
 	names := make([]string, 0, len(s.Programs))
@@ -25,6 +25,9 @@ func CUE(s Spec) string {
 	slices.Sort(names)
 	defaults := asTree(Defaults())
 	var b strings.Builder
+	if s.ExitWhen != "" {
+		b.WriteString("exit_when: " + quote(s.ExitWhen) + "\n")
+	}
 	if len(s.On) > 0 {
 		b.WriteString("on: ")
 		printTree(&b, unhooked(asTree(s.On), ""), 0, false)

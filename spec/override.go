@@ -79,7 +79,7 @@ func (s Spec) With(overrides []Override) Spec {
 	if len(overrides) == 0 {
 		return s
 	}
-	out := Spec{Programs: make(map[string]Program, len(s.Programs)), On: s.On}
+	out := Spec{Programs: make(map[string]Program, len(s.Programs)), On: s.On, ExitWhen: s.ExitWhen}
 	for name, p := range s.Programs {
 		out.Programs[name] = p
 	}

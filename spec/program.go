@@ -13,6 +13,8 @@ type Spec struct {
 	Programs map[string]Program `json:"programs"`
 	// On is what is done when something happens to any of them.
 	On Hooks `json:"on,omitempty"`
+	// ExitWhen names the program whose end ends the daemon; empty is none.
+	ExitWhen string `json:"exit_when,omitempty"`
 }
 
 // Program is one desired program, split by what a change costs.

@@ -26,6 +26,7 @@ type Evaluation struct {
 type view struct {
 	programs []*program
 	root     *program // the hooks beside the programs; nil without them
+	exitWhen cue.Value
 	problems spec.Problems
 }
 
@@ -108,6 +109,7 @@ func (e *Evaluation) view(extra ...*ast.File) *view {
 	}
 	doc := e.ctx.BuildInstance(inst)
 	e.topLevel(v, doc)
+	v.exitWhen = lookup(doc, exitWhen)
 	if lookup(doc, "on").Exists() {
 		v.root = &program{root: true, value: doc, hooks: hooksIn(doc)}
 	}
@@ -178,6 +180,7 @@ func (e *Evaluation) judge(v *view, host spec.Resolved, only map[string]bool) (s
 	if v.root != nil && only == nil {
 		out.On = e.judgeHooks(&problems, v.root, host)
 	}
+	out.ExitWhen = e.judgeExitWhen(&problems, v)
 	return out, problems
 }
 

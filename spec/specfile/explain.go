@@ -12,7 +12,10 @@ import (
 	"github.com/procnanny/procnanny/spec"
 )
 
-// topLevel refuses fields beside programs and on. Definitions and hidden fields are
+// topKeys are what a configuration may have at the top.
+var topKeys = []string{"programs", "on", exitWhen}
+
+// topLevel refuses other fields than topKeys. Definitions and hidden fields are
 // the author's own.
 func (e *Evaluation) topLevel(v *view, doc cue.Value) {
 	it, err := doc.Fields(cue.Optional(true))
@@ -22,10 +25,9 @@ func (e *Evaluation) topLevel(v *view, doc cue.Value) {
 	}
 	for it.Next() {
 		key := plain(it.Selector())
-		if key == "programs" || key == "on" {
-			continue
+		if !slices.Contains(topKeys, key) {
+			e.unknown(&v.problems, it.Value(), []string{key}, topKeys)
 		}
-		e.unknown(&v.problems, it.Value(), []string{key}, []string{"programs", "on"})
 	}
 }
 
