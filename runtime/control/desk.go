@@ -25,8 +25,10 @@ type desk struct {
 	eval *watch.Evaluator
 
 	// current is the generation that is desired: the newest, or the pinned one.
+	// The shelf has its Spec.
 	current store.Generation
-	// newest is the last one that the files gave.
+	shelf   shelf
+	// newest is the last one that the files gave, without Spec and Source.
 	newest    store.Generation
 	pinned    uint64
 	overrides []spec.Override
@@ -50,17 +52,16 @@ func (d *desk) recall(kept []store.Generation) error {
 	if len(kept) == 0 {
 		return nil
 	}
-	var err error
-	if d.newest, err = d.c.store.Generation(kept[len(kept)-1].Number); err != nil {
-		return fmt.Errorf("cannot load the last good generation: %w", err)
+	d.newest = kept[len(kept)-1]
+	wanted, name := d.newest.Number, "last good"
+	if d.pinned != 0 {
+		wanted, name = d.pinned, "pinned"
 	}
-	d.current = d.newest
-	if d.pinned == 0 {
-		return nil
+	g, err := d.c.store.Generation(wanted)
+	if err != nil {
+		return fmt.Errorf("cannot load the %s generation: %w", name, err)
 	}
-	if d.current, err = d.c.store.Generation(d.pinned); err != nil {
-		return fmt.Errorf("cannot load the pinned generation: %w", err)
-	}
+	d.hold(g)
 	return nil
 }
 
@@ -249,7 +250,7 @@ func (d *desk) accept(ctx context.Context, r watch.Reading, by spec.Requester, a
 	if err != nil {
 		return result, err
 	}
-	if len(result.Spec.Programs) == 0 && len(d.current.Spec.Programs) > 0 && !allowEmpty {
+	if len(result.Spec.Programs) == 0 && len(d.shelf.programs) > 0 && !allowEmpty {
 		return result, spec.Problems{{
 			File:    filepath.Join(r.Source.Root, r.Source.Single),
 			Message: "the configuration holds no program at all; if everything shall be stopped: procnanny apply --allow-empty",
@@ -264,12 +265,14 @@ func (d *desk) accept(ctx context.Context, r watch.Reading, by spec.Requester, a
 	if err := d.unpin(); err != nil {
 		return result, err
 	}
-	d.newest, d.current = gen, gen
+	d.hold(gen)
+	d.newest = gen
+	d.newest.Spec, d.newest.Source = spec.Spec{}, spec.Source{}
 	d.config = reconcile.ConfigView{State: "ok", Problems: result.Problems}
 	d.drop(refusedOverrides(d.overrides, result.Refused))
 	d.settle(ctx)
 	d.desire(ctx)
-	d.c.log.Info("config accepted", "generation", gen.Number, "programs", len(gen.Spec.Programs), "commit", gen.Commit)
+	d.c.log.Info("config accepted", "generation", gen.Number, "programs", gen.Programs, "commit", gen.Commit)
 	d.c.emit("config", rpc.Map{
 		{Key: "event", Value: "accepted"}, {Key: "generation", Value: gen.Number}, {Key: "digest", Value: gen.Digest},
 		{Key: "commit", Value: gen.Commit}, {Key: "by", Value: byMap(by)},
@@ -301,13 +304,14 @@ func refusedOverrides(overrides []spec.Override, refused map[string]spec.Problem
 
 // settle ends the overrides that no longer hold.
 func (d *desk) settle(ctx context.Context) {
-	keep, ended := spec.Settle(d.current.Spec, d.overrides, time.Now(), d.booted)
+	said := d.said()
+	keep, ended := spec.Settle(said, d.overrides, time.Now(), d.booted)
 	d.booted = false
-	if len(ended) == 0 && len(prune(d.current.Spec, keep)) == len(keep) {
+	if len(ended) == 0 && len(prune(said, keep)) == len(keep) {
 		return
 	}
 	d.drop(ended)
-	d.overrides = prune(d.current.Spec, keep)
+	d.overrides = prune(said, keep)
 	if d.ready {
 		d.desire(ctx)
 	}
@@ -338,11 +342,15 @@ func (d *desk) desireBy(ctx context.Context, by *spec.Requester) {
 	d.stamp()
 	defined := d.current.Defined
 	d.c.defined.Store(&defined)
-	wanted := d.current.Spec.With(d.overrides)
+	wanted := d.said().With(d.overrides)
+	d.c.exitWhen.wish(wanted)
 	d.c.tail.expect(ctx, wanted.Programs)
 	d.c.trim.later()
+	if err := d.c.hooks.Set(ctx, wanted); err != nil && ctx.Err() == nil { // before anything happens because of it
+		d.c.log.Error("cannot set hooks", "error", err)
+	}
 	err := d.c.engine.Desire(ctx, engine.Desired{
-		Spec: wanted, Generation: d.current.Number, Overrides: slices.Clone(d.overrides), Config: d.config, By: by,
+		Spec: wanted, Shared: d.shelf.without(d.overrides), Generation: d.current.Number, Overrides: slices.Clone(d.overrides), Config: d.config, By: by,
 	})
 	if err != nil && ctx.Err() == nil {
 		d.c.log.Error("cannot desire", "error", err)

@@ -12,8 +12,8 @@ import (
 // memory is given back: what starts has started then. Something that never
 // comes to rest does not put it off for more than leanPatience such spans.
 const (
-	leanAfter    = 3 * time.Second
-	leanPatience = 10
+	leanAfter    = 2 * time.Second
+	leanPatience = 15
 )
 
 // trimmer gives back what a start or a new generation needed and nobody needs

@@ -22,7 +22,7 @@ func (d *desk) override(ctx context.Context, list []spec.Override) error {
 	}
 	all, judge := d.overrides, false
 	for _, o := range list {
-		if p, ok := d.current.Spec.Programs[o.Program]; ok && o.Field != spec.FieldAdmin && o.Field != spec.FieldProgram {
+		if p, ok := d.shelf.programs[o.Program]; ok && o.Field != spec.FieldAdmin && o.Field != spec.FieldProgram {
 			o.Replaced = p.Get(o.Field)
 		}
 		all = spec.Put(all, o)
@@ -33,7 +33,7 @@ func (d *desk) override(ctx context.Context, list []spec.Override) error {
 			return err
 		}
 	}
-	all = prune(d.current.Spec, all)
+	all = prune(d.said(), all)
 	if err := d.c.store.SetOverrides(all); err != nil {
 		return fmt.Errorf("cannot keep the override: %w", err)
 	}
@@ -60,12 +60,18 @@ func (d *desk) allowed(ctx context.Context, all, added []spec.Override) error {
 			return &rpc.Error{Code: rpc.CodeRefused, Message: fmt.Sprintf("cannot %s: %s", deed(o), ps[0].Error()), Problems: ps}
 		}
 	}
+	wanted := d.said().With(all)
+	for _, o := range added {
+		if at := wanted.Programs[o.Program].Unresolved(); at != "" {
+			return rpc.Errorf(rpc.CodeRefused, "cannot %s: a command of %s names a user, which only the files can", deed(o), at)
+		}
+	}
 	for n, o := range all {
 		if id, ok := result.Identities[o.Program]; ok && o.Identifies() {
 			all[n].Identity = &id
 		}
 	}
-	if p := d.c.overBudget(d.current.Spec.With(all)); p != nil {
+	if p := d.c.overBudget(wanted); p != nil {
 		return &rpc.Error{Code: rpc.CodeRefused, Message: p.Error(), Problems: spec.Problems{*p}}
 	}
 	return nil
@@ -200,7 +206,8 @@ func (d *desk) rollback(ctx context.Context, n uint64, by spec.Requester) (rpc.A
 	if err := d.c.store.SetPinned(pin); err != nil {
 		return rpc.ApplyReply{}, fmt.Errorf("cannot pin generation %d: %w", n, err)
 	}
-	d.pinned, d.current = pin, g
+	d.pinned = pin
+	d.hold(g)
 	d.drop(ended)
 	d.config.Ahead = pin != 0 || d.config.State == "rejected"
 	d.desire(ctx)

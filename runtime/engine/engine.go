@@ -49,7 +49,10 @@ type Config struct {
 
 // Desired is what shall be: the files with overrides on top.
 type Desired struct {
-	Spec       spec.Spec
+	Spec spec.Spec
+	// Shared are those programs of Spec that the sender holds too, and nobody
+	// changes: the engine then holds the same ones.
+	Shared     map[string]*spec.Program
 	Generation uint64
 	Overrides  []spec.Override
 	Config     reconcile.ConfigView

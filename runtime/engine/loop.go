@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"iter"
 	"reflect"
 	"sort"
 	"time"
@@ -119,12 +120,12 @@ func (l *loop) desire(d Desired) {
 	for _, o := range d.Overrides {
 		marks[o.Program] = append(marks[o.Program], o)
 	}
-	for name, p := range d.Spec.Programs {
+	for name, p := range d.each() {
 		old := l.programs[name]
-		if old != nil && reflect.DeepEqual(*old, p) {
+		if old != nil && (old == p || reflect.DeepEqual(old, p)) {
 			programs[name] = old
 		} else {
-			programs[name] = &p
+			programs[name] = p
 			l.dirty[name] = true
 			if old != nil {
 				l.asked(name, old.Admin, p.Admin, d.By)
@@ -144,13 +145,28 @@ func (l *loop) desire(d Desired) {
 			l.dirty[name] = true
 		}
 	}
-	d.Spec = spec.Spec{} // programs hold it
+	d.Spec, d.Shared = spec.Spec{}, nil // programs hold it
 	l.desired, l.programs, l.marks, l.config = d, programs, marks, d.Config
 	if !l.wished {
 		l.wished = true
 		l.touchAll()
 	}
 	l.world.Generation = d.Generation
+}
+
+// each goes through the desired programs.
+func (d *Desired) each() iter.Seq2[string, *spec.Program] {
+	return func(yield func(string, *spec.Program) bool) {
+		for name := range d.Spec.Programs {
+			p := d.Shared[name]
+			if p == nil {
+				p = new(d.Spec.Programs[name])
+			}
+			if !yield(name, p) {
+				return
+			}
+		}
+	}
 }
 
 // asked notes on each instance that becomes wanted up or down who wants it.

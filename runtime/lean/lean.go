@@ -29,8 +29,9 @@ func Trim() error {
 			clean = append(clean, m)
 			continue
 		}
-		// A private page that was written (a relocation) would be lost.
-		if n := len(clean); n > 0 && dirty(in.Bytes()) {
+		// A private page that was written (a relocation) would be lost; what is
+		// shared is the file's own page, whoever wrote it.
+		if n := len(clean); n > 0 && !clean[n-1].shared && dirty(in.Bytes()) {
 			clean[n-1].skip = true
 		}
 	}
@@ -43,6 +44,7 @@ func Trim() error {
 // mapping is a line of smaps that begins a mapping, proc(5).
 type mapping struct {
 	from, to uintptr
+	shared   bool
 	skip     bool // it is no file, can be written, or was
 }
 
@@ -56,6 +58,7 @@ func parseMapping(line []byte) (mapping, bool) {
 	if n != 6 || len(perms) != 4 {
 		return m, false
 	}
+	m.shared = perms[3] == 's'
 	m.skip = inode == 0 || perms[1] == 'w'
 	return m, true
 }
