@@ -133,6 +133,11 @@ type Output struct {
 type Rotate struct {
 	Size int64 `json:"size"` // bytes
 	Keep int   `json:"keep"`
+	// Age is how old a file may get; 0 is no bound.
+	Age Duration `json:"age,omitzero"`
+	// Total is how many bytes all old files of the program may have together; 0
+	// is no bound.
+	Total int64 `json:"total,omitempty"`
 }
 
 // Start says when a process that declares no readiness counts as running.

@@ -56,5 +56,8 @@ type fileSink struct{ *output.Sink }
 func (s fileSink) SetPolicy(o Output) { s.Sink.SetPolicy(o.policy()) }
 
 func (o Output) policy() output.Policy {
-	return output.Policy{RotateBytes: o.RotateBytes, Keep: o.Keep, Drop: o.Drop, Timestamps: o.Timestamps}
+	return output.Policy{
+		RotateBytes: o.RotateBytes, Keep: o.Keep, Drop: o.Drop, Timestamps: o.Timestamps,
+		RotateAge: time.Duration(o.AgeNS), TotalBytes: o.TotalBytes,
+	}
 }

@@ -70,6 +70,8 @@ type Output struct {
 	Keep        int
 	Drop        bool
 	Timestamps  bool
+	AgeNS       int64
+	TotalBytes  int64
 }
 
 // FactKind is what the keeper tells control.
@@ -148,6 +150,8 @@ type Hello struct {
 	// before it died young.
 	Origin string
 	Raised int
+	// First is true for the first control of a daemon that was started anew.
+	First bool
 }
 
 // Run is a process life the keeper holds: alive, or ended and not yet

@@ -23,7 +23,7 @@ func fullOrder() Order {
 		Sched:  &spec.Sched{Policy: "fifo", Priority: 3},
 		Cgroup: &spec.Cgroup{MemoryMax: ptr(spec.Size(spec.Unlimited)), MemoryHigh: ptr(spec.Size(1)), CPUMax: "150%", CPUWeight: ptr(1), PidsMax: ptr(spec.Size(7)), IOWeight: ptr(9)},
 	}
-	out := Output{RotateBytes: 1 << 40, Keep: 3, Drop: true, Timestamps: true}
+	out := Output{RotateBytes: 1 << 40, Keep: 3, Drop: true, Timestamps: true, AgeNS: 1, TotalBytes: 2}
 	return Order{
 		Kind: OrderStart, Run: 1 << 63, Program: "hello world", Index: 99999, Signal: 15, Digest: "d", Tuning: &tuning, Output: &out,
 		Start: &Start{
@@ -47,7 +47,7 @@ func fullFact() Fact {
 		Errno: 5, Reason: "r", Digest: "d", Refused: map[string]string{"nofile": "no", "nice": ""},
 		Hello: &Hello{
 			Version: 1, BootID: "b", PID: 1, Binary: "/x", Contain: "cgroup", Degraded: "y", Asked: 15, NoFile: 1, Reserved: 2, More: true,
-			Locks: 2, Exec: "/x", Supervised: true, Release: "1", Origin: OriginDeath, Raised: 1,
+			Locks: 2, Exec: "/x", Supervised: true, Release: "1", Origin: OriginDeath, Raised: 1, First: true,
 			Runs: []Run{{Run: 1, Exit: exit}, {Program: "x", Stopping: true, Ended: true, Emptied: true, Held: 7, Note: "{}"}},
 		},
 		Unknown: true, CPUNS: 1, PeakBytes: 2,

@@ -2,6 +2,7 @@ package output
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -134,31 +135,75 @@ func (s *Sink) retire(dir int, next int64) error {
 	return nil
 }
 
-// prune removes the oldest put aside files beyond keep and TotalBytes.
+// prune removes the oldest put aside files beyond keep, and of the program's
+// those beyond TotalBytes.
 func (s *Sink) prune(dir, keep int) {
 	drop := max(0, len(s.segs)-keep)
-	if s.policy.TotalBytes > 0 {
-		drop = max(drop, s.beyondTotal(dir))
-	}
 	for _, start := range s.segs[:drop] {
-		if err := unix.Unlinkat(dir, s.segment(start), 0); err != nil && !errors.Is(err, unix.ENOENT) {
-			s.warn(s.segment(start), fmt.Errorf("cannot be removed: %w", err))
-		}
+		s.remove(dir, s.segment(start))
 	}
 	s.segs = append(s.segs[:0], s.segs[drop:]...)
+	if s.policy.TotalBytes > 0 && len(s.segs) > 0 {
+		s.pruneTotal(dir)
+	}
 }
 
-// beyondTotal counts the oldest files that must go so that the rest fits. The
-// newest stays: a stream's last words are worth more than the bound.
-func (s *Sink) beyondTotal(dir int) int {
+func (s *Sink) remove(dir int, name string) {
+	if err := unix.Unlinkat(dir, name, 0); err != nil && !errors.Is(err, unix.ENOENT) {
+		s.warn(name, fmt.Errorf("cannot be removed: %w", err))
+	}
+}
+
+// aged is a put aside file of any stream of a program.
+type aged struct {
+	base    string
+	start   int64
+	size    int64
+	changed int64 // Unix, ns
+}
+
+// pruneTotal removes the program's oldest files until the rest fits. The one
+// just put aside stays: last words are worth more than the bound. Other sinks of
+// the program may still believe in what is removed; they find nothing there.
+func (s *Sink) pruneTotal(dir int) {
+	all, err := listSegments(dir)
+	if err != nil {
+		s.warn(s.live(), fmt.Errorf("cannot bound the total of its old files: %w", err))
+		return
+	}
+	var files []aged
 	var sum int64
-	for i, start := range slices.Backward(s.segs) {
-		if st, err := statAt(dir, s.segment(start)); err == nil {
+	for base, starts := range all {
+		for _, start := range starts {
+			st, err := statAt(dir, stream{s.program, base}.segment(start))
+			if err != nil || !regular(&st) || base == s.base && start == s.segs[len(s.segs)-1] {
+				continue
+			}
+			files = append(files, aged{base, start, st.Size, st.Mtim.Nano()})
 			sum += st.Size
 		}
-		if sum > s.policy.TotalBytes && i < len(s.segs)-1 {
-			return i + 1
+	}
+	slices.SortFunc(files, func(a, b aged) int {
+		return cmp.Or(cmp.Compare(a.changed, b.changed), cmp.Compare(a.start, b.start))
+	})
+	room := s.policy.TotalBytes - s.segmentSize(dir)
+	for _, f := range files {
+		if sum <= room {
+			return
+		}
+		sum -= f.size
+		s.remove(dir, stream{s.program, f.base}.segment(f.start))
+		if f.base == s.base {
+			s.segs = slices.DeleteFunc(s.segs, func(start int64) bool { return start == f.start })
 		}
 	}
-	return 0
+}
+
+// segmentSize is the size of the newest put aside file.
+func (s *Sink) segmentSize(dir int) int64 {
+	st, err := statAt(dir, s.segment(s.segs[len(s.segs)-1]))
+	if err != nil {
+		return 0
+	}
+	return st.Size
 }

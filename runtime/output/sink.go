@@ -24,8 +24,8 @@ type Policy struct {
 	// RotateAge puts a file aside when its first byte is older, at the next
 	// output; 0 is never.
 	RotateAge time.Duration
-	// TotalBytes bounds the put aside files of one stream together; 0 is no
-	// bound but Keep.
+	// TotalBytes bounds the put aside files of all of a program's instances
+	// together; 0 is no bound but Keep.
 	TotalBytes int64
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -122,6 +123,37 @@ func TestTotalBytesBoundsWhatIsKept(t *testing.T) {
 	r.want("000000006\n000000007\n000000008\n000000009\n")
 	if c := r.read(Query{}); c.Offset != 60 || c.End != 100 {
 		t.Errorf("offsets %d to %d", c.Offset, c.End)
+	}
+}
+
+// The bound is of the program: its oldest files go, whoever wrote them.
+func TestTotalBytesIsOfAllInstances(t *testing.T) {
+	p := Policy{RotateBytes: 10, Keep: 100, TotalBytes: 45}
+	r := newRig(t, p)
+	other := r.dir.Sink("web", 1, "", p)
+	foreign := r.dir.Sink("api", 0, "", p)
+	old := time.Now().Add(-time.Hour)
+	for i := range 12 {
+		s := []*Sink{r.sink, other, foreign}[i%3]
+		r.put(fmt.Sprintf("%09d\n", i))
+		_, _, err := s.Drain(r.r, Turn)
+		must(t, err)
+		name := filepath.Join(r.dir.path, s.path(s.live()))
+		must(t, os.Chtimes(name, old, old.Add(time.Duration(i)*time.Second)))
+	}
+	if c := r.read(Query{}); c.Offset != 10 || c.End != 40 {
+		t.Errorf("instance 0 has %d to %d", c.Offset, c.End)
+	}
+	if c := r.read(Query{Index: 1}); c.Offset != 10 || c.End != 40 {
+		t.Errorf("instance 1 has %d to %d", c.Offset, c.End)
+	}
+	if c, err := r.dir.Read(Query{Program: "api"}); c.Offset != 0 || err != nil {
+		t.Errorf("another program has from %d, %v", c.Offset, err)
+	}
+	r.restart(p)
+	r.say("again\nagain\n")
+	if c := r.read(Query{TailLines: 1}); c.Offset != 46 {
+		t.Errorf("after a restart the last line is number %d", c.Offset)
 	}
 }
 

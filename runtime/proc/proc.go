@@ -136,7 +136,10 @@ func (p *Proc) Ack(runs ...reconcile.RunID) {
 // outputOf is the part of the output policy that the keeper carries out.
 func outputOf(p *spec.Program) keeper.Output {
 	o := p.Policy.Output
-	return keeper.Output{RotateBytes: o.Rotate.Size, Keep: o.Rotate.Keep, Drop: o.OnFull == "drop", Timestamps: o.Timestamps}
+	return keeper.Output{
+		RotateBytes: o.Rotate.Size, Keep: o.Rotate.Keep, Drop: o.OnFull == "drop", Timestamps: o.Timestamps,
+		AgeNS: int64(o.Rotate.Age), TotalBytes: o.Rotate.Total,
+	}
 }
 
 // remember returns what is known of a run, which is new if need be.

@@ -96,7 +96,7 @@ func drawTuning(t *rapid.T, u *spec.Tuning) {
 func drawPolicy(t *rapid.T, p *spec.Policy) {
 	p.Instances = rapid.IntRange(0, 100_000).Draw(t, "instances")
 	p.Output = spec.Output{
-		Rotate: spec.Rotate{Size: rapid.Int64Range(1, 1<<62).Draw(t, "rotate"), Keep: rapid.IntRange(0, 100_000).Draw(t, "keep")},
+		Rotate: spec.Rotate{Size: rapid.Int64Range(1, 1<<62).Draw(t, "rotate"), Keep: rapid.IntRange(0, 100_000).Draw(t, "keep"), Age: span.Draw(t, "age"), Total: rapid.Int64Range(0, 1<<62).Draw(t, "total")},
 		OnFull: rapid.SampledFrom([]string{"block", "drop"}).Draw(t, "on_full"), Timestamps: rapid.Bool().Draw(t, "timestamps"),
 	}
 	p.Start.MinUptime = span.Draw(t, "min_uptime")
