@@ -2,6 +2,7 @@ package examples_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -114,9 +115,12 @@ func clean() []string {
 	return env
 }
 
-// command is a command that talks to d.
+// command is a command that talks to d. One that hangs is killed after a
+// minute, which fails the test and not the whole run.
 func (d *daemon) command(name string, args ...string) *exec.Cmd {
-	cmd := exec.Command(name, args...)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	d.t.Cleanup(cancel)
+	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Env = append(clean(), "PROCNANNY_RUN="+d.run)
 	return cmd
 }

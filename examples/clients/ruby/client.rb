@@ -44,6 +44,8 @@ def call(method, args)
   s = socket(ZMQ::REQ, RPC, 10_000)
   s.send_string({"request" => method, **args}.to_msgpack)
   MessagePack.unpack(receive(s, RPC).first)
+ensure
+  s&.close # the context waits for its sockets when ruby ends
 end
 
 def follow(topic, count)
@@ -54,6 +56,8 @@ def follow(topic, count)
     p MessagePack.unpack(body)
     $stdout.flush
   end
+ensure
+  s&.close
 end
 
 method, *words = ARGV
