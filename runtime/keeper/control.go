@@ -97,6 +97,7 @@ func (k *keeper) startControl() {
 		k.log.Error("cannot watch control", "error", err)
 		_ = unix.Kill(pid, unix.SIGKILL)
 	}
+	k.controls++
 	k.log.Debug("control started", "pid", pid)
 }
 
@@ -325,7 +326,7 @@ func (k *keeper) orderList(o *Order) {
 	h := Hello{
 		Version: Version, BootID: k.boot, PID: os.Getpid(), Binary: exe, Contain: kind, Degraded: degraded,
 		Asked: k.asked, NoFile: noFile(), Reserved: reserved,
-		Exec: k.c.Self.Path, Supervised: k.c.Supervised, Release: k.c.Release, Origin: k.origin(), Raised: k.raised(),
+		Exec: k.c.Self.Path, Supervised: k.c.Supervised, Release: k.c.Release, Origin: k.origin(), Raised: k.raised(), First: k.controls == 1 && k.c.Will == nil,
 	}
 	k.ctl.listening = true
 	if o.Run != Version {

@@ -84,11 +84,12 @@ type keeper struct {
 	paused  map[*stream]struct{} // pipes that are left alone for a while
 	open    map[*stream]struct{} // sinks with open files
 
-	ctl   control
-	facts []byte // frames of this turn for control
-	asked spec.Signal
-	tries int // deaths of control since TERM was asked
-	stage stage
+	ctl      control
+	facts    []byte // frames of this turn for control
+	asked    spec.Signal
+	controls int // started so far
+	tries    int // deaths of control since TERM was asked
+	stage    stage
 	// reapDue is true when a child has ended, of which a pidfd may not have told.
 	reapDue bool
 
