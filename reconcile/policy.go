@@ -16,6 +16,10 @@ const (
 	finishedGaveUp = "gave up"
 )
 
+// Rests reports whether the detail of a state says that policy lets an instance
+// rest.
+func Rests(detail string) bool { return detail == finishedDone || detail == finishedGaveUp }
+
 // succeeded reports whether an end counts as success. What the kernel could
 // not tell, and what never ran, does not.
 func succeeded(pol *spec.Policy, x *Exit) bool {
