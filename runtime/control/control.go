@@ -73,7 +73,8 @@ type Control struct {
 	trim   *trimmer
 	tail   *tail
 	// defined says where the files define each program.
-	defined atomic.Pointer[map[string]string]
+	defined  atomic.Pointer[map[string]string]
+	exitWhen exitWhen
 	// end takes the first reason to end.
 	end chan ending
 }
@@ -81,6 +82,7 @@ type Control struct {
 // ending is why Run returns: what the keeper shall think of it.
 type ending struct {
 	stop bool // stop the programs first
+	code int  // of the daemon's exit, when there is no err
 	err  error
 }
 
@@ -255,7 +257,7 @@ func (c *Control) serve(ctx context.Context) error {
 	if e.err != nil {
 		return e.err
 	}
-	return c.cfg.Keeper.Send([]keeper.Order{{Kind: keeper.OrderShutdown}})
+	return c.cfg.Keeper.Send([]keeper.Order{{Kind: keeper.OrderShutdown, Code: e.code}})
 }
 
 // orphanWait is how long the sockets may take to close when there is something
@@ -352,7 +354,8 @@ func killOrders(v *reconcile.View) []keeper.Order {
 }
 
 // ready answers status from now on, and tells whoever started us.
-func (c *Control) ready() {
+func (c *Control) ready(ctx context.Context) {
+	c.resume(ctx)
 	if err := c.listen(); err != nil {
 		c.finish(ending{err: err})
 		return

@@ -110,7 +110,7 @@ func (d *desk) begin(ctx context.Context) {
 	d.config = reconcile.ConfigView{State: "ok"}
 	d.settle(ctx)
 	d.desire(ctx)
-	d.begun()
+	d.begun(ctx)
 }
 
 // nextEnd is when the next override ends by itself.
@@ -139,7 +139,7 @@ func (d *desk) take(ctx context.Context, r watch.Reading) {
 			d.reject(ctx, problemsOf(err, r))
 		}
 	}
-	d.begun()
+	d.begun(ctx)
 }
 
 // sameAsAccepted reports whether the files say what the newest generation says
@@ -219,12 +219,12 @@ func (d *desk) desireOnce(ctx context.Context) {
 }
 
 // begun tells the world, once, that there is something to be asked about.
-func (d *desk) begun() {
+func (d *desk) begun(ctx context.Context) {
 	if d.ready || d.current.Number == 0 {
 		return
 	}
 	d.ready = true
-	d.c.ready()
+	d.c.ready(ctx)
 }
 
 // judge evaluates a source with overrides and adds what only this host knows.

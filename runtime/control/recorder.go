@@ -51,6 +51,10 @@ func (r *recorder) Record(b reconcile.Batch) {
 		if ev.Kind == reconcile.EventRunEnded {
 			r.acks = append(r.acks, keeper.Order{Kind: keeper.OrderAck, Run: uint64(ev.Run), Program: ev.ID.Program, Index: ev.ID.Index})
 		}
+		if code, ended := r.c.exitWhen.watch(ev); ended {
+			r.c.log.Info("the program has ended that the daemon ends with", "program", ev.ID.Program, "code", code)
+			r.c.finish(ending{stop: true, code: code})
+		}
 		if topic, fields := describe(ev); topic != "" {
 			drafts = append(drafts, draft(topic, ev.At, fields))
 		}

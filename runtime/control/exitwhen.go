@@ -1,0 +1,95 @@
+package control
+
+import (
+	"context"
+	"slices"
+	"sync/atomic"
+
+	"github.com/procnanny/procnanny/reconcile"
+	"github.com/procnanny/procnanny/spec"
+)
+
+// exitWhen ends the daemon when a certain program has ended: `exit_when`.
+type exitWhen struct {
+	// want is the program, and whether its first end counts; set by the desk,
+	// read on the engine's goroutine.
+	want atomic.Pointer[exitWish]
+	// code is how it ended last; of the engine's goroutine alone.
+	code int
+}
+
+type exitWish struct {
+	program string
+	// first is true when its policy always restarts it: then the first end
+	// counts, for there is no last one.
+	first bool
+}
+
+// wish takes over what a specification says.
+func (e *exitWhen) wish(s spec.Spec) {
+	w := &exitWish{program: s.ExitWhen}
+	if p, ok := s.Programs[s.ExitWhen]; ok {
+		w.first = p.Restart.When.Mode == "always" && p.Restart.GiveUp == 0
+	}
+	e.want.Store(w)
+}
+
+// unplanned are the ends that nobody ordered.
+var unplanned = map[reconcile.Cause]bool{
+	reconcile.CauseExit: true, reconcile.CauseCrashed: true, reconcile.CauseLost: true,
+}
+
+// watch looks at an event and says whether it is the end that was waited for.
+func (e *exitWhen) watch(ev *reconcile.Event) (code int, ended bool) {
+	w := e.want.Load()
+	if w == nil || w.program == "" || w.program != ev.ID.Program {
+		return 0, false
+	}
+	switch ev.Kind {
+	case reconcile.EventRunEnded:
+		e.code = exitCode(ev.Exit)
+		return e.code, w.first && unplanned[ev.Cause]
+	case reconcile.EventState:
+		return e.code, ev.State == reconcile.StateExited && reconcile.Rests(ev.Detail)
+	default:
+		return 0, false
+	}
+}
+
+// exitCode is a program's end as a shell tells it; 1 when it could not start or
+// nobody knows.
+func exitCode(x *reconcile.Exit) int {
+	switch {
+	case x == nil || x.Error != "" || x.Unknown:
+		return 1
+	case x.Signal != 0:
+		return 128 + int(x.Signal)
+	}
+	return x.Code
+}
+
+// resume looks, once something is desired again, whether the program rests
+// already. To a daemon that starts this is the past: the program starts again.
+// To a control that starts it is what its predecessor died over.
+func (c *Control) resume(ctx context.Context) {
+	w := c.exitWhen.want.Load()
+	v := c.engine.View()
+	at := slices.IndexFunc(v.Programs, func(p *reconcile.ProgramView) bool { return p.Name == w.program })
+	if w.program == "" || at < 0 {
+		return
+	}
+	for _, i := range v.Programs[at].Instances {
+		switch {
+		case i.Finished == "" || i.State != reconcile.StateExited || i.Down:
+		case c.cfg.Hello.First:
+			cmd := reconcile.Command{Kind: reconcile.CommandStart, Targets: []reconcile.InstanceID{i.ID}, By: spec.Requester{How: exitWhenKey}}
+			if _, err := c.engine.Command(ctx, cmd); err != nil {
+				c.log.Warn("cannot start the program that the daemon ends with", "instance", i.ID.String(), "error", err)
+			}
+		default:
+			c.finish(ending{stop: true, code: exitCode(i.LastExit)})
+		}
+	}
+}
+
+const exitWhenKey = "exit_when"
