@@ -36,7 +36,7 @@ var rooms = map[string]room{
 	"runtime/watch":   {may: []string{"spec"}, why: "it says what the files say, not what to do about it"},
 	"runtime/probe":   {may: []string{"spec", "reconcile"}, why: "it reports facts"},
 	"runtime/sink":    {may: []string{"spec", "reconcile"}, why: "it consumes events and cannot answer"},
-	"runtime/control": {may: []string{"spec", "reconcile", "rpc", "runtime/engine", "runtime/keeper", "runtime/lean", "runtime/output", "runtime/place", "runtime/proc", "runtime/store", "runtime/watch"}, why: "the reconciler's process, assembled: desired state meets the engine, the methods meet both"},
+	"runtime/control": {may: []string{"spec", "reconcile", "rpc", "runtime/engine", "runtime/keeper", "runtime/lean", "runtime/output", "runtime/place", "runtime/proc", "runtime/sink", "runtime/store", "runtime/watch"}, why: "the reconciler's process, assembled: desired state meets the engine, the methods meet both"},
 	"runtime/engine":  {may: []string{"spec", "reconcile"}, why: "the single writer declares the interfaces it needs, so that tests can fake the world"},
 
 	"rpc":     {may: []string{"spec", "reconcile"}, why: "methods stand on rpc.Backend, not on the engine"},

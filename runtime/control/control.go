@@ -68,6 +68,7 @@ type Control struct {
 	logs   *output.Dir
 	watch  *watch.Watcher
 	desk   *desk
+	hooks  *hooks
 	rec    *recorder
 	look   *observer
 	trim   *trimmer
@@ -112,6 +113,7 @@ func Run(ctx context.Context, cfg Config) error {
 	if err := c.adopt(); err != nil {
 		return err
 	}
+	go c.hooks.Run(ctx)
 	go c.receive(ctx)
 	go c.desk.run(ctx)
 	go c.look.run(ctx)
@@ -132,12 +134,13 @@ func (c *Control) build() error {
 	}
 	c.store = st
 	c.rec = newRecorder(c)
+	c.hooks = newHooks(c, proc.SplitHooks(&c.cfg.Hello), found.Notes)
 	c.proc = proc.New(proc.Config{
 		Send: c.cfg.Keeper.Send, Log: c.log, Environ: c.cfg.Environ,
 		Facts: func(f []reconcile.Fact) { _ = c.engine.Facts(context.Background(), f) },
 	})
 	c.engine = engine.New(engine.Config{
-		Executor: c.proc, Recorder: c.rec, World: found.World, Containment: c.containment(),
+		Executor: executor{c}, Recorder: c.rec, World: found.World, Containment: c.containment(),
 		View: reconcile.View{Version: c.cfg.Version, KeeperPID: c.cfg.Hello.PID, ControlPID: os.Getpid()},
 	})
 	gid, err := c.cfg.Place.LogGID()
@@ -220,7 +223,9 @@ func (c *Control) receive(ctx context.Context) {
 				c.asked(ctx, f.Signal)
 			}
 		}
-		c.proc.Take(facts)
+		programs, hooks := proc.SplitFacts(facts)
+		c.proc.Take(programs)
+		c.hooks.take(ctx, hooks)
 	}
 }
 
@@ -252,6 +257,9 @@ func (c *Control) serve(ctx context.Context) error {
 	}
 	if e.err == nil && e.stop {
 		e.err = c.stopAll(ctx)
+	}
+	if e.err == nil {
+		c.finishHooks(ctx)
 	}
 	c.closeSockets(errors.Is(e.err, ErrOrphaned))
 	if e.err != nil {

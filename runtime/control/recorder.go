@@ -106,6 +106,9 @@ func (r *recorder) publish(events []store.Event) {
 			}
 		}
 	}
+	if len(events) > 0 && r.c.hooks != nil {
+		r.c.hooks.Wake()
+	}
 	if len(r.early) == 0 {
 		r.early = map[uint64]store.Event{} // without the room that many needed
 	}

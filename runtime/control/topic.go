@@ -25,12 +25,13 @@ var rows = map[reconcile.EventKind]struct {
 	fields func(ev *reconcile.Event) rpc.Map
 }{
 	reconcile.EventState:    {func(ev *reconcile.Event) string { return instanceTopic("state", ev.ID) }, stateFields},
-	reconcile.EventFlapping: {func(ev *reconcile.Event) string { return programTopic("flapping", ev.ID.Program) }, detailFields},
-	reconcile.EventStable:   {func(ev *reconcile.Event) string { return programTopic("flapping", ev.ID.Program) }, detailFields},
+	reconcile.EventFlapping: {func(ev *reconcile.Event) string { return programTopic("flapping", ev.ID.Program) }, flapFields},
+	reconcile.EventStable:   {func(ev *reconcile.Event) string { return programTopic("flapping", ev.ID.Program) }, flapFields},
 	reconcile.EventHeld:     {func(ev *reconcile.Event) string { return programTopic("held", ev.ID.Program) }, detailFields},
 	reconcile.EventResumed:  {func(ev *reconcile.Event) string { return programTopic("held", ev.ID.Program) }, detailFields},
 	reconcile.EventIgnored:  {func(ev *reconcile.Event) string { return instanceTopic("ignored", ev.ID) }, detailFields},
 	reconcile.EventPending:  {func(ev *reconcile.Event) string { return instanceTopic("pending", ev.ID) }, detailFields},
+	reconcile.EventDrained:  {func(ev *reconcile.Event) string { return instanceTopic("drain", ev.ID) }, drainFields},
 }
 
 // describe is the topic and the map of an event of the core; an empty topic
@@ -64,6 +65,32 @@ func stateFields(ev *reconcile.Event) rpc.Map {
 	}...)
 	if ev.Detail != "" {
 		m = append(m, rpc.Field{Key: "detail", Value: ev.Detail})
+	}
+	if ev.Attempt > 0 {
+		m = append(m, rpc.Field{Key: "attempt", Value: ev.Attempt})
+	}
+	return m
+}
+
+// flapFields are the verdict and the numbers it was judged by.
+func flapFields(ev *reconcile.Event) rpc.Map {
+	m := detailFields(ev)
+	if f := ev.Flap; f != nil {
+		ends := make([]any, len(f.Ends))
+		for i, at := range f.Ends {
+			ends[i] = at
+		}
+		m = append(m, rpc.Map{
+			{Key: "ends", Value: ends}, {Key: "window", Value: f.Window}, {Key: "count", Value: f.Count}, {Key: "within", Value: f.Within},
+		}...)
+	}
+	return m
+}
+
+func drainFields(ev *reconcile.Event) rpc.Map {
+	m := append(rpc.Map{{Key: "cause", Value: string(ev.Cause)}}, detailFields(ev)...)
+	if d := ev.Drain; d != nil {
+		m = append(m, rpc.Map{{Key: "ok", Value: d.OK}, {Key: "answer", Value: d.Answer}, {Key: "took", Value: d.Took}}...)
 	}
 	return m
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/procnanny/procnanny/reconcile"
 	"github.com/procnanny/procnanny/runtime/keeper"
@@ -55,6 +56,9 @@ func (p *Proc) StartHook(h Hook) keeper.Order {
 		Program: h.Name, Index: h.Index, Run: h.Run, Launch: r, Output: hookOutput, Input: h.Input,
 	}}
 }
+
+// Wall is a time of the keeper's by the wall's clock.
+func Wall(bootNS int64) time.Time { return newClock().at(bootNS) }
 
 // IsHook reports whether a keeper's run is that of a hook.
 func IsHook(program string) bool { return strings.HasPrefix(program, spec.HookPrefix) }

@@ -116,29 +116,36 @@ func (h *Hooks) Ended(ctx context.Context, run uint64, e Ended) error {
 }
 
 // List is every hook as it is now, sorted by ID.
-func (h *Hooks) List(ctx context.Context) (out []Status, err error) {
-	err = h.ask(ctx, func() {
+func (h *Hooks) List(ctx context.Context) ([]Status, error) {
+	var list []Status
+	err := h.ask(ctx, func() {
 		for _, k := range h.hooks {
-			out = append(out, k.status())
+			list = append(list, k.status())
 		}
 	})
-	slices.SortFunc(out, func(a, b Status) int { return strings.Compare(a.ID, b.ID) })
-	return out, err
+	if err != nil {
+		return nil, err // it may be made yet
+	}
+	slices.SortFunc(list, func(a, b Status) int { return strings.Compare(a.ID, b.ID) })
+	return list, nil
 }
 
 // Retry makes dead events due again: of one hook, or of all when id is empty;
 // one event, or all when seq is 0. It returns how many, and whether there is
 // such a hook.
 func (h *Hooks) Retry(ctx context.Context, id string, seq uint64) (n int, known bool, err error) {
-	err = h.ask(ctx, func() {
+	count, found := 0, id == ""
+	if err := h.ask(ctx, func() {
 		for _, k := range h.hooks {
 			if id == "" || id == k.ID {
-				known = true
-				n += k.revive(seq)
+				found = true
+				count += k.revive(seq)
 			}
 		}
-	})
-	return n, known || id == "", err
+	}); err != nil {
+		return 0, false, err
+	}
+	return count, found, nil
 }
 
 // Run does the work until ctx ends.

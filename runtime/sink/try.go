@@ -3,6 +3,7 @@ package sink
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/procnanny/procnanny/reconcile"
@@ -163,9 +164,9 @@ const lookEvery = 10 * time.Millisecond
 // waitIdle waits for is to be true.
 func (h *Hooks) waitIdle(ctx context.Context, is func() bool) bool {
 	for {
-		ok := false
-		if h.ask(ctx, func() { h.read(); ok = is() }) != nil || ok {
-			return ok
+		var ok atomic.Bool
+		if h.ask(ctx, func() { h.read(); ok.Store(is()) }) != nil || ok.Load() {
+			return ok.Load()
 		}
 		select {
 		case <-time.After(lookEvery):
