@@ -79,9 +79,37 @@ func drop(list []mapping) error {
 		if m.skip {
 			continue
 		}
-		if _, _, e := unix.Syscall(unix.SYS_MADVISE, m.from, m.to-m.from, unix.MADV_DONTNEED); e != 0 && e != unix.EINVAL {
-			return fmt.Errorf("cannot give back %d bytes at %#x: %w", m.to-m.from, m.from, e)
+		if err := advise(m.from, m.to-m.from, unix.MADV_DONTNEED); err != nil {
+			return fmt.Errorf("cannot give back %d bytes at %#x: %w", m.to-m.from, m.from, err)
 		}
+		if !m.shared && m.to-m.from >= large {
+			cut(m)
+		}
+	}
+	return nil
+}
+
+// A page fault of Linux 6.18 and later brings the whole folio back that the page
+// cache has there, up to 2 MiB for a byte, unless that is longer than the
+// mapping. So a large mapping is cut into pieces of what a fault brought before.
+const (
+	large = 1 << 20
+	piece = 64 << 10
+)
+
+// cut makes every other piece a mapping of its own, by something that means
+// nothing for the text of a program: core dumps leave it out, as they do anyway.
+func cut(m mapping) {
+	for at := (m.from + piece - 1) &^ (piece - 1); at+piece <= m.to; at += 2 * piece {
+		if advise(at, piece, unix.MADV_DONTDUMP) != nil {
+			return
+		}
+	}
+}
+
+func advise(at, n uintptr, advice uintptr) error {
+	if _, _, e := unix.Syscall(unix.SYS_MADVISE, at, n, advice); e != 0 && e != unix.EINVAL {
+		return e
 	}
 	return nil
 }
