@@ -16,10 +16,18 @@ import (
 // (about a microsecond for 64 KiB). It costs some milliseconds; the error says
 // why less was given back, and nothing else depends on it.
 func Trim() error {
-	debug.FreeOSMemory()
-	f, err := os.Open("/proc/self/smaps")
+	clean, err := mappings()
+	debug.FreeOSMemory() // the list's garbage too
 	if err != nil {
 		return fmt.Errorf("cannot list mappings: %w", err)
+	}
+	return drop(clean)
+}
+
+func mappings() ([]mapping, error) {
+	f, err := os.Open("/proc/self/smaps")
+	if err != nil {
+		return nil, err
 	}
 	defer f.Close()
 	var clean []mapping
@@ -35,10 +43,7 @@ func Trim() error {
 			clean[n-1].skip = true
 		}
 	}
-	if err := in.Err(); err != nil {
-		return fmt.Errorf("cannot list mappings: %w", err)
-	}
-	return drop(clean)
+	return clean, in.Err()
 }
 
 // mapping is a line of smaps that begins a mapping, proc(5).
@@ -50,6 +55,9 @@ type mapping struct {
 
 func parseMapping(line []byte) (mapping, bool) {
 	var m mapping
+	if len(line) == 0 || line[0] >= 'A' && line[0] <= 'Z' {
+		return m, false // a line about the mapping before
+	}
 	var perms string
 	var offset uint64
 	var dev string
