@@ -94,7 +94,11 @@ type RunQuery struct {
 	Program  string
 	Instance *int
 	Since    time.Time
-	Limit    int
+	// Until leaves out what began later; zero is now.
+	Until time.Time
+	// Outcome selects by the cause of the end, see Outcomes; empty is all.
+	Outcome string
+	Limit   int
 }
 
 // Run is one process life.
@@ -107,7 +111,11 @@ type Run struct {
 	Exit       *reconcile.Exit
 	StartCause reconcile.Cause
 	Generation uint64
-	By         *spec.Requester
+	// Commit is the git commit of the generation, as far as it was known.
+	Commit string
+	By     *spec.Requester
+	// StartedBy is who asked for the start, where By is about the end.
+	StartedBy *spec.Requester
 }
 
 // Event is a published event: Topic, and the map without seq, prev, time and

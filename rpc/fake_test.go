@@ -327,6 +327,20 @@ func (f *fake) Upgrade(context.Context) error { f.tell("upgrade"); return f.refu
 
 func (f *fake) Shutdown(context.Context, spec.Requester) error { f.tell("shutdown"); return f.refuse }
 
+func (f *fake) Hooks(context.Context) ([]Hook, error) {
+	web := reconcile.InstanceID{Program: "web", Index: 1}
+	return []Hook{{
+		ID: "page", Event: "crashed", Action: "run", What: "/usr/local/bin/page", Waiting: 1, Running: 1, Done: 3, Failed: 4,
+		Last: &HookTry{Seq: 41, ID: web, At: exampleNow, Try: 1, OK: true, Answer: "exit code 0", Took: 250 * time.Millisecond},
+		Dead: []DeadHook{{Seq: 12, ID: reconcile.InstanceID{Program: "web"}, At: ago(time.Second), Tries: 4, Answer: "exit code 1"}},
+	}}, f.refuse
+}
+
+func (f *fake) RetryHooks(_ context.Context, id string, seq uint64) (int, bool, error) {
+	f.tell("retry %s %d", id, seq)
+	return 1, id == "" || id == "page", f.refuse
+}
+
 func (f *fake) DefinedIn(string) string { return f.place }
 
 // ReadLog implements LogReader on a text.

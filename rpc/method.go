@@ -52,7 +52,7 @@ type Method struct {
 }
 
 // groups are the rows, group by group; see the methods_*.go files.
-var groups = [][]Method{statusMethods, adminMethods, overrideMethods, configMethods, recordMethods, daemonMethods}
+var groups = [][]Method{statusMethods, adminMethods, overrideMethods, configMethods, recordMethods, hookMethods, daemonMethods}
 
 // table is every row by name. It is filled in init because `methods` itself
 // reads it.

@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"cmp"
 	"context"
 	"math"
 	"strings"
@@ -23,10 +24,13 @@ var recordMethods = []Method{
 		Doc: "The process lives of a program, oldest first; the newest `limit` of them.",
 		Args: []Arg{
 			argProgram, argInstance,
-			{Name: "since", Type: TypeTime, Doc: "only those that began then or later: seconds since 1970"},
+			{Name: "since", Type: TypeTime, Doc: "only those that lived then or later: seconds since 1970"},
+			{Name: "until", Type: TypeTime, Doc: "only those that began then or before"},
+			{Name: "outcome", Type: TypeString, Max: 20, Doc: "only those that ended so: `crash` (could not start too), `exit`, `stopped` (whyever), `unknown`, or `alive`"},
+			{Name: "totals", Type: TypeBool, Doc: "add `totals` over all of the time from `since`, or from the first run that is kept, to `until`; filters by outcome and limit do not concern them"},
 			argRecords,
 		},
-		Result:  "`runs`, each: run_id, program, instance, pid, start, end, duration, exitcode, exitsignal, core, cause, generation, by (who asked for its end, or else for its start; nil is policy or the files), start_cause; error when it could not start; exit_unknown when the kernel could not tell. A living run has no end, exitcode, exitsignal, core and cause.",
+		Result:  "`runs`, each: run_id, program, instance, pid, start, end, duration, exitcode, exitsignal, core, cause, generation, by (who asked for its end, or else for its start; nil is policy or the files), start_cause; error when it could not start; exit_unknown when the kernel could not tell. A living run has no end, exitcode, exitsignal, core and cause. Also commit, started_by, cpu (seconds) and peak_memory (bytes) of the main process and the children it waited for, and drain (ok, answer, took) where they are known. `totals`, if asked for: a map for the program and, in `instances`, for each: since, until, wall, up and down (seconds; up and down are wall), up_share, starts, crashes, ends, cpu.",
 		Request: `{"program": "web", "instance": 1, "limit": 10}`,
 		Reply:   `{"runs": [{"run_id": 5, "program": "web", "instance": 1, "pid": 1005, "start": 1767322954, "end": 1767323044, "duration": 90, "exitcode": -1, "exitsignal": 11, "core": true, "cause": "crash", "generation": 7, "by": {"how": "rpc", "uid": 1000, "gid": 1000, "pid": 4711}, "start_cause": "scale"}]}`,
 		Handler: history,
@@ -63,9 +67,14 @@ var recordMethods = []Method{
 
 func history(ctx context.Context, c *Call) (any, error) {
 	name := c.Args.Str("program")
-	runs, err := c.Backend.Runs(ctx, RunQuery{
-		Program: name, Instance: c.Args.IntPtr("instance"), Since: c.Args.Time("since"), Limit: c.Args.Int("limit", 1000),
-	})
+	q := RunQuery{
+		Program: name, Instance: c.Args.IntPtr("instance"), Since: c.Args.Time("since"), Until: c.Args.Time("until"),
+		Outcome: c.Args.Str("outcome"), Limit: c.Args.Int("limit", 1000),
+	}
+	if _, ok := Outcomes[q.Outcome]; q.Outcome != "" && !ok {
+		return nil, Errorf(CodeBadArgument, "'outcome' must be one of %s, found '%s'", strings.Join(sortedKeys(Outcomes), ", "), q.Outcome)
+	}
+	runs, err := c.Backend.Runs(ctx, q)
 	if err != nil {
 		return nil, err
 	}
@@ -78,7 +87,16 @@ func history(ctx context.Context, c *Call) (any, error) {
 	for i := range runs {
 		out[i] = c.runMap(&runs[i])
 	}
-	return Map{{"runs", out}}, nil
+	reply := Map{{"runs", out}}
+	if c.Args.Bool("totals") {
+		q.Outcome, q.Limit = "", maxRecords
+		all, err := c.Backend.Runs(ctx, q)
+		if err != nil {
+			return nil, err
+		}
+		reply = append(reply, Field{"totals", totalsMap(all, q.Since, cmp.Or(q.Until, c.now()))})
+	}
+	return reply, nil
 }
 
 func (c *Call) runMap(r *Run) Map {
@@ -89,11 +107,34 @@ func (c *Call) runMap(r *Run) Map {
 		m = append(m, runEnd(r)...)
 	}
 	m = append(m, Map{{"generation", r.Generation}, {"by", requesterMap(r.By)}, {"start_cause", string(r.StartCause)}}...)
+	if r.Commit != "" {
+		m = append(m, Field{"commit", r.Commit})
+	}
+	if r.StartedBy != nil {
+		m = append(m, Field{"started_by", requesterMap(r.StartedBy)})
+	}
+	if r.Exit != nil {
+		m = append(m, usedMap(r.Exit)...)
+	}
 	if r.Exit != nil && r.Exit.Error != "" {
 		m = append(m, Field{"error", r.Exit.Error})
 	}
 	if r.Exit != nil && r.Exit.Unknown {
 		m = append(m, Field{"exit_unknown", true})
+	}
+	return m
+}
+
+// usedMap is what a run used, and what was done before its stop.
+func usedMap(x *reconcile.Exit) (m Map) {
+	if x.CPU > 0 {
+		m = append(m, Field{"cpu", x.CPU})
+	}
+	if x.PeakMemory > 0 {
+		m = append(m, Field{"peak_memory", x.PeakMemory})
+	}
+	if d := x.Drain; d != nil {
+		m = append(m, Field{"drain", Map{{"ok", d.OK}, {"answer", d.Answer}, {"took", d.Took}}})
 	}
 	return m
 }

@@ -2,12 +2,15 @@ package main
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/procnanny/procnanny/reconcile"
+	"github.com/procnanny/procnanny/rpc"
 )
 
 // runView is one process life.
@@ -28,6 +31,25 @@ type runView struct {
 	By         *byView `json:"by"`
 	Error      string  `json:"error"`
 	Unknown    bool    `json:"exit_unknown"`
+	Commit     string  `json:"commit"`
+	CPU        float64 `json:"cpu"`
+	PeakMemory int64   `json:"peak_memory"`
+}
+
+// totalsView are sums over a time.
+type totalsView struct {
+	Instance  *int         `json:"instance"`
+	Since     float64      `json:"since"`
+	Until     float64      `json:"until"`
+	Wall      float64      `json:"wall"`
+	Up        float64      `json:"up"`
+	Down      float64      `json:"down"`
+	UpShare   float64      `json:"up_share"`
+	Starts    int          `json:"starts"`
+	Crashes   int          `json:"crashes"`
+	Ends      int          `json:"ends"`
+	CPU       float64      `json:"cpu"`
+	Instances []totalsView `json:"instances"`
 }
 
 // end is how a run ended, as people say it.
@@ -47,8 +69,9 @@ func (r runView) end() cell {
 }
 
 func (a *app) historyCommand() *cobra.Command {
-	var since string
+	var since, until, outcome string
 	var limit int
+	var totals bool
 	cmd := &cobra.Command{
 		Use: "history TARGET", Short: "List the process lives of a program or an instance",
 		Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeTargets(true, 1),
@@ -68,19 +91,42 @@ func (a *app) historyCommand() *cobra.Command {
 				}
 				ask["since"] = float64(at.UnixMicro()) / 1e6
 			}
-			var reply struct {
-				Runs []runView `json:"runs"`
+			if until != "" {
+				at, err := sinceTime(until, a.now())
+				if err != nil {
+					return err
+				}
+				ask["until"] = float64(at.UnixMicro()) / 1e6
 			}
-			return a.show(cmd.Context(), "history", ask, &reply, func() error { return a.grid(historyTable(reply.Runs)) })
+			if outcome != "" {
+				ask["outcome"] = outcome
+			}
+			if totals {
+				ask["totals"] = true
+			}
+			var reply struct {
+				Runs   []runView  `json:"runs"`
+				Totals totalsView `json:"totals"`
+			}
+			return a.show(cmd.Context(), "history", ask, &reply, func() error {
+				if totals {
+					return a.grid(totalsTable(t[0].Program, reply.Totals))
+				}
+				return a.grid(historyTable(reply.Runs))
+			})
 		},
 	}
 	cmd.Flags().StringVar(&since, "since", "", "only what began since then: a `TIME` such as 2h (ago), \"2006-01-02 15:04\" or seconds since 1970")
+	cmd.Flags().StringVar(&until, "until", "", "only what began until then: a `TIME`")
+	cmd.Flags().StringVar(&outcome, "outcome", "", "only what ended so: crash, exit, stopped, unknown, or alive")
+	cmd.Flags().BoolVar(&totals, "totals", false, "instead, how often and how long it ran: up and down add up to the time looked at")
 	cmd.Flags().IntVar(&limit, "limit", 1000, "how many at most")
+	register(cmd, "outcome", cobra.FixedCompletions(slices.Sorted(maps.Keys(rpc.Outcomes)), cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
 func historyTable(runs []runView) *table {
-	t := &table{head: []string{"RUN", "INSTANCE", "PID", "STARTED", "BECAUSE", "LIVED", "ENDED", "BECAUSE", "GENERATION", "BY"}}
+	t := &table{head: []string{"RUN", "INSTANCE", "PID", "STARTED", "BECAUSE", "LIVED", "ENDED", "BECAUSE", "CPU", "MEMORY", "GENERATION", "BY"}}
 	for _, r := range runs {
 		pid := ""
 		if r.PID > 0 {
@@ -88,7 +134,46 @@ func historyTable(runs []runView) *table {
 		}
 		id := reconcile.InstanceID{Program: r.Program, Index: r.Instance}.String()
 		row := plainCells(fmt.Sprint(r.RunID), id, pid, clock(r.Start), r.StartCause, span(seconds(r.Duration)))
-		t.add(append(append(row, r.end()), plainCells(r.Cause, fmt.Sprint(r.Generation), r.By.text())...)...)
+		t.add(append(append(row, r.end()), plainCells(r.Cause, r.cpu(), r.memory(), r.under(), r.By.text())...)...)
+	}
+	return t
+}
+
+func (r runView) cpu() string {
+	if r.CPU == 0 {
+		return ""
+	}
+	return span(seconds(r.CPU))
+}
+
+func (r runView) memory() string {
+	if r.PeakMemory == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%.1f MiB", float64(r.PeakMemory)/(1<<20))
+}
+
+// under is the generation, with its commit where that is known.
+func (r runView) under() string {
+	if r.Commit == "" {
+		return fmt.Sprint(r.Generation)
+	}
+	return fmt.Sprintf("%d (%s)", r.Generation, short(r.Commit))
+}
+
+func totalsTable(program string, all totalsView) *table {
+	t := &table{head: []string{"INSTANCE", "FROM", "TO", "UP", "DOWN", "SHARE", "STARTS", "CRASHES", "CPU"}}
+	add := func(name string, v totalsView) {
+		t.add(plainCells(name, clock(v.Since), clock(v.Until), span(seconds(v.Up)), span(seconds(v.Down)),
+			fmt.Sprintf("%.2f %%", 100*v.UpShare), strconv.Itoa(v.Starts), strconv.Itoa(v.Crashes), span(seconds(v.CPU)))...)
+	}
+	for _, v := range all.Instances {
+		if v.Instance != nil {
+			add(reconcile.InstanceID{Program: program, Index: *v.Instance}.String(), v)
+		}
+	}
+	if len(all.Instances) != 1 {
+		add("all", all)
 	}
 	return t
 }

@@ -27,6 +27,8 @@ var views = []struct {
 	{"diff 11", "diff", "diff.txt", 2},
 	{"overrides", "overrides", "overrides.txt", 0},
 	{"history web/0", "history", "history.txt", 0},
+	{"history web/0 --totals", "history", "totals.txt", 0},
+	{"hooks", "hooks", "hooks.txt", 0},
 	{"restart web", "restart", "restart.txt", 0},
 	{"restart web -o json", "restart", "restart.json", 0},
 	{"why web/2", "why", "why.txt", 0},

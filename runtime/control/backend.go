@@ -8,6 +8,7 @@ import (
 	"github.com/procnanny/procnanny/reconcile"
 	"github.com/procnanny/procnanny/rpc"
 	"github.com/procnanny/procnanny/runtime/output"
+	"github.com/procnanny/procnanny/runtime/sink"
 	"github.com/procnanny/procnanny/runtime/store"
 	"github.com/procnanny/procnanny/spec"
 )
@@ -15,6 +16,7 @@ import (
 var (
 	_ rpc.Backend = (*Control)(nil)
 	_ rpc.Definer = (*Control)(nil)
+	_ rpc.Hooker  = (*Control)(nil)
 )
 
 // View implements rpc.Backend.
@@ -130,7 +132,7 @@ func (c *Control) generation(n uint64) (store.Generation, error) {
 
 // Runs implements rpc.Backend.
 func (c *Control) Runs(_ context.Context, q rpc.RunQuery) ([]rpc.Run, error) {
-	runs, err := c.store.Runs(store.RunQuery{Program: q.Program, Instance: q.Instance, Since: q.Since, Limit: q.Limit})
+	runs, err := c.store.Runs(store.RunQuery{Program: q.Program, Instance: q.Instance, Since: q.Since, Until: q.Until, Limit: q.Limit, Select: outcome(q.Outcome)})
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the history: %w", err)
 	}
@@ -138,10 +140,22 @@ func (c *Control) Runs(_ context.Context, q rpc.RunQuery) ([]rpc.Run, error) {
 	for i, r := range runs {
 		out[i] = rpc.Run{
 			ID: r.ID, Run: r.Run, PID: r.PID, Start: r.Start, End: r.End, Exit: r.Exit, StartCause: r.StartCause,
-			Generation: r.Generation, By: cmp.Or(r.EndBy, r.By),
+			Generation: r.Generation, Commit: r.Commit, By: cmp.Or(r.EndBy, r.By),
+		}
+		if r.EndBy != nil {
+			out[i].StartedBy = r.By
 		}
 	}
 	return out, nil
+}
+
+// outcome selects runs by the cause of their end; nil selects all.
+func outcome(name string) func(*store.Run) bool {
+	if name == "" {
+		return nil
+	}
+	is := rpc.Outcomes[name]
+	return func(r *store.Run) bool { return is(r.Exit) }
 }
 
 // Events implements rpc.Backend.
@@ -155,6 +169,41 @@ func (c *Control) Events(_ context.Context, since uint64, limit int) ([]rpc.Even
 		out[i] = rpc.Event{Seq: e.Seq, Prev: e.Prev, Time: e.Time, Topic: e.Topic, Body: e.Body}
 	}
 	return out, nil
+}
+
+// Hooks implements rpc.Hooker.
+func (c *Control) Hooks(ctx context.Context) ([]rpc.Hook, error) {
+	list, err := c.hooks.List(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("cannot list the hooks: %w", err)
+	}
+	out := make([]rpc.Hook, len(list))
+	for i, s := range list {
+		out[i] = hookOf(s)
+	}
+	return out, nil
+}
+
+func hookOf(s sink.Status) rpc.Hook {
+	h := rpc.Hook{
+		ID: s.ID, Event: s.Event, Program: s.Program, Action: s.Action, What: s.What, Waiting: s.Waiting, Running: s.Running, Behind: s.Behind,
+		Done: s.Done, Failed: s.Failed, DeadDropped: s.DeadDropped,
+	}
+	if l := s.Last; l != nil {
+		h.Last = &rpc.HookTry{Seq: l.Seq, ID: l.ID, At: s.LastAt, Try: l.Try, OK: l.OK, Answer: l.Answer, Took: l.Took}
+	}
+	for _, d := range s.Dead {
+		h.Dead = append(h.Dead, rpc.DeadHook{Seq: d.Seq, ID: d.ID, At: d.At, Tries: d.Tries, Answer: d.Answer})
+	}
+	return h
+}
+
+// RetryHooks implements rpc.Hooker.
+func (c *Control) RetryHooks(ctx context.Context, id string, seq uint64) (n int, known bool, err error) {
+	if n, known, err = c.hooks.Retry(ctx, id, seq); err != nil {
+		return 0, false, fmt.Errorf("cannot retry hooks: %w", err)
+	}
+	return n, known, nil
 }
 
 // DefinedIn implements rpc.Definer.

@@ -357,8 +357,11 @@ func (k *hook) status() Status {
 		Done: k.done, Failed: k.failed, Last: k.last, LastAt: k.lastAt, Dead: slices.Clone(k.dead), DeadDropped: k.dropped,
 	}
 	if k.Run != nil {
-		s.What = k.Run.Command
-	} else if u, err := url.Parse(k.Webhook.URL); err == nil {
+		s.Action, s.What = "run", k.Run.Command
+		return s
+	}
+	s.Action = "webhook"
+	if u, err := url.Parse(k.Webhook.URL); err == nil {
 		s.What = u.Scheme + "://" + u.Host // the rest may be a secret
 	}
 	return s

@@ -114,6 +114,8 @@ type Status struct {
 	ID, Event string
 	// Program is whose it is, empty for the top level.
 	Program string
+	// Action is run or webhook.
+	Action string
 	// What is the command, or scheme and host of the webhook.
 	What string
 	// Waiting counts events that are due, Running those of them at work.

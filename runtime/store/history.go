@@ -336,7 +336,9 @@ func readRuns(d *database, q RunQuery) (out []Run, bad int, err error) {
 				bad++
 				continue
 			}
-			out = append(out, r)
+			if q.selects(&r) {
+				out = append(out, r)
+			}
 		}
 		return nil
 	})
@@ -352,7 +354,8 @@ func (q RunQuery) since() int64 {
 
 // selects says whether r, which may not be in the database yet, is asked for.
 func (q RunQuery) selects(r *Run) bool {
-	return r.ID.Program == q.Program && (q.Instance == nil || *q.Instance == r.ID.Index) && (r.End.IsZero() || q.Since.IsZero() || !r.End.Before(q.Since))
+	return r.ID.Program == q.Program && (q.Instance == nil || *q.Instance == r.ID.Index) && (r.End.IsZero() || q.Since.IsZero() || !r.End.Before(q.Since)) &&
+		(q.Until.IsZero() || !r.Start.After(q.Until)) && (q.Select == nil || q.Select(r))
 }
 
 func openHistory(path string, c Config) (*database, ledger, string, error) {

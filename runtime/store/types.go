@@ -98,7 +98,10 @@ type RunQuery struct {
 	Program  string
 	Instance *int      // nil: every instance
 	Since    time.Time // runs that lived then or later; zero: all
+	Until    time.Time // runs that began then or before; zero: all
 	Limit    int       // at most 10,000; 0 is 1000
+	// Select says whether a run is meant; nil: every one.
+	Select func(*Run) bool
 }
 
 // Generation is one accepted configuration.
