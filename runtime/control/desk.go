@@ -25,18 +25,17 @@ type desk struct {
 	eval *watch.Evaluator
 
 	// current is the generation that is desired: the newest, or the pinned one.
-	// The shelf has its Spec.
+	// The shelf has its Spec, source its Source.
 	current store.Generation
 	shelf   shelf
+	source  packed
 	// newest is the last one that the files gave, without Spec and Source.
 	newest    store.Generation
 	pinned    uint64
 	overrides []spec.Override
 	config    reconcile.ConfigView
-	// reading is what the files said last.
-	reading watch.Reading
-	booted  bool // overrides until boot have not been ended yet
-	ready   bool // something was desired, and the keeper was told
+	booted    bool // overrides until boot have not been ended yet
+	ready     bool // something was desired, and the keeper was told
 }
 
 func newDesk(c *Control, found store.Recovered) *desk {
@@ -126,7 +125,6 @@ func nextEnd(overrides []spec.Override) time.Time {
 
 // take is a settled reading of the files.
 func (d *desk) take(ctx context.Context, r watch.Reading) {
-	d.reading = r
 	switch {
 	case len(r.Problems.Errors()) > 0:
 		d.reject(ctx, r.Problems)

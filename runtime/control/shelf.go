@@ -1,6 +1,10 @@
 package control
 
 import (
+	"bytes"
+	"compress/gzip"
+	"encoding/json"
+	"fmt"
 	"reflect"
 
 	"github.com/procnanny/procnanny/runtime/store"
@@ -55,8 +59,32 @@ func (s shelf) without(overrides []spec.Override) map[string]*spec.Program {
 // hold makes g the generation that is desired.
 func (d *desk) hold(g store.Generation) {
 	d.shelf = shelve(g.Spec, d.shelf)
-	g.Spec = spec.Spec{}
+	d.source = pack(g.Source)
+	g.Spec, g.Source = spec.Spec{}, spec.Source{}
 	d.current = g
+}
+
+// packed are files in a twentieth of their size: nobody asks for them but who
+// judges an override.
+type packed []byte
+
+func pack(src spec.Source) packed {
+	var b bytes.Buffer
+	z, _ := gzip.NewWriterLevel(&b, gzip.BestSpeed) // a level that exists
+	_ = json.NewEncoder(z).Encode(src)              // a plain value, to memory
+	_ = z.Close()
+	return bytes.Clone(b.Bytes())
+}
+
+func (p packed) unpack() (src spec.Source, err error) {
+	z, err := gzip.NewReader(bytes.NewReader(p))
+	if err == nil {
+		err = json.NewDecoder(z).Decode(&src)
+	}
+	if err != nil {
+		return src, fmt.Errorf("cannot unpack the files: %w", err)
+	}
+	return src, nil
 }
 
 // said is what the files of the desired generation say.

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"bytes"
 	"testing"
 
 	"github.com/procnanny/procnanny/spec"
@@ -26,5 +27,20 @@ func TestShelfKeepsWhatDidNotChange(t *testing.T) {
 	shared := second.without([]spec.Override{{Program: "a", Field: "nice"}})
 	if shared["a"] != nil || shared["b"] != second.programs["b"] || second.programs["a"] == nil {
 		t.Errorf("shared: %v", shared)
+	}
+}
+
+func TestPackedSourceIsWhatItWas(t *testing.T) {
+	want := spec.Source{Root: "/etc/x", Single: "a.cue", Files: map[string][]byte{"a.cue": bytes.Repeat([]byte("programs: {}\n"), 1000), "b": {}}}
+	p := pack(want)
+	got, err := p.unpack()
+	if err != nil || got.Root != want.Root || got.Single != want.Single || len(got.Files) != 2 || !bytes.Equal(got.Files["a.cue"], want.Files["a.cue"]) {
+		t.Errorf("got %v, %v", got, err)
+	}
+	if len(p) > 1000 {
+		t.Errorf("13 kB of the same line are %d bytes", len(p))
+	}
+	if _, err := packed(nil).unpack(); err == nil {
+		t.Error("nothing was unpacked without an error")
 	}
 }

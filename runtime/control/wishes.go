@@ -48,7 +48,11 @@ func (d *desk) override(ctx context.Context, list []spec.Override) error {
 // allowed judges overrides against the files' own constraints, and notes in
 // each who its program runs as.
 func (d *desk) allowed(ctx context.Context, all, added []spec.Override) error {
-	result, err := d.eval.Evaluate(ctx, d.current.Source, all, false)
+	source, err := d.source.unpack()
+	if err != nil {
+		return err
+	}
+	result, err := d.eval.Evaluate(ctx, source, all, false)
 	if err != nil {
 		return fmt.Errorf("cannot judge the override: %w", err)
 	}
@@ -173,12 +177,10 @@ func (d *desk) apply(ctx context.Context, o rpc.ApplyOptions) (rpc.ApplyReply, e
 	reply := rpc.ApplyReply{Changes: plan.Changes, Changed: len(plan.Changes) > 0}
 	if r.Fingerprint.Digest != d.newest.Digest || d.pinned != 0 {
 		if _, err := d.accept(ctx, r, o.By, o.AllowEmpty); err != nil {
-			d.reading = r
 			return rpc.ApplyReply{}, err
 		}
 		reply.Changed = true
 	}
-	d.reading = r
 	if o.Force {
 		if _, err := d.c.Command(ctx, reconcile.Command{Kind: reconcile.CommandForce, By: o.By}); err != nil {
 			return rpc.ApplyReply{}, err
