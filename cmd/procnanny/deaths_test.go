@@ -75,6 +75,7 @@ type mortal struct {
 	t      *testing.T
 	dir    string
 	args   []string
+	wrap   []string // what executes the daemon
 	stderr *os.File
 	client rpc.Caller
 	pids   map[string]int // of the writers
@@ -82,7 +83,7 @@ type mortal struct {
 	took   []time.Duration
 }
 
-func newMortal(t *testing.T) *mortal {
+func newMortal(t *testing.T, wrap ...string) *mortal {
 	t.Helper()
 	if err := bin.need("procnanny", "procnanny-eval", "procnannyd", "procnanny-control"); err != nil {
 		t.Fatal(err)
@@ -94,7 +95,7 @@ func newMortal(t *testing.T) *mortal {
 		check(t, os.Mkdir(filepath.Join(dir, sub), 0o755))
 	}
 	check(t, os.WriteFile(filepath.Join(dir, "config", "a.json"), mortalConfig(t, dir), 0o644))
-	m := &mortal{t: t, dir: dir, args: []string{
+	m := &mortal{t: t, dir: dir, wrap: wrap, args: []string{
 		"--config", dir + "/config", "--state", dir + "/state", "--run", dir + "/run", "--log-dir", dir + "/log", "--supervised", "no",
 	}}
 	m.stderr, err = os.Create(filepath.Join(dir, "stderr"))
@@ -144,7 +145,9 @@ func check(t *testing.T, err error) {
 // start is what a person or a service manager does.
 func (m *mortal) start() {
 	m.t.Helper()
-	cmd := exec.Command(filepath.Join(bin.dir, "procnannyd"), m.args...)
+	args := append(slices.Clone(m.wrap), filepath.Join(bin.dir, "procnannyd"))
+	args = append(args, m.args...)
+	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Stderr = m.stderr
 	check(m.t, cmd.Start())
 	go func() { _ = cmd.Wait() }() // reaps it; however it ends
@@ -291,6 +294,34 @@ func TestDeaths(t *testing.T) {
 			for range deaths(kind.name, kind.times) {
 				dawdle(150 * time.Millisecond)
 				w = kind.do(m, w)
+			}
+			m.judge(kind.happy)
+		})
+	}
+}
+
+// noCgroups executes a program where no cgroup v2 is mounted.
+var noCgroups = []string{"unshare", "--mount", "sh", "-c", `umount -a -t cgroup2 && exec "$@"`, "sh"}
+
+// Without cgroups it is no different: notes tell what lives.
+func TestDeathsWithoutCgroups(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("unmounting needs privilege")
+	}
+	for _, kind := range kinds {
+		if kind.name == "control" {
+			continue // the keeper holds everything all the time
+		}
+		t.Run(kind.name, func(t *testing.T) {
+			m := newMortal(t, noCgroups...)
+			w := m.settled(time.Time{})
+			for range deaths("sweep-"+kind.name, kind.times) {
+				dawdle(150 * time.Millisecond)
+				w = kind.do(m, w)
+			}
+			said, err := os.ReadFile(m.stderr.Name())
+			if check(t, err); !strings.Contains(string(said), "no cgroup contains the programs") {
+				t.Error("there are cgroups")
 			}
 			m.judge(kind.happy)
 		})
