@@ -109,7 +109,8 @@ func Run(ctx context.Context, cfg Config) error {
 		return err
 	}
 	defer c.store.Close()
-	go c.engine.Run(ctx)
+	stopped := make(chan struct{})
+	go func() { defer close(stopped); c.engine.Run(ctx) }()
 	if err := c.adopt(); err != nil {
 		return err
 	}
@@ -123,8 +124,17 @@ func Run(ctx context.Context, cfg Config) error {
 	if c.cfg.Hello.Asked == spec.SIGTERM {
 		c.finish(ending{stop: true})
 	}
-	return c.serve(ctx)
+	err := c.serve(ctx)
+	cancel()
+	select { // what is written down as ordered was sent, too
+	case <-stopped:
+	case <-time.After(turnWait):
+	}
+	return err
 }
+
+// turnWait is how long the engine may take to finish its turn.
+const turnWait = time.Second
 
 // build makes the parts, from what was written down and what the keeper holds.
 func (c *Control) build() error {

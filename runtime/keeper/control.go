@@ -201,6 +201,7 @@ func (k *keeper) flush() {
 			k.poll.change(k.ctl.sock, unix.EPOLLIN|unix.EPOLLOUT)
 		case err == unix.EINTR:
 		case err != nil:
+			k.lastOrders()
 			k.hangUp(err.Error())
 			return
 		default:
