@@ -23,7 +23,7 @@ func vet(t *testing.T, dir string) (string, error) {
 }
 
 func TestEveryExampleLoads(t *testing.T) {
-	for _, dir := range []string{"hello", "hello+hello/root", "web", "everything", "policy", "same/cue", "same/yaml", "same/json"} {
+	for _, dir := range []string{"hello", "hello+hello/root", "web", "everything", "policy", "same/cue", "same/yaml", "same/json", "page", "balancer", "rebuild"} {
 		t.Run(dir, func(t *testing.T) {
 			config := t.TempDir()
 			for _, part := range strings.Split(dir, "+") {
@@ -38,7 +38,7 @@ func TestEveryExampleLoads(t *testing.T) {
 
 // All directories with a configuration are tried above.
 func TestNoExampleIsForgotten(t *testing.T) {
-	known := map[string]bool{"hello": true, "web": true, "everything": true, "policy": true, "same": true, "clients": true}
+	known := map[string]bool{"hello": true, "web": true, "everything": true, "policy": true, "same": true, "clients": true, "systemd": true, "container": true, "page": true, "balancer": true, "rebuild": true}
 	entries, err := os.ReadDir(".")
 	if err != nil {
 		t.Fatal(err)
