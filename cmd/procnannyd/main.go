@@ -8,7 +8,9 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -88,6 +90,7 @@ func run(d place.Daemon, log *slog.Logger) (int, error) {
 		Leave:           d.OnExit == place.OnExitLeave,
 		ShutdownTimeout: d.ShutdownTimeout,
 		NotifySocket:    os.Getenv("NOTIFY_SOCKET"),
+		Watchdog:        watchdog(),
 		Self:            keeper.Exec{Path: self, Args: d.Args(), Env: os.Environ()},
 		Locks:           descriptors(locks),
 		Will:            will,
@@ -102,6 +105,19 @@ func supervised(d place.Daemon) bool {
 		return os.Getenv("NOTIFY_SOCKET") != ""
 	}
 	return d.Supervised == place.SupervisedYes
+}
+
+// watchdog is how often the service manager wants to hear from us,
+// sd_watchdog_enabled(3).
+func watchdog() time.Duration {
+	if pid := os.Getenv("WATCHDOG_PID"); pid != "" && pid != strconv.Itoa(os.Getpid()) {
+		return 0
+	}
+	usec, err := strconv.ParseUint(os.Getenv("WATCHDOG_USEC"), 10, 31)
+	if err != nil {
+		return 0
+	}
+	return time.Duration(usec) * time.Microsecond
 }
 
 // controlEnv is what control gets. It is told what to execute should we die

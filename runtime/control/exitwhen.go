@@ -39,21 +39,25 @@ var unplanned = map[reconcile.Cause]bool{
 	reconcile.CauseExit: true, reconcile.CauseCrashed: true, reconcile.CauseLost: true,
 }
 
-// watch looks at an event and says whether it is the end that was waited for.
-func (e *exitWhen) watch(ev *reconcile.Event) (code int, ended bool) {
+// watch looks at the events of a turn and says whether the end that was waited
+// for is among them. A state may be told before the end that led to it.
+func (e *exitWhen) watch(events []reconcile.Event) (code int, ended bool) {
 	w := e.want.Load()
-	if w == nil || w.program == "" || w.program != ev.ID.Program {
+	if w == nil || w.program == "" {
 		return 0, false
 	}
-	switch ev.Kind {
-	case reconcile.EventRunEnded:
-		e.code = exitCode(ev.Exit)
-		return e.code, w.first && unplanned[ev.Cause]
-	case reconcile.EventState:
-		return e.code, ev.State == reconcile.StateExited && reconcile.Rests(ev.Detail)
-	default:
-		return 0, false
+	for i := range events {
+		ev := &events[i]
+		switch {
+		case ev.ID.Program != w.program:
+		case ev.Kind == reconcile.EventRunEnded:
+			e.code = exitCode(ev.Exit)
+			ended = ended || w.first && unplanned[ev.Cause]
+		case ev.Kind == reconcile.EventState:
+			ended = ended || ev.State == reconcile.StateExited && reconcile.Rests(ev.Detail)
+		}
 	}
+	return e.code, ended
 }
 
 // exitCode is a program's end as a shell tells it; 1 when it could not start or

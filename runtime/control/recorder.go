@@ -51,15 +51,15 @@ func (r *recorder) Record(b reconcile.Batch) {
 		if ev.Kind == reconcile.EventRunEnded {
 			r.acks = append(r.acks, keeper.Order{Kind: keeper.OrderAck, Run: uint64(ev.Run), Program: ev.ID.Program, Index: ev.ID.Index})
 		}
-		if code, ended := r.c.exitWhen.watch(ev); ended {
-			r.c.log.Info("the program has ended that the daemon ends with", "program", ev.ID.Program, "code", code)
-			r.c.finish(ending{stop: true, code: code})
-		}
 		if topic, fields := describe(ev); topic != "" {
 			drafts = append(drafts, draft(topic, ev.At, fields))
 		}
 	}
 	r.pending = append(r.pending, r.number(b, drafts)...)
+	if code, ended := r.c.exitWhen.watch(b.Events); ended {
+		r.c.log.Info("the program has ended that the daemon ends with", "program", r.c.exitWhen.want.Load().program, "code", code)
+		r.c.finish(ending{stop: true, code: code})
+	}
 }
 
 // Publish tells others, and the keeper that the ends of runs are known.

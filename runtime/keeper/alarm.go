@@ -18,6 +18,7 @@ const (
 	alarmIdle                  // close log files that were not written for a while
 	alarmShutdown              // somebody asked us to stop, and it takes too long
 	alarmTidy                  // give memory back after a burst of starts
+	alarmWatchdog              // tell the service manager that we are not stuck
 	alarms
 )
 
@@ -34,6 +35,7 @@ func init() {
 		alarmIdle:     (*keeper).closeIdle,
 		alarmShutdown: (*keeper).shutdownLate,
 		alarmTidy:     (*keeper).tidy,
+		alarmWatchdog: (*keeper).feedWatchdog,
 	}
 }
 

@@ -303,3 +303,23 @@ func TestNotifySocket(t *testing.T) {
 		})
 	}
 }
+
+// The service manager hears from a loop that turns, as often as it wants.
+func TestWatchdogIsFed(t *testing.T) {
+	r := newRig(t, testConfig{Watchdog: 300 * time.Millisecond})
+	r.c.Notify = filepath.Join(r.c.Dir, "notify")
+	l, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: r.c.Notify})
+	must(t, err)
+	defer l.Close()
+	r.start()
+	r.connect()
+	for range 4 {
+		must(t, l.SetDeadline(time.Now().Add(10*time.Second)))
+		b := make([]byte, 100)
+		n, err := l.Read(b)
+		must(t, err)
+		if string(b[:n]) != "WATCHDOG=1" {
+			t.Errorf("got %q", b[:n])
+		}
+	}
+}

@@ -36,6 +36,7 @@ type testConfig struct {
 	Sweep, Leave    bool
 	ShutdownTimeout time.Duration
 	Notify          string
+	Watchdog        time.Duration
 	Control         *Control // a real control process instead of Socket
 	FullDisk        bool
 }
@@ -63,7 +64,7 @@ func keeperMain() int {
 	}
 	c := Config{
 		RunDir: tc.Dir, LogDir: filepath.Join(tc.Dir, "log"), LogGID: -1, Leave: tc.Leave, Sweep: tc.Sweep,
-		ShutdownTimeout: tc.ShutdownTimeout, NotifySocket: tc.Notify, Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
+		ShutdownTimeout: tc.ShutdownTimeout, NotifySocket: tc.Notify, Watchdog: tc.Watchdog, Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
 	}
 	if tc.Control != nil {
 		c.Control = *tc.Control

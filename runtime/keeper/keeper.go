@@ -45,6 +45,8 @@ type Config struct {
 	ShutdownTimeout time.Duration
 	// NotifySocket is NOTIFY_SOCKET, or empty.
 	NotifySocket string
+	// Watchdog is how often NotifySocket must hear from us; 0 is never.
+	Watchdog time.Duration
 	// Sweep makes the keeper do without cgroups.
 	Sweep bool
 	// Self is how to execute this program again, for an upgrade in place and
@@ -130,6 +132,7 @@ func keepHere(c Config, change func(*deps)) (int, error) {
 	change(&k.deps)
 	k.adopt()
 	k.tidyRuns()
+	k.feedWatchdog()
 	k.startControl()
 	code, err := k.loop()
 	if k.done {

@@ -163,5 +163,16 @@ func (k *keeper) notify(line string) {
 	}
 }
 
+// feedWatchdog says that the loop turns, twice as often as it must.
+func (k *keeper) feedWatchdog() {
+	if k.c.Watchdog > 0 {
+		k.notify("WATCHDOG=1")
+		k.set(alarmWatchdog, max(k.c.Watchdog/2, leastWatchdog))
+	}
+}
+
+// leastWatchdog keeps a watchdog of microseconds from keeping us busy.
+const leastWatchdog = 100 * time.Millisecond
+
 // tidy gives the memory of a burst of starts back to the kernel.
 func (k *keeper) tidy() { debug.FreeOSMemory() }
