@@ -3,10 +3,16 @@ package rpc
 import (
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // SourceMerged is the source of output that is stdout and stderr in one.
 const SourceMerged = "merged"
+
+// EscapeTopic keeps a program's name one part of a topic: . and % are %-escaped.
+func EscapeTopic(program string) string { return topicEscapes.Replace(program) }
+
+var topicEscapes = strings.NewReplacer("%", "%25", ".", "%2E")
 
 // EncodeEvent is the map of an event as subscribers get it: its fields in
 // their order, then seq, prev, time and topic. Output has no seq: its offset

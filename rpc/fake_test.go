@@ -346,7 +346,12 @@ func (f *fake) DefinedIn(string) string { return f.place }
 // ReadLog implements LogReader on a text.
 func (f *fake) ReadLog(_ context.Context, q LogQuery) (LogChunk, error) {
 	const text = "GET /\nGET /favicon.ico\n"
-	f.tell("logs %s/%d %q limit %d tail %d", q.Program, q.Instance, q.Stream, q.Limit, q.Tail)
+	said := fmt.Sprintf("logs %s/%d %q limit %d tail %d", q.Program, q.Instance, q.Stream, q.Limit, q.Tail)
+	if q.Run != 0 {
+		seconds := func(t time.Time) float64 { return float64(t.UnixMilli()) / 1e3 }
+		said += fmt.Sprintf(" from %v to %v run %d", seconds(q.Since), seconds(q.Until), q.Run)
+	}
+	f.tell("%s", said)
 	if q.Program != "web" || q.Instance > 1 {
 		return LogChunk{}, f.refuse
 	}
@@ -359,7 +364,10 @@ func (f *fake) ReadLog(_ context.Context, q LogQuery) (LogChunk, error) {
 	}
 	data := text[from:]
 	data = data[:min(len(data), q.Limit)]
-	return LogChunk{Data: []byte(data), Offset: int64(from), Next: int64(from + len(data))}, f.refuse
+	return LogChunk{
+		Data: []byte(data), Offset: int64(from), Next: int64(from + len(data)), End: int64(len(text)),
+		Marks: []LogMark{{0, exampleNow.Add(-time.Second), 5}},
+	}, f.refuse
 }
 
 func exampleServer(f *fake) *Server {

@@ -14,6 +14,7 @@ import (
 const (
 	maxRecords = 10_000
 	maxLogRead = 1 << 20
+	maxMarks   = 4096
 )
 
 var argRecords = Arg{Name: "limit", Type: TypeInt, Min: 1, Max: maxRecords, Doc: "how many at most; 1000"}
@@ -57,10 +58,13 @@ var recordMethods = []Method{
 			{Name: "offset", Type: TypeInt, Max: math.MaxInt, Doc: "where to begin; else at the oldest kept byte"},
 			{Name: "limit", Type: TypeInt, Min: 1, Max: maxLogRead, Doc: "how many bytes at most; 262144"},
 			{Name: "tail", Type: TypeInt, Min: 1, Max: 100_000, Doc: "begin with that many last lines"},
+			{Name: "since", Type: TypeTime, Doc: "only what came then or later, to a second: seconds since 1970"},
+			{Name: "until", Type: TypeTime, Doc: "only what came until then, to a second: seconds since 1970"},
+			{Name: "run", Type: TypeInt, Min: 1, Max: math.MaxInt, Doc: "only what the run with that run_id wrote"},
 		},
-		Result:  "`data` (bin); `offset`, where it begins (later than asked for, when that is no longer kept); `next`, the offset to go on with.",
+		Result:  "`data` (bin), without times and marks of ours that the file may have; `offset`, where it begins (later than asked for, when that is no longer kept or was dropped); `next`, the offset to go on with; `end`, where what was asked for ends now; `marks`, lists of an offset, the time from which on its bytes came, and the run_id (0: not known).",
 		Request: `{"program": "web", "instance": 0, "tail": 1}`,
-		Reply:   `{"data": "GET /favicon.ico\n", "offset": 6, "next": 23}`,
+		Reply:   `{"data": "GET /favicon.ico\n", "offset": 6, "next": 23, "end": 23, "marks": [[0, 1767323044, 5]]}`,
 		Handler: logs,
 	},
 }
@@ -205,13 +209,22 @@ func logs(ctx context.Context, c *Call) (any, error) {
 	if data == nil {
 		data = []byte{}
 	}
-	return Map{{"data", data}, {"offset", chunk.Offset}, {"next", chunk.Next}}, nil
+	if len(chunk.Marks) > maxMarks { // the rest is in the next page
+		chunk.Next = chunk.Marks[maxMarks].Offset
+		data, chunk.Marks = data[:chunk.Next-chunk.Offset], chunk.Marks[:maxMarks]
+	}
+	marks := make([]any, len(chunk.Marks))
+	for i, m := range chunk.Marks {
+		marks[i] = []any{m.Offset, m.Time, m.Run}
+	}
+	return Map{{"data", data}, {"offset", chunk.Offset}, {"next", chunk.Next}, {"end", chunk.End}, {"marks", marks}}, nil
 }
 
 func logQuery(a Args) (LogQuery, error) {
 	q := LogQuery{
 		Program: a.Str("program"), Instance: a.Int("instance", 0), Stream: a.Str("stream"),
 		Limit: a.Int("limit", 256<<10), Tail: a.Int("tail", 0),
+		Since: a.Time("since"), Until: a.Time("until"), Run: uint64(a.Int("run", 0)),
 	}
 	if err := spec.CheckName(q.Program); err != nil { // it becomes part of a path
 		return q, noProgram(q.Program)

@@ -24,6 +24,10 @@ type LogQuery struct {
 	Limit  int // bytes at most
 	// Tail is how many of the last lines to begin with; 0 is not asked.
 	Tail int
+	// Since, Until and Run narrow all that to what came then, to a second, and
+	// to one run's own output; zero is no bound.
+	Since, Until time.Time
+	Run          uint64
 }
 
 // LogChunk is what was read: Data begins at Offset, and Next is where to go on.
@@ -31,6 +35,18 @@ type LogChunk struct {
 	Data   []byte
 	Offset int64
 	Next   int64
+	// End is where the range ends now.
+	End int64
+	// Marks date Data: the last mark at or before Offset, then those within.
+	Marks []LogMark
+}
+
+// LogMark says that the bytes from Offset on came at Time or later, of Run (0:
+// not known).
+type LogMark struct {
+	Offset int64
+	Time   time.Time
+	Run    uint64
 }
 
 // LogReader reads what instances wrote.

@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"context"
+	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -83,6 +85,111 @@ func TestLogsOfSeparateStreamsAndSeveralInstances(t *testing.T) {
 	if s := f.run("logs", "nobody/0"); s.code != 1 || !strings.Contains(s.err.String(), "there is no instance nobody/0") {
 		t.Errorf("%d %q", s.code, s.err.String())
 	}
+}
+
+// dated serves instances whose lines have times: as logs does, with marks.
+func dated(lines map[int][]string) func(args map[string]any) (any, error) {
+	return func(args map[string]any) (any, error) {
+		var text string
+		var marks []any
+		if s, _ := args["stream"].(string); s == "" {
+			for _, line := range lines[args["instance"].(int)] {
+				at, words, _ := strings.Cut(line, " ")
+				n, _ := strconv.Atoi(at)
+				marks = append(marks, []any{int64(len(text)), float64(1700000000 + n), int64(7)})
+				text += words + "\n"
+			}
+		}
+		from, _ := args["offset"].(int64)
+		if n, ok := args["tail"].(int); ok {
+			all := strings.SplitAfter(text, "\n")
+			from = int64(len(strings.Join(all[:max(0, len(all)-1-n)], "")))
+		}
+		return map[string]any{"data": []byte(text[from:]), "offset": from, "next": len(text), "end": len(text), "marks": marks}, nil
+	}
+}
+
+func TestLogsOfSeveralInstancesComeInTheOrderOfTime(t *testing.T) {
+	t.Setenv("TZ", "UTC")
+	f := newFake(t)
+	f.reply("status", `{"programs": {"web": {"instances": {"0": {}, "1": {}}}}}`)
+	f.on("logs", dated(map[int][]string{0: {"1 a", "3 c", "9 e\x1b"}, 1: {"2 b", "3 d"}}))
+	for _, c := range []struct{ line, want string }{
+		{"logs web", "web/0 | a\nweb/1 | b\nweb/0 | c\nweb/1 | d\nweb/0 | e\\x1b\n"},
+		{"logs web --grep [a-c]|d$", "web/0 | a\nweb/1 | b\nweb/0 | c\nweb/1 | d\n"},
+		{"logs web -n 1", "web/1 | d\nweb/0 | e\\x1b\n"},
+		{"logs web -n 1 --grep [a-c]", "web/1 | b\nweb/0 | c\n"},
+		{"logs web/1 -o json --grep d", `{"instance":1,"offset":2,"program":"web","run_id":7,"source":"merged","text":"d","time":1700000003}` + "\n"},
+	} {
+		if s := f.run(strings.Fields(c.line)...); s.code != 0 || s.out.String() != c.want {
+			t.Errorf("%s: %d %s\n got %q\nwant %q", c.line, s.code, s.err.String(), s.out.String(), c.want)
+		}
+	}
+	at := time.Unix(1700000002, 0).Local().Format(timeLayout)
+	if s := f.onTerminal(80, "logs", "web", "-t", "--grep", "b"); s.out.String() != "\x1b[32mweb/1\x1b[0m | \x1b[2m"+at+"\x1b[0m b\n" {
+		t.Errorf("on a terminal: %q", s.out.String())
+	}
+}
+
+func TestLogsAsksForTheRange(t *testing.T) {
+	f := newFake(t)
+	f.on("logs", dated(nil))
+	f.reply("history", `{"runs": [{"run_id": 4, "pid": 9, "end": 5}, {"run_id": 6, "pid": 9, "end": 7}, {"run_id": 8, "error": "no such file", "end": 8}, {"run_id": 9, "pid": 10}]}`)
+	for line, want := range map[string]string{
+		"logs web/0 --since 1h --until 1700000000": "map[instance:0 limit:262144 program:web since:1.7000828e+09 until:1.7e+09]",
+		"logs web/0 --run 12":                      "map[instance:0 limit:262144 program:web run:12]",
+		"logs web/0 --previous -n 5":               "map[instance:0 limit:262144 program:web run:6 tail:5]",
+	} {
+		if s := f.run(strings.Fields(line)...); s.code != 0 || fmt.Sprint(f.last().args) != want {
+			t.Errorf("%s: %d %s\n got %v\nwant %v", line, s.code, s.err.String(), f.last().args, want)
+		}
+	}
+	for line, want := range map[string]string{
+		"logs web/0 --since soon":       "cannot read the time",
+		"logs web/0 --grep (":           "cannot read the regular expression",
+		"logs web/0 --raw --grep x":     "[grep raw]",
+		"logs web/0 --raw -o json":      "cannot print raw bytes as json",
+		"logs web/0 --run 0":            "runs are numbered from 1",
+		"logs web/0 --run 1 --previous": "give either --run or --previous",
+	} {
+		if s := f.run(strings.Fields(line)...); s.code != 1 || !strings.Contains(s.err.String(), want) {
+			t.Errorf("%s: %d %q", line, s.code, s.err.String())
+		}
+	}
+	// A directory is as good as with every other command.
+	if s := f.run("--run", "/some/where", "logs", "web/0", "--run", "12"); s.code != 3 || !strings.Contains(s.err.String(), "/some/where") {
+		t.Errorf("%d %q", s.code, s.err.String())
+	}
+	f.reply("history", `{"runs": [{"run_id": 9, "pid": 10}]}`)
+	if s := f.run("logs", "web/0", "-p"); s.code != 1 || !strings.Contains(s.err.String(), "no run has ended yet") {
+		t.Errorf("%d %q", s.code, s.err.String())
+	}
+}
+
+// A message of the daemon says where to look, also at an instance that is new.
+func TestLogsFollowIsToldWhereToLook(t *testing.T) {
+	f := newFake(t)
+	synctest.Test(t, func(t *testing.T) {
+		lines := map[int][]string{0: {"1 a"}}
+		f.reply("status", `{"programs": {"web": {"instances": {"0": {}}}}}`)
+		f.on("logs", dated(lines))
+		sub := make(fakeSub)
+		s := f.follow(t, sub, "logs", "-f", "web")
+		synctest.Wait()
+		f.mu.Lock()
+		lines[0], lines[1] = append(lines[0], "5 c"), []string{"4 b"}
+		f.mu.Unlock()
+		sub <- map[string]any{"program": "web", "instance": int64(1), "source": "merged"}
+		synctest.Wait()
+		sub <- map[string]any{"program": "web", "instance": int64(0), "source": "merged"}
+		synctest.Wait()
+		if got := s.out.String(); got != "a\nweb/1 | b\nweb/0 | c\n" {
+			t.Errorf("%q", got)
+		}
+		if code := s.stop(); code != 0 {
+			t.Errorf("ctrl-C gives %d", code)
+		}
+	})
 }
 
 func TestEveryByteOfALongLogIsPrinted(t *testing.T) {

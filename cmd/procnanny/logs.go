@@ -1,15 +1,14 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
+	"regexp"
 	"slices"
+	"strconv"
 	"time"
-	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -18,26 +17,42 @@ import (
 )
 
 func (a *app) logsCommand() *cobra.Command {
-	var l logReader
+	l := &logReader{app: a}
+	var since, until, grep string
 	cmd := &cobra.Command{
 		Use: "logs TARGET...", Short: "Show what instances wrote",
-		Long: `Show what instances wrote to stdout and stderr: all that is kept, or the last
-lines; with -f go on with what they write now. Of several instances each line
-begins with whose it is.
+		Long: `Show what instances wrote to stdout and stderr: all that is kept, or the part
+that the flags name; with -f go on with what they write now. Lines of several
+instances come in the order of their times (which are exact to a second, or to
+the microsecond where output.timestamps is set), and begin with whose they are.
+
+The last lines of a crashed process:  procnanny logs web/0 --previous -n 20
 
 What could drive a terminal is escaped. --raw prints the bytes of one instance
-exactly as they were written.`,
+exactly as they were written. With -o json each line is an object.`,
 		ValidArgsFunction: a.completeTargets(true, 0),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			l.app = a
+			if err := l.parse(since, until, grep); err != nil {
+				return err
+			}
 			return l.run(cmd.Context(), args)
 		},
 	}
-	cmd.Flags().BoolVarP(&l.follow, "follow", "f", false, "go on, until ctrl-C (begins with the last 10 lines)")
-	cmd.Flags().BoolVar(&l.raw, "raw", false, "every kept byte of one instance exactly as written")
-	cmd.Flags().IntVarP(&l.tail, "tail", "n", 0, "only the last `LINES`")
-	cmd.Flags().StringVar(&l.stream, "stream", "", "`stdout` or stderr, where output.mode is separate")
+	f := cmd.Flags()
+	f.BoolVarP(&l.follow, "follow", "f", false, "go on, until ctrl-C (begins with the last 10 lines)")
+	f.BoolVar(&l.raw, "raw", false, "every byte of one instance exactly as written")
+	f.IntVarP(&l.tail, "tail", "n", 0, "only the last `LINES` of each instance")
+	f.StringVar(&l.stream, "stream", "", "`stdout` or stderr, where output.mode is separate")
+	f.StringVar(&since, "since", "", "only what came since then: a `TIME` such as 2h (ago), \"2006-01-02 15:04\" or seconds since 1970")
+	f.StringVar(&until, "until", "", "only what came until then: a `TIME` as for --since")
+	f.Var(runFlag{l}, "run", "only what the run with this `ID` wrote (see history); a number is an ID, anything else the daemon's run directory")
+	f.BoolVarP(&l.previous, "previous", "p", false, "only what the last run wrote that has ended")
+	f.StringVar(&grep, "grep", "", "only lines that a `REGEXP` (Go's syntax) matches")
+	f.BoolVarP(&l.times, "timestamps", "t", false, "begin each line with when it came")
 	register(cmd, "stream", cobra.FixedCompletions([]string{"stdout", "stderr"}, cobra.ShellCompDirectiveNoFileComp))
+	for _, other := range []string{"grep", "timestamps"} {
+		cmd.MarkFlagsMutuallyExclusive("raw", other)
+	}
 	return cmd
 }
 
@@ -46,98 +61,219 @@ const followTail = 10
 
 // logReader prints output.
 type logReader struct {
-	app         *app
-	follow, raw bool
-	tail        int
-	stream      string
+	app                          *app
+	follow, raw, previous, times bool
+	tail                         int
+	stream                       string
+	since, until                 float64 // wire times; 0 is no bound
+	runID                        uint64
+	match                        *regexp.Regexp // nil matches all
 
 	caller   rpc.Caller
 	endpoint string
-	label    int // columns of the longest label; 0 shows none
+	want     []pattern
+	tails    []*tail
+	going    bool  // what was kept is printed
+	page     int   // bytes asked for at once
+	label    int   // columns of the longest label; 0 shows none
+	open     *tail // whose line on the screen has no end yet, or nil
 }
+
+// runFlag is --run ID, beside the --run DIR that all commands have.
+type runFlag struct{ l *logReader }
+
+func (runFlag) Type() string { return "ID" }
+
+func (f runFlag) String() string {
+	if f.l == nil || f.l.runID == 0 {
+		return ""
+	}
+	return strconv.FormatUint(f.l.runID, 10)
+}
+
+// Set takes a number as a run, and the rest as a directory.
+func (f runFlag) Set(text string) error {
+	id, err := strconv.ParseUint(text, 10, 63)
+	switch {
+	case err != nil:
+		f.l.app.place.Run = text
+	case id == 0:
+		return errors.New("runs are numbered from 1")
+	default:
+		f.l.runID = id
+	}
+	return nil
+}
+
+// parse reads what flags say in words.
+func (l *logReader) parse(since, until, grep string) (err error) {
+	if l.since, err = l.wireTime(since); err != nil {
+		return err
+	}
+	if l.until, err = l.wireTime(until); err != nil {
+		return err
+	}
+	if grep != "" {
+		if l.match, err = regexp.Compile(grep); err != nil {
+			return fmt.Errorf("cannot read the regular expression %q: %w", grep, err)
+		}
+	}
+	switch {
+	case l.runID != 0 && l.previous:
+		return errors.New("give either --run or --previous")
+	case l.tail < 0:
+		return fmt.Errorf("cannot show the last %d lines", l.tail)
+	case l.raw && l.app.output != "text":
+		return fmt.Errorf("cannot print raw bytes as %s", l.app.output)
+	}
+	return nil
+}
+
+// wireTime is a flag's time as the daemon wants it; 0 for none.
+func (l *logReader) wireTime(text string) (float64, error) {
+	if text == "" {
+		return 0, nil
+	}
+	at, err := sinceTime(text, l.app.now())
+	return float64(at.UnixMicro()) / 1e6, err
+}
+
+// logPage is how many bytes are asked for at once, all instances together.
+const (
+	logPage    = 256 << 10
+	logPageMin = 16 << 10
+	logPageAll = 8 << 20
+)
 
 func (l *logReader) run(ctx context.Context, args []string) error {
 	if len(args) == 0 {
 		return errors.New("expected a target such as web or web/0")
-	}
-	if l.tail < 0 {
-		return fmt.Errorf("cannot show the last %d lines", l.tail)
 	}
 	var err error
 	if l.caller, l.endpoint, err = l.app.open(ctx, l.app.answerIn(nil)); err != nil {
 		return err
 	}
 	defer l.caller.Close()
-	tails, err := l.tails(ctx, args)
-	if err != nil {
+	if err := l.findTails(ctx, args); err != nil {
 		return err
 	}
-	if l.follow && l.tail == 0 {
+	l.page = max(logPageMin, min(logPage, logPageAll/len(l.tails)))
+	if l.follow && l.tail == 0 && l.since == 0 && l.runID == 0 {
 		l.tail = followTail
 	}
-	for _, t := range tails {
-		if err := t.first(ctx); err != nil {
+	news, stop := l.listen(ctx)
+	defer stop()
+	if err := l.kept(ctx); err != nil || !l.follow {
+		return err
+	}
+	return l.live(ctx, news)
+}
+
+// kept prints what there is.
+func (l *logReader) kept(ctx context.Context) error {
+	for _, t := range l.tails {
+		if err := t.begin(ctx); err != nil {
 			return err
 		}
 	}
-	for l.follow {
-		if !l.rest(ctx) {
-			return nil
-		}
-		for _, t := range tails {
-			if err := t.again(ctx); err != nil {
-				return err
-			}
+	if err := l.merge(ctx, l.tails); err != nil {
+		return err
+	}
+	for _, t := range l.tails {
+		if err := t.flush(!l.follow); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// rest waits between two looks; false at the end.
-func (l *logReader) rest(ctx context.Context) bool {
-	select {
-	case <-ctx.Done():
-		return false
-	case <-time.After(followEvery):
-		return true
+// merge prints what some have, the oldest line first. Of lines that are equally
+// old those of one stream stay together.
+func (l *logReader) merge(ctx context.Context, some []*tail) error {
+	for {
+		var first *tail
+		for _, t := range some {
+			if err := t.fill(ctx); err != nil {
+				return err
+			}
+			if len(t.lines) > 0 && (first == nil || t.lines[0].time < first.lines[0].time) {
+				first = t
+			}
+		}
+		if first == nil {
+			return nil
+		}
+		if err := l.print(first.pop()); err != nil {
+			return err
+		}
 	}
 }
 
-// followEvery is how old a line may be that -f shows.
-const followEvery = 200 * time.Millisecond
-
-// tails are the streams that the targets mean. An instance that the daemon
+// findTails finds the streams that the targets mean. An instance that the daemon
 // does not know may have left files: it is asked for by number.
-func (l *logReader) tails(ctx context.Context, args []string) ([]*tail, error) {
+func (l *logReader) findTails(ctx context.Context, args []string) error {
 	ids, err := l.instances(ctx, args)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if l.raw && len(ids) != 1 {
-		return nil, fmt.Errorf("cannot print %d instances raw: name one, such as %s", len(ids), ids[0])
+		return fmt.Errorf("cannot print %d instances raw: name one, such as %s", len(ids), ids[0])
 	}
-	var out []*tail
 	for _, id := range ids {
+		run := l.runID
+		if l.previous {
+			if run, err = l.lastEnded(ctx, id); err != nil {
+				return err
+			}
+			if run == 0 {
+				continue
+			}
+		}
 		if len(ids) > 1 {
 			l.label = max(l.label, columns(safe(id.String())))
 		}
 		streams, err := l.streams(ctx, id)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		for _, s := range streams {
-			out = append(out, &tail{reader: l, id: id, stream: s})
+			l.tails = append(l.tails, &tail{reader: l, id: id, stream: s, run: run})
 		}
 	}
-	return out, nil
+	if len(l.tails) == 0 {
+		return errors.New("no run has ended yet")
+	}
+	return nil
 }
 
-func (l *logReader) instances(ctx context.Context, args []string) ([]reconcile.InstanceID, error) {
-	want, err := parseTargets(args)
+// lastEnded is the newest run of an instance that has ended; 0: none has.
+func (l *logReader) lastEnded(ctx context.Context, id reconcile.InstanceID) (uint64, error) {
+	tree, err := ask(ctx, l.caller, l.endpoint, "history", map[string]any{"program": id.Program, "instance": id.Index, "limit": historyLook})
 	if err != nil {
+		return 0, err
+	}
+	var reply struct {
+		Runs []runView `json:"runs"`
+	}
+	if err := into(tree, &reply); err != nil {
+		return 0, err
+	}
+	for _, r := range slices.Backward(reply.Runs) {
+		if r.End != 0 && r.PID != 0 { // what could not start wrote nothing
+			return r.RunID, nil
+		}
+	}
+	return 0, nil
+}
+
+// historyLook is how many runs are looked at for one that ended.
+const historyLook = 20
+
+func (l *logReader) instances(ctx context.Context, args []string) (out []reconcile.InstanceID, err error) {
+	if l.want, err = parseTargets(args); err != nil {
 		return nil, err
 	}
-	if len(want) == 1 && want[0].Index != nil && !want[0].Glob() {
+	if want := l.want; len(want) == 1 && want[0].Index != nil && !want[0].Glob() {
 		return []reconcile.InstanceID{{Program: want[0].Program, Index: *want[0].Index}}, nil
 	}
 	tree, err := ask(ctx, l.caller, l.endpoint, "status", nil)
@@ -148,13 +284,12 @@ func (l *logReader) instances(ctx context.Context, args []string) ([]reconcile.I
 	if err := into(tree, &reply); err != nil {
 		return nil, err
 	}
-	if err := missing(want, reply.Programs); err != nil {
+	if err := missing(l.want, reply.Programs); err != nil {
 		return nil, err
 	}
-	var out []reconcile.InstanceID
 	for _, name := range slices.Sorted(maps.Keys(reply.Programs)) {
 		for _, index := range slices.Sorted(maps.Keys(reply.Programs[name].Instances)) {
-			if wantedInstance(want, name, index) {
+			if wantedInstance(l.want, name, index) {
 				out = append(out, reconcile.InstanceID{Program: name, Index: index})
 			}
 		}
@@ -174,196 +309,26 @@ func (l *logReader) streams(ctx context.Context, id reconcile.InstanceID) ([]str
 	var some []string
 	var failed error
 	for _, s := range []string{"", "stdout", "stderr"} {
-		chunk, err := l.read(ctx, id, map[string]any{"stream": s, "limit": 1})
+		c, err := l.read(ctx, id, map[string]any{"stream": s, "limit": 1})
 		if err != nil {
 			failed = errors.Join(failed, err)
 			continue
 		}
-		if chunk.next > 0 {
+		if c.next > 0 {
 			some = append(some, s)
 		}
 	}
-	if len(some) > 0 || l.follow && failed == nil {
-		return append(some, emptyStream(some)...), nil
-	}
-	if failed != nil {
+	switch {
+	case len(some) > 0:
+		return some, nil
+	case l.follow && failed == nil: // nothing was written yet: everything
+		return []string{"", "stdout", "stderr"}, nil
+	case failed != nil:
 		_, err := l.read(ctx, id, nil)
 		return []string{""}, err
 	}
 	return []string{""}, nil
 }
 
-// emptyStream is what is followed where nothing was written yet: everything.
-func emptyStream(some []string) []string {
-	if len(some) > 0 {
-		return nil
-	}
-	return []string{"", "stdout", "stderr"}
-}
-
-// chunk is one answer of `logs`.
-type chunk struct {
-	data         []byte
-	offset, next int64
-}
-
-func (l *logReader) read(ctx context.Context, id reconcile.InstanceID, query map[string]any) (chunk, error) {
-	q := map[string]any{"program": id.Program, "instance": id.Index}
-	for k, v := range query {
-		if v != "" {
-			q[k] = v
-		}
-	}
-	tree, err := ask(ctx, l.caller, l.endpoint, "logs", q)
-	if err != nil {
-		return chunk{}, err
-	}
-	m, _ := tree.(map[string]any)
-	c := chunk{offset: number(m["offset"]), next: number(m["next"])}
-	switch data := m["data"].(type) {
-	case []byte:
-		c.data = data
-	case string:
-		c.data = []byte(data)
-	}
-	return c, nil
-}
-
-// number is an integer of a tree.
-func number(v any) int64 {
-	switch v := v.(type) {
-	case int64:
-		return v
-	case uint64:
-		return int64(v)
-	case int:
-		return int64(v)
-	case int8:
-		return int64(v)
-	case float64:
-		return int64(v)
-	}
-	return 0
-}
-
-// tail is one stream on its way to us.
-type tail struct {
-	reader *logReader
-	id     reconcile.InstanceID
-	stream string
-	next   int64
-	open   []byte // the beginning of a line whose end is not written yet
-	shown  bool   // open was begun on the screen
-}
-
-// logPage is how many bytes are asked for at once.
-const logPage = 256 << 10
-
-// first prints what is kept.
-func (t *tail) first(ctx context.Context) error {
-	query := map[string]any{"stream": t.stream, "limit": logPage}
-	if t.reader.tail > 0 {
-		query["tail"] = t.reader.tail
-	}
-	for {
-		c, err := t.reader.read(ctx, t.id, query)
-		if err != nil {
-			return err
-		}
-		if err := t.take(c); err != nil {
-			return err
-		}
-		if len(c.data) == 0 {
-			break
-		}
-		query = map[string]any{"stream": t.stream, "limit": logPage, "offset": t.next}
-	}
-	return t.flush(!t.reader.follow)
-}
-
-// again prints what is new. A daemon that is away for a moment is asked again
-// the next time.
-func (t *tail) again(ctx context.Context) error {
-	for {
-		c, err := t.reader.read(ctx, t.id, map[string]any{"stream": t.stream, "limit": logPage, "offset": t.next})
-		if err != nil || len(c.data) == 0 {
-			return t.flush(false)
-		}
-		if c.offset > t.next {
-			report(t.reader.app.err, fmt.Sprintf("%d bytes of %s are no longer kept", c.offset-t.next, t.id))
-		}
-		if err := t.take(c); err != nil {
-			return err
-		}
-	}
-}
-
-// maxOpen is how long a line may get before it is printed without its end.
-const maxOpen = 64 << 10
-
-func (t *tail) take(c chunk) error {
-	t.next = c.next
-	if t.reader.raw {
-		_, err := t.reader.app.out.Write(c.data)
-		return err
-	}
-	t.open = append(t.open, c.data...)
-	for {
-		end := bytes.IndexByte(t.open, '\n')
-		if end < 0 {
-			break
-		}
-		if err := t.write(t.open[:end], "\n"); err != nil {
-			return err
-		}
-		t.open = t.open[end+1:]
-	}
-	if len(t.open) > maxOpen {
-		return t.flush(false)
-	}
-	return nil
-}
-
-// flush prints a line that has no end yet, but no half of a character, unless
-// nothing more will come.
-func (t *tail) flush(last bool) error {
-	n := len(t.open)
-	if !last {
-		n = wholeRunes(t.open)
-	}
-	if n == 0 {
-		return nil
-	}
-	head, rest, end := t.open[:n], t.open[n:], ""
-	if last || t.reader.label > 0 {
-		end = "\n" // others write between
-	}
-	err := t.write(head, end)
-	t.shown = end == ""
-	t.open = slices.Clone(rest)
-	return err
-}
-
-// wholeRunes is how much of b ends with a whole character.
-func wholeRunes(b []byte) int {
-	for i := 1; i <= min(utf8.UTFMax-1, len(b)); i++ {
-		if c := b[len(b)-i]; utf8.RuneStart(c) {
-			if c >= utf8.RuneSelf && !utf8.FullRune(b[len(b)-i:]) {
-				return len(b) - i
-			}
-			break
-		}
-	}
-	return len(b)
-}
-
-func (t *tail) write(text []byte, end string) error {
-	line := escape(string(text), "\t") + end
-	if t.reader.label > 0 && !t.shown {
-		name := safe(t.id.String())
-		line = t.reader.app.paint().paint(name, cyan) + fmt.Sprintf("%*s | ", t.reader.label-columns(name), "") + line
-	}
-	t.shown = false
-	_, err := io.WriteString(t.reader.app.out, line)
-	return err
-}
+// followEvery is how old a line may be that -f shows where nothing tells of it.
+const followEvery = 200 * time.Millisecond

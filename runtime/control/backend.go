@@ -239,6 +239,11 @@ type logReader struct{ dir *output.Dir }
 func (l logReader) ReadLog(_ context.Context, q rpc.LogQuery) (rpc.LogChunk, error) {
 	chunk, err := l.dir.Read(output.Query{
 		Program: q.Program, Index: q.Instance, Stream: q.Stream, Offset: q.Offset, Limit: q.Limit, TailLines: q.Tail,
+		Since: q.Since, Until: q.Until, Run: q.Run,
 	})
-	return rpc.LogChunk{Data: chunk.Data, Offset: chunk.Offset, Next: chunk.Next}, err
+	marks := make([]rpc.LogMark, len(chunk.Marks))
+	for i, m := range chunk.Marks {
+		marks[i] = rpc.LogMark(m)
+	}
+	return rpc.LogChunk{Data: chunk.Data, Offset: chunk.Offset, Next: chunk.Next, End: chunk.End, Marks: marks}, err
 }
