@@ -220,6 +220,8 @@ func asInt(v any) (int, bool) {
 		return int(v), true
 	case uint64:
 		return int(v), v <= math.MaxInt
+	case float64: // JSON has no other numbers, and many clients begin with JSON
+		return int(v), v == math.Trunc(v) && math.Abs(v) < 1<<53
 	}
 	return 0, false
 }

@@ -78,7 +78,7 @@ func TestArguments(t *testing.T) {
 	}
 	for kind, tries := range map[Type][]try{
 		TypeString:   {{"x", "x"}, {1, nil}, {nil, nil}},
-		TypeInt:      {{5, 5}, {uint64(1) << 63, nil}, {1.0, nil}, {"5", nil}, {true, nil}, {-1, nil}, {101, nil}},
+		TypeInt:      {{5, 5}, {uint64(1) << 63, nil}, {1.0, 1}, {1.5, nil}, {"5", nil}, {true, nil}, {-1, nil}, {101, nil}},
 		TypeBool:     {{true, true}, {1, nil}, {"true", nil}},
 		TypeDuration: {{"10s", 10 * time.Second}, {2, 2 * time.Second}, {0.5, 500 * time.Millisecond}, {"-1s", nil}, {-1, nil}, {"x", nil}, {1e300, nil}},
 		TypeUntil:    {{"boot", "boot"}, {"1h", time.Hour}, {"tomorrow", nil}, {"0s", nil}, {0, nil}},
