@@ -47,7 +47,7 @@ var daemonMethods = []Method{
 	},
 	{
 		Name: "upgrade", Access: AccessAdmin,
-		Doc:     "Run the binaries that are installed now. No program is touched; this connection may be lost.",
+		Doc:     "Run the binaries that are installed now, after they were asked what they can read; refused if they cannot take over. No program is touched; this connection may be lost.",
 		Result:  "`upgrading`, true.",
 		Reply:   `{"upgrading": true}`,
 		Handler: upgrade,

@@ -29,7 +29,7 @@ var statusMethods = []Method{
 		Args:    []Arg{argProgram, argInstance},
 		Result:  "`program`; `desired` (count); `held`, `flapping`, `config` (state); `instances`, by integer: desired (up, down, gone), because, state, since, pid, waits_for, until, last_ends (code, signal, core, at, duration, cause), can_do (method names), text (the same for people, one paragraph).",
 		Request: `{"program": "web", "instance": 1}`,
-		Reply:   `{"program": "web", "desired": 2, "held": null, "flapping": false, "config": "ok", "instances": {"1": {"desired": "up", "because": "uid 1000 set instances to 2 over rpc at 2026-01-02 01:04:05Z: Friday (until 2026-01-02 04:04:05Z)", "state": "backoff", "since": 1767322985, "pid": 0, "waits_for": "its next start", "until": 1767323047, "last_ends": [{"code": -1, "signal": "SEGV", "core": true, "at": 1767323044, "duration": 90, "cause": "crash"}], "can_do": ["start", "restart", "stop", "logs", "history", "reset"], "text": "web/1 is in state backoff for 1m0s. It shall be up, because uid 1000 set instances to 2 over rpc at 2026-01-02 01:04:05Z: Friday (until 2026-01-02 04:04:05Z). It waits for its next start, at 2026-01-02 03:04:07Z. Its last run was ended by signal SEGV and left a core at 2026-01-02 03:04:04Z, after 1m30s (crash)."}}}`,
+		Reply:   `{"program": "web", "desired": 2, "held": null, "flapping": false, "config": "ok", "instances": {"1": {"desired": "up", "because": "uid 1000 set instances to 2 over rpc at 2026-01-02 01:04:05Z: Friday (until 2026-01-02 04:04:05Z)", "state": "backoff", "since": 1767322985, "pid": 0, "waits_for": "its next start", "until": 1767323047, "last_ends": [{"code": -1, "signal": "SEGV", "core": true, "at": 1767323044, "duration": 90, "cause": "crash", "run_id": 5, "output": ["GET /", "GET /favicon.ico"]}], "can_do": ["start", "restart", "stop", "logs", "history", "reset"], "text": "web/1 is in state backoff for 1m0s. It shall be up, because uid 1000 set instances to 2 over rpc at 2026-01-02 01:04:05Z: Friday (until 2026-01-02 04:04:05Z). It waits for its next start, at 2026-01-02 03:04:07Z. Its last run was ended by signal SEGV and left a core at 2026-01-02 03:04:04Z, after 1m30s (crash)."}}}`,
 		Handler: why,
 	},
 }
@@ -83,7 +83,7 @@ func why(ctx context.Context, c *Call) (any, error) {
 	instances := make(IntMap, len(list))
 	for n, index := range list {
 		r := reason{program: p, instance: findInstance(p, index), id: reconcile.InstanceID{Program: p.Name, Index: index}, now: c.now()}
-		instances[n] = IntField{index, r.reply(ends(runs, index))}
+		instances[n] = IntField{index, r.reply(c.ends(ctx, p, runs, index, len(list) <= fewInstances))}
 	}
 	return Map{
 		{"program", p.Name},
@@ -95,16 +95,50 @@ func why(ctx context.Context, c *Call) (any, error) {
 	}, nil
 }
 
-// ends are the last ended runs of an instance, the newest first.
-func ends(runs []Run, index int) []Map {
+// Output is told for so many instances at once, and so much of it.
+const (
+	fewInstances  = 4
+	lastLines     = 5
+	lastLineBytes = 4 << 10 // of all of them
+)
+
+// ends are the last ended runs of an instance, the newest first, with the last
+// lines that each wrote.
+func (c *Call) ends(ctx context.Context, p *ProgramView, runs []Run, index int, output bool) []Map {
 	out := []Map{}
 	for i := len(runs) - 1; i >= 0 && len(out) < lastEnds; i-- {
-		if e := runs[i].Exit; e != nil && runs[i].ID.Index == index {
-			m, _ := lastExit(e).(Map)
-			out = append(out, m)
+		r := &runs[i]
+		if r.Exit == nil || r.ID.Index != index {
+			continue
 		}
+		m, _ := lastExit(r.Exit).(Map)
+		m = append(m, Field{"run_id", uint64(r.Run)})
+		if output {
+			m = append(m, Field{"output", c.lastWords(ctx, p, r)})
+		}
+		out = append(out, m)
 	}
 	return out
+}
+
+// lastWords are the last lines that a run wrote: on stderr, where that is apart.
+func (c *Call) lastWords(ctx context.Context, p *ProgramView, r *Run) []string {
+	lines := []string{}
+	if c.Server.Logs == nil || r.PID == 0 {
+		return lines
+	}
+	q := LogQuery{Program: r.ID.Program, Instance: r.ID.Index, Run: uint64(r.Run), Tail: lastLines, Limit: lastLineBytes}
+	if p.Spec.Mode.Kind == "separate" {
+		q.Stream = "stderr"
+	}
+	chunk, err := c.Server.Logs.ReadLog(ctx, q)
+	if err != nil {
+		return lines // it is told without
+	}
+	for line := range strings.Lines(string(chunk.Data)) {
+		lines = append(lines, strings.ToValidUTF8(strings.TrimRight(line, "\r\n"), "\ufffd"))
+	}
+	return lines
 }
 
 // sentence makes one text of its parts.

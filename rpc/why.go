@@ -89,8 +89,11 @@ func (r reason) waitsFor() (what string, until time.Time) {
 	}
 	switch i.State {
 	case reconcile.StateStarting:
-		return fmt.Sprintf("living for %v (start.min_uptime)", r.program.Spec.Start.MinUptime), i.Until
+		return fmt.Sprintf("having lived for %v (start.min_uptime)", r.program.Spec.Start.MinUptime), i.Until
 	case reconcile.StateStopping:
+		if i.Draining {
+			return "the answer to stop.before; then " + r.program.Spec.Stop.Signal.String() + " follows, also without one", i.Until
+		}
 		if i.Escalated {
 			return "the kernel to end what is left of it after the last signal", i.Until
 		}
@@ -142,6 +145,9 @@ func (r reason) text(want, because string, state reconcile.State, since time.Tim
 		is += fmt.Sprintf(" (pid %d)", r.instance.PID)
 	}
 	shall := fmt.Sprintf("It shall be %s, because %s", want, because)
+	if r.instance != nil && r.instance.Finished != "" && want == "up" {
+		shall = "It rests, because " + because
+	}
 	if waits != "" {
 		waits = "It waits for " + waits
 		if !until.IsZero() {
@@ -160,6 +166,16 @@ func (r reason) ended() string {
 	return fmt.Sprintf("Its last run %s at %s, after %v (%s)", endText(e), clockText(e.At), e.Duration.Round(time.Millisecond), e.Cause)
 }
 
+// flaps says so, with the ends that it was judged by.
+func (r reason) flaps() string {
+	ends := r.instance.Ends
+	if len(ends) == 0 {
+		return "it flaps"
+	}
+	return fmt.Sprintf("it flaps: %d unplanned ends from %s to %s (restart.flap: %d within %v)",
+		len(ends), clockText(ends[0]), clockText(ends[len(ends)-1]), r.program.Spec.Restart.Flap.Count, r.program.Spec.Restart.Flap.Within)
+}
+
 // troubles are what else is not as it should be.
 func (r reason) troubles() string {
 	if r.instance == nil {
@@ -167,7 +183,7 @@ func (r reason) troubles() string {
 	}
 	var parts []string
 	if r.instance.Flapping {
-		parts = append(parts, "it flaps")
+		parts = append(parts, r.flaps())
 	}
 	for _, k := range sortedKeys(r.instance.Pending) {
 		parts = append(parts, fmt.Sprintf("%s is pending: %s", k, r.instance.Pending[k]))

@@ -164,8 +164,11 @@ func (a *app) whyCommand() *cobra.Command {
 // whyReply is what the text view reads of a `why` reply.
 type whyReply struct {
 	Instances map[int]struct {
-		Text  string   `json:"text"`
-		CanDo []string `json:"can_do"`
+		Text     string   `json:"text"`
+		CanDo    []string `json:"can_do"`
+		LastEnds []struct {
+			Output []string `json:"output"`
+		} `json:"last_ends"`
 	} `json:"instances"`
 }
 
@@ -179,6 +182,12 @@ func (a *app) why(ctx context.Context, ask map[string]any) error {
 			}
 			for _, line := range fold(safe(i.Text), a.limit()) {
 				a.put(line)
+			}
+			if len(i.LastEnds) > 0 && len(i.LastEnds[0].Output) > 0 {
+				a.put("Before it ended, it wrote:")
+				for _, line := range i.LastEnds[0].Output {
+					a.put("    " + safe(line))
+				}
 			}
 			if len(i.CanDo) > 0 {
 				if err := a.say("What one can do: %s", strings.Join(i.CanDo, ", ")); err != nil {
