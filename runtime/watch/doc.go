@@ -16,6 +16,9 @@
 //     ctime of every file before and after reading, nobody has a file open for
 //     writing (a read lease says so), and no git command holds the index lock.
 //     A longer quiet time alone was refused: it still tears slow writers.
+//   - When a file has vanished, the set is read again 200 ms later before that
+//     is believed: tools that move the old version aside and then write the new
+//     one are slow on a busy machine, and a program that seems removed is stopped.
 //   - The whole set is read anew after every change: 1,000 files cost a few
 //     milliseconds, and no event can be misunderstood. Events only say "look".
 //   - Watches sit on directories, never on files; also on the parent and on the

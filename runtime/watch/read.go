@@ -18,6 +18,7 @@ import (
 // Times of settling.
 const (
 	quiet     = 10 * time.Millisecond  // without a change before the files are read
+	vanished  = 200 * time.Millisecond // that a file may be away between its old and its new version
 	busyAfter = 2 * time.Second        // of waiting before it is called busy
 	busyRetry = 250 * time.Millisecond // between tries after that
 )

@@ -33,6 +33,16 @@ func (r Reading) same(o Reading) bool {
 	return r.Fingerprint.Digest == o.Fingerprint.Digest && r.Problems.Error() == o.Problems.Error()
 }
 
+// lacks reports whether a file that o had is gone, the whole of them included.
+func (r Reading) lacks(o Reading) bool {
+	for name := range o.Source.Files {
+		if _, ok := r.Source.Files[name]; !ok {
+			return true
+		}
+	}
+	return false
+}
+
 // Watcher follows one configuration.
 type Watcher struct {
 	// Trust, unless nil, says after each reading why the files are not to be
@@ -106,9 +116,14 @@ func (w *Watcher) Look(ctx context.Context) Reading {
 // settle reads the configuration as soon as nobody writes it, and hands it on.
 // When that takes long, it first hands on who is at work.
 func (w *Watcher) settle(ctx context.Context, aged bool, tell func(Reading)) {
-	deadline, told := time.Now().Add(busyAfter), false
+	deadline, told, patient := time.Now().Add(busyAfter), false, false
 	for ctx.Err() == nil {
 		r, b := w.try(ctx, aged)
+		if b == nil && !patient && r.lacks(w.last) {
+			patient = true // a file is gone: perhaps its new version is on its way
+			sleep(ctx, vanished)
+			continue
+		}
 		if b == nil {
 			tell(r)
 			return

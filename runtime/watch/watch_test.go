@@ -133,6 +133,11 @@ func TestAllWaysOfSaving(t *testing.T) {
 			must(t, os.Rename(file, file+"~"))
 			write(t, file, text)
 		},
+		"backup and new, slowly": func(t *testing.T, file, text string) {
+			must(t, os.Rename(file, file+"~"))
+			time.Sleep(vanished / 2) // a busy machine: that is what is tested
+			write(t, file, text)
+		},
 		"rename from elsewhere": func(t *testing.T, file, text string) {
 			tmp := filepath.Dir(filepath.Dir(file)) + "/elsewhere"
 			write(t, tmp, text)
