@@ -69,6 +69,7 @@ type Control struct {
 	watch  *watch.Watcher
 	desk   *desk
 	hooks  *hooks
+	losses chan string
 	rec    *recorder
 	look   *observer
 	trim   *trimmer
@@ -102,7 +103,7 @@ var ErrOrphaned = errors.New("the keeper is gone")
 // Run brings everything up, serves until somebody asks for the end, and brings
 // it down. nil is an orderly shutdown: nothing of ours lives any more.
 func Run(ctx context.Context, cfg Config) error {
-	c := &Control{cfg: cfg, log: cfg.Log, end: make(chan ending, 1)}
+	c := &Control{cfg: cfg, log: cfg.Log, end: make(chan ending, 1), losses: make(chan string, maxLosses)}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	if err := c.build(); err != nil {
@@ -115,6 +116,7 @@ func Run(ctx context.Context, cfg Config) error {
 		return err
 	}
 	go c.hooks.Run(ctx)
+	go c.tellLosses(ctx)
 	go c.receive(ctx)
 	go c.desk.run(ctx)
 	go c.look.run(ctx)
@@ -138,7 +140,7 @@ const turnWait = time.Second
 
 // build makes the parts, from what was written down and what the keeper holds.
 func (c *Control) build() error {
-	st, found, err := store.Open(store.Config{StateDir: c.cfg.Place.State, RunDir: c.cfg.Place.Run, BootID: c.cfg.Hello.BootID, Log: c.log})
+	st, found, err := store.Open(store.Config{StateDir: c.cfg.Place.State, RunDir: c.cfg.Place.Run, BootID: c.cfg.Hello.BootID, Log: c.log, Lost: c.lose})
 	if err != nil {
 		return err
 	}
@@ -169,7 +171,7 @@ func (c *Control) build() error {
 	}
 	for _, loss := range found.Loss {
 		c.log.Warn("something was lost", "what", loss)
-		c.emit("store", rpc.Map{{Key: "event", Value: "loss"}, {Key: "detail", Value: loss}})
+		c.emitLoss(loss)
 	}
 	if facts := c.proc.Adopt(c.cfg.Hello, found.World); len(facts) > 0 {
 		c.rec.adopting = facts
