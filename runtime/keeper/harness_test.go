@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -39,6 +40,7 @@ type testConfig struct {
 	Watchdog        time.Duration
 	Control         *Control // a real control process instead of Socket
 	FullDisk        bool
+	Will            *Will // its descriptors are inherited under their numbers
 }
 
 func init() {
@@ -53,6 +55,8 @@ func TestMain(m *testing.M) {
 		os.Exit(keeperMain())
 	case "control":
 		os.Exit(controlMain())
+	case "clean":
+		os.Exit(cleanMain())
 	}
 	os.Exit(m.Run())
 }
@@ -64,7 +68,7 @@ func keeperMain() int {
 	}
 	c := Config{
 		RunDir: tc.Dir, LogDir: filepath.Join(tc.Dir, "log"), LogGID: -1, Leave: tc.Leave, Sweep: tc.Sweep,
-		ShutdownTimeout: tc.ShutdownTimeout, NotifySocket: tc.Notify, Watchdog: tc.Watchdog, Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
+		ShutdownTimeout: tc.ShutdownTimeout, NotifySocket: tc.Notify, Watchdog: tc.Watchdog, Will: tc.Will, Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
 	}
 	if tc.Control != nil {
 		c.Control = *tc.Control
@@ -174,9 +178,45 @@ func (r *rig) start() {
 	must(r.t, err)
 	defer log.Close()
 	cmd.Stdout, cmd.Stderr = log, log
+	r.bequeath(cmd)
 	must(r.t, cmd.Start())
 	r.cmd = cmd
 	r.t.Cleanup(func() { r.end(cmd) })
+}
+
+// bequeath gives a keeper the descriptors that its will names: os/exec numbers
+// them from 3 on.
+func (r *rig) bequeath(cmd *exec.Cmd) {
+	if r.c.Will == nil {
+		return
+	}
+	w := *r.c.Will
+	w.Runs = slices.Clone(w.Runs)
+	w.descriptors(func(fd *int) {
+		dup, err := unix.FcntlInt(uintptr(*fd), unix.F_DUPFD_CLOEXEC, 0)
+		must(r.t, err)
+		*fd = 3 + len(cmd.ExtraFiles)
+		f := os.NewFile(uintptr(dup), "legacy")
+		r.t.Cleanup(func() { f.Close() })
+		cmd.ExtraFiles = append(cmd.ExtraFiles, f)
+	})
+	c := r.c
+	c.Will = &w
+	b, err := json.Marshal(c)
+	must(r.t, err)
+	cmd.Env = append(cmd.Env, configVar+"="+string(b))
+}
+
+// cleanMain fails if it still has a blocked signal after CleanSignals.
+func cleanMain() int {
+	if err := CleanSignals(); err != nil {
+		return 1
+	}
+	var old unix.Sigset_t
+	if err := unix.PthreadSigmask(unix.SIG_BLOCK, nil, &old); err != nil || old != (unix.Sigset_t{}) {
+		return 2
+	}
+	return 0
 }
 
 // end lets the keeper kill what lives, and failing that does it.
