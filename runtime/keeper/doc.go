@@ -9,6 +9,12 @@
 //   - Every end is seen once, with code, signal and core flag, and told after all
 //     that the process wrote has reached its file.
 //   - What happens while no control lives is in the next one's Hello.
+//   - A death of the keeper loses no process, no byte of output and no end: what
+//     is lost with a process (pidfds, pipes, locks, ends that are not written down)
+//     control holds too, as Will, and executes or hands to the next keeper. What
+//     dies with both is recorded as unknown.
+//   - One keeper at a time: its locks go from hand to hand and are never free
+//     while anybody of a daemon lives.
 //   - No signal reaches a process that only got the number of one of ours: all
 //     are sent by pidfd, to a process that was seen to belong after it was opened.
 //   - Threads and goroutines do not depend on the number of instances. An idle
@@ -50,6 +56,23 @@
 //   - Restarting control is not delayed at its first death, and once we are
 //     asked to stop not at all: after three tries the keeper stops everything
 //     itself. A daemon that cannot end is worse than one without an order.
-//   - A note is written by one write(2), not by rename: a note that a kill left
-//     half written would be of a process that the leaf shows anyway.
+//   - A note has two lines, one written before the start and one after it: a kill
+//     in between leaves a note of a process that its environment names. Refused:
+//     one note after the start, which left a moment in which a second copy could
+//     be started; and writing by rename, which costs three times as much.
+//   - Control becomes the keeper by execve, as the keeper does in an upgrade: one
+//     hand-over for both, no third process, and the descriptors never pass through
+//     a moment in which nobody has them. Refused: control as the parent of a new
+//     keeper, which would have to be told of the other's every start from then on;
+//     and FDSTORE of systemd, which most machines and all containers lack.
+//   - Where a service manager starts the daemon again (Config.Supervised), control
+//     waits for that one and hands it the same Will over a socket; the heir goes on
+//     when that control is gone, as the end of the socket says.
+//   - Descriptors go to control right after a start, not at the end of the turn: a
+//     turn may start sixteen programs, and be killed in it.
+//   - A Will is JSON with a version, for a reader that is older or newer; ends in it
+//     are frames of the wire, which has rules for that already.
+//   - Signals that would end us are blocked over execve, not ignored: none is lost.
+//     Go passes such a mask on to every child, so control executes itself once
+//     more when it finds one (CleanSignals).
 package keeper
