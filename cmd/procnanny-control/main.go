@@ -54,7 +54,7 @@ func run(args []string) int {
 		log.Warn("cannot unblock signals", "error", err)
 	}
 	self := os.Getenv(keeper.SelfVariable)
-	os.Unsetenv(keeper.SelfVariable)
+	_ = os.Unsetenv(keeper.SelfVariable) // cannot fail for this name
 	// Who wants us to end asks the keeper; a terminal's ctrl-C reaches us as well.
 	// What lives here is small and lives long; garbage comes in bursts.
 	debug.SetGCPercent(50)

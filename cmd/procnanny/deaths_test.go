@@ -79,7 +79,6 @@ type mortal struct {
 	stderr *os.File
 	client rpc.Caller
 	pids   map[string]int // of the writers
-	slow   time.Duration  // the longest time until status was answered again
 	took   []time.Duration
 }
 
@@ -329,7 +328,7 @@ func TestDeathsWithoutCgroups(t *testing.T) {
 }
 
 func deaths(kind string, usual int) int {
-	for _, part := range strings.Split(os.Getenv(deathsVar), ",") {
+	for _, part := range strings.SplitSeq(os.Getenv(deathsVar), ",") {
 		if name, n, ok := strings.Cut(part, "="); ok && name == kind {
 			usual, _ = strconv.Atoi(n)
 		}
