@@ -328,7 +328,7 @@ func TestDeathsWithoutCgroups(t *testing.T) {
 }
 
 func deaths(kind string, usual int) int {
-	for _, part := range strings.SplitSeq(os.Getenv(deathsVar), ",") {
+	for part := range strings.SplitSeq(os.Getenv(deathsVar), ",") {
 		if name, n, ok := strings.Cut(part, "="); ok && name == kind {
 			usual, _ = strconv.Atoi(n)
 		}
