@@ -117,8 +117,12 @@ func (h *hooks) Kill(name string, index int, run uint64) {
 
 // Forget implements sink.Keeper.
 func (h *hooks) Forget(name string, index int, run uint64) {
-	h.send(keeper.Order{Kind: keeper.OrderAck, Run: run, Program: name, Index: index},
-		keeper.Order{Kind: keeper.OrderForget, Run: run, Program: name, Index: index})
+	h.send(keeper.Order{Kind: keeper.OrderAck, Run: run, Program: name, Index: index})
+}
+
+// Drop implements sink.Keeper.
+func (h *hooks) Drop(name string, index int) {
+	h.send(keeper.Order{Kind: keeper.OrderForget, Program: name, Index: index})
 }
 
 // tell publishes what came of a try. No hook is about it.

@@ -22,7 +22,8 @@ type hook struct {
 	lag      uint64 // when behind, the last event that was looked at; else 0
 	queue    []*job // in order
 	active   int
-	slots    [perHook]bool
+	slots    [perHook]bool // taken
+	used     [perHook]bool // ever: the keeper has something there
 	dead     []Dead
 	dropped  uint64 // of dead
 	gone     bool
@@ -132,6 +133,17 @@ func (k *hook) leave() {
 	}
 	k.h.due -= len(k.queue)
 	k.queue = nil
+	for slot, used := range k.used {
+		if used && !k.slots[slot] {
+			k.drop(slot)
+		}
+	}
+}
+
+// drop lets the keeper forget a place, once what was there is written down.
+func (k *hook) drop(slot int) {
+	name := spec.RunName(k.ID)
+	k.h.starts = append(k.h.starts, func() { k.h.c.Keeper.Drop(name, slot) })
 }
 
 // recall brings back what was due when the process before us died, and the
@@ -177,7 +189,7 @@ func (h *Hooks) recall() {
 // disown ends a command that nobody waits for.
 func (h *Hooks) disown(v *Held) {
 	h.c.Log.Warn("ending a hook's command that nobody waits for", "hook", v.Name, "run", v.Run)
-	t := &try{h: h, name: v.Name, index: v.Index, run: v.Run, done: func(result) {}}
+	t := &try{h: h, name: v.Name, index: v.Index, run: v.Run, once: true, done: func(result) {}}
 	h.tries[v.Run] = t
 	h.active++
 	if v.Ended != nil {
@@ -265,7 +277,7 @@ func (k *hook) start(j *job) {
 		return
 	}
 	j.slot = slices.Index(k.slots[:], false)
-	k.slots[j.slot] = true
+	k.slots[j.slot], k.used[j.slot] = true, true
 	j.run = t.prepare(spec.RunName(k.ID), j.slot, k.Run.Timeout.D())
 	k.noteJob(j)
 	c := Command{Name: t.name, Index: t.index, Run: t.run, Hook: k.Run, Identity: k.identity, Event: j.ev, Vars: vars}
@@ -285,7 +297,7 @@ func (k *hook) resume(j *job, v *Held) {
 	k.active++
 	j.atWork = true
 	if j.slot >= 0 && j.slot < perHook {
-		k.slots[j.slot] = true
+		k.slots[j.slot], k.used[j.slot] = true, true
 	}
 	if v.Ended != nil {
 		t.over(*v.Ended)
@@ -297,6 +309,9 @@ func (k *hook) finish(j *job, r result) {
 	k.active--
 	if j.run != 0 && j.slot >= 0 && j.slot < perHook {
 		k.slots[j.slot] = false
+		if k.gone {
+			defer k.drop(j.slot)
+		}
 	}
 	j.run, j.atWork = 0, false
 	switch {

@@ -27,6 +27,7 @@ type world struct {
 	living  map[uint64]Command
 	killed  []uint64
 	told    []Outcome
+	dropped []string
 	// exits says how a command ends at once; nil or false: it lives on.
 	exits func(Command) (Ended, bool)
 	hooks *Hooks
@@ -112,6 +113,17 @@ func (w *world) Forget(_ string, _ int, run uint64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	delete(w.living, run)
+}
+
+func (w *world) Drop(name string, index int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, c := range w.living {
+		if c.Name == name && c.Index == index {
+			w.t.Errorf("%s/%d is dropped while it lives", name, index)
+		}
+	}
+	w.dropped = append(w.dropped, fmt.Sprintf("%s/%d", name, index))
 }
 
 func (w *world) end(run uint64, e Ended) {
@@ -415,6 +427,9 @@ func TestAHookThatIsGoneLeavesNothing(t *testing.T) {
 		time.Sleep(time.Hour)
 		synctest.Wait()
 		equal(t, "begun", w.seqs(""), 1)
+		if !slices.Equal(w.dropped, []string{".hook page/0"}) {
+			t.Errorf("dropped: %v", w.dropped)
+		}
 		delete(w.notes, posNote)
 		if len(w.notes) != 0 {
 			t.Errorf("notes are left: %v", w.notes)

@@ -20,6 +20,7 @@ type try struct {
 	// deadline is when a command is killed; zero once it was.
 	deadline time.Time
 	killed   string // why
+	once     bool   // nothing else will be started in its place
 	done     func(result)
 }
 
@@ -61,9 +62,12 @@ func (t *try) over(e Ended) {
 	if t.killed != "" {
 		r.ok, r.answer = false, t.killed
 	}
-	t.done(r)
 	name, index, run := t.name, t.index, t.run
 	t.h.starts = append(t.h.starts, func() { t.h.c.Keeper.Forget(name, index, run) }) // once it is written down
+	if t.once {
+		t.h.starts = append(t.h.starts, func() { t.h.c.Keeper.Drop(name, index) })
+	}
+	t.done(r)
 }
 
 func answerOf(e Ended) string {
@@ -98,7 +102,7 @@ type Drain struct {
 // goroutine.
 func (h *Hooks) Drain(ctx context.Context, d Drain, done func(reconcile.Drain)) error {
 	return h.post(ctx, func() {
-		t := &try{h: h, began: time.Now()}
+		t := &try{h: h, began: time.Now(), once: true}
 		t.done = func(r result) { go done(reconcile.Drain{OK: r.ok, Answer: r.answer, Took: r.took}) }
 		vars := map[string]string{"PROCNANNY_HOOK": d.ID.Program + ":stop.before", "PROCNANNY_HOOK_TRY": "1", "PROCNANNY_EVENT": "stopping"}
 		if d.Before.Webhook != nil {

@@ -65,6 +65,8 @@ type Keeper interface {
 	Kill(name string, index int, run uint64)
 	// Forget says that the end is written down.
 	Forget(name string, index int, run uint64)
+	// Drop says that nothing will be started there any more.
+	Drop(name string, index int)
 }
 
 // Config is what Hooks stand on.
