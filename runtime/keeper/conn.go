@@ -193,6 +193,7 @@ func (c *Conn) write() {
 // Recv waits for the next facts and returns all that have come. The error is
 // io.EOF when the keeper is gone.
 func (c *Conn) Recv() ([]Fact, error) {
+	c.estate.tidy()
 	for {
 		facts, err := c.decoded()
 		if err != nil || len(facts) > 0 {

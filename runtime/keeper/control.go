@@ -116,6 +116,11 @@ func forkControl(c Control) (pid, pidfd, sock int, err error) {
 		return 0, -1, -1, fmt.Errorf("cannot open %s: %w", os.DevNull, err)
 	}
 	defer unix.Close(null)
+	if err := spareThread(unix.SIG_UNBLOCK); err != nil { // a child inherits the mask
+		unix.Close(pair[0])
+		return 0, -1, -1, err
+	}
+	defer func() { _ = spareThread(unix.SIG_BLOCK) }() // what it was before
 	pidfd = -1
 	pid, err = syscall.ForkExec(c.Path, append([]string{c.Path}, c.Args...), &syscall.ProcAttr{
 		Dir: "/", Env: c.Env,

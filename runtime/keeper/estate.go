@@ -3,6 +3,7 @@ package keeper
 import (
 	"encoding/json"
 	"errors"
+	"runtime"
 	"sync"
 	"time"
 
@@ -23,6 +24,8 @@ type estate struct {
 	runs     map[uint64]*legacy
 	asked    int
 	farewell bool
+	// shed are descriptors of ends, closed when the news is out.
+	shed []int
 	// parcels are descriptors that came, in the order of the facts they belong to.
 	parcels [][]int
 }
@@ -81,14 +84,14 @@ func (e *estate) take(f *Fact) (pass bool) {
 	case FactExited:
 		l := e.entry(f)
 		l.Ended, l.Exit = true, exitFrame(f)
-		l.close(0, 1)
+		e.shed = l.shed(e.shed, 0, 1)
 	case FactStartFailed:
 		l := e.entry(f)
 		l.Ended, l.Emptied, l.Exit = true, true, exitFrame(f)
 	case FactEmptied:
 		l := e.entry(f)
 		l.Emptied = true
-		l.close(0, 3)
+		e.shed = l.shed(e.shed, 0, 3)
 	default:
 	}
 	return true
@@ -150,6 +153,30 @@ func (e *estate) forget(orders []Order) {
 	}
 }
 
+// tidy closes what ends have left, after others got their turn: a restart waits
+// for them.
+func (e *estate) tidy() {
+	e.mu.Lock()
+	shed := e.shed
+	e.shed = nil
+	e.mu.Unlock()
+	if len(shed) > 0 {
+		runtime.Gosched()
+		closeAll(shed)
+	}
+}
+
+// shed takes the descriptors from i up to j out and adds them to fds.
+func (l *legacy) shed(fds []int, i, j int) []int {
+	for ; i < j; i++ {
+		if l.FDs[i] >= 0 {
+			fds = append(fds, l.FDs[i])
+			l.FDs[i] = -1
+		}
+	}
+	return fds
+}
+
 // close closes the descriptors from i up to j.
 func (l *legacy) close(i, j int) {
 	for ; i < j; i++ {
@@ -174,13 +201,14 @@ func (e *estate) drop() {
 		l.close(0, 3)
 	}
 	closeAll(e.locks)
+	closeAll(e.shed)
 	for _, p := range e.parcels {
 		closeAll(p)
 	}
 	if e.pidfd >= 0 {
 		unix.Close(e.pidfd)
 	}
-	e.pidfd, e.locks, e.parcels, e.runs = -1, nil, nil, map[uint64]*legacy{}
+	e.pidfd, e.locks, e.shed, e.parcels, e.runs = -1, nil, nil, nil, map[uint64]*legacy{}
 }
 
 // errKeeperLives is why there is nothing to inherit.

@@ -124,6 +124,9 @@ func keep(c Config, change func(*deps)) (code int, err error) {
 }
 
 func keepHere(c Config, change func(*deps)) (int, error) {
+	if err := spareThread(unix.SIG_BLOCK); err != nil {
+		return 1, err
+	}
 	k, err := newKeeper(c)
 	if err != nil {
 		return 1, err

@@ -149,7 +149,7 @@ func TestPokeReachesOnlyMain(t *testing.T) {
 func TestOrphansAreReaped(t *testing.T) {
 	modes(t, func(t *testing.T, c testConfig) {
 		r := startRig(t, c)
-		run := r.begin(0, `for i in 1 2 3 4 5 6 7 8 9; do (setsid sh -c 'sleep 0.05; exit 1' & ); done; echo up; sleep 100`)
+		run := r.begin(0, `for i in 1 2 3 4 5 6 7 8 9; do (setsid sh -c 'sleep 0.05; exit 1' & ); done; echo up; exec sleep 100`)
 		r.logged(0, "up")
 		r.poll("all orphans to be reaped", func() bool {
 			list, _ := children(r.cmd.Process.Pid)
