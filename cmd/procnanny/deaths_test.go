@@ -80,6 +80,7 @@ type mortal struct {
 	client rpc.Caller
 	pids   map[string]int // of the writers
 	took   []time.Duration
+	deaths int
 }
 
 func newMortal(t *testing.T, wrap ...string) *mortal {
@@ -248,7 +249,14 @@ func (m *mortal) ask() (w who, err error) {
 	return w, client.Call(context.Background(), "version", nil, &w)
 }
 
-func dawdle(most time.Duration) { time.Sleep(time.Duration(rand.Int64N(int64(most)))) }
+// dawdle lets some time pass. Every fourth time it is so long that who died young
+// before is forgotten: else they would be started ever more slowly.
+func (m *mortal) dawdle() {
+	time.Sleep(time.Duration(rand.IntN(150)) * time.Millisecond)
+	if m.deaths++; m.deaths%4 == 0 {
+		time.Sleep(1100 * time.Millisecond)
+	}
+}
 
 // kinds are the deaths, with how many of each there are in a usual test.
 var kinds = []struct {
@@ -257,11 +265,11 @@ var kinds = []struct {
 	happy bool // no end of a program may be unknown
 	do    func(*mortal, who) who
 }{
-	{"control", 15, true, func(m *mortal, w who) who {
+	{"control", 20, true, func(m *mortal, w who) who {
 		check(m.t, unix.Kill(w.Control.PID, unix.SIGKILL))
 		return m.renewed(w, false)
 	}},
-	{"keeper", 15, true, func(m *mortal, w who) who {
+	{"keeper", 20, true, func(m *mortal, w who) who {
 		check(m.t, unix.Kill(w.Keeper.PID, unix.SIGKILL))
 		return m.renewed(w, true)
 	}},
@@ -273,11 +281,11 @@ var kinds = []struct {
 		}
 		return next
 	}},
-	{"both", 8, false, func(m *mortal, w who) who {
+	{"both", 10, false, func(m *mortal, w who) who {
 		check(m.t, unix.Kill(w.Control.PID, unix.SIGSTOP)) // so that it raises no other first
 		check(m.t, unix.Kill(w.Keeper.PID, unix.SIGKILL))
 		check(m.t, unix.Kill(w.Control.PID, unix.SIGKILL))
-		dawdle(300 * time.Millisecond)
+		time.Sleep(time.Duration(rand.IntN(300)) * time.Millisecond)
 		m.start()
 		return m.renewed(w, true)
 	}},
@@ -288,10 +296,11 @@ var kinds = []struct {
 func TestDeaths(t *testing.T) {
 	for _, kind := range kinds {
 		t.Run(kind.name, func(t *testing.T) {
+			t.Parallel()
 			m := newMortal(t)
 			w := m.settled(time.Time{})
 			for range deaths(kind.name, kind.times) {
-				dawdle(150 * time.Millisecond)
+				m.dawdle()
 				w = kind.do(m, w)
 			}
 			m.judge(kind.happy)
@@ -312,10 +321,11 @@ func TestDeathsWithoutCgroups(t *testing.T) {
 			continue // the keeper holds everything all the time
 		}
 		t.Run(kind.name, func(t *testing.T) {
+			t.Parallel()
 			m := newMortal(t, noCgroups...)
 			w := m.settled(time.Time{})
-			for range deaths("sweep-"+kind.name, kind.times) {
-				dawdle(150 * time.Millisecond)
+			for range deaths("sweep-"+kind.name, kind.times/2) {
+				m.dawdle()
 				w = kind.do(m, w)
 			}
 			said, err := os.ReadFile(m.stderr.Name())
