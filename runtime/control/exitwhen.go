@@ -85,7 +85,7 @@ func (c *Control) resume(ctx context.Context) {
 	for _, i := range v.Programs[at].Instances {
 		switch {
 		case i.Finished == "" || i.State != reconcile.StateExited || i.Down:
-		case c.cfg.Hello.First:
+		case c.cfg.Hello.First && c.cfg.Hello.Origin == "":
 			cmd := reconcile.Command{Kind: reconcile.CommandStart, Targets: []reconcile.InstanceID{i.ID}, By: spec.Requester{How: exitWhenKey}}
 			if _, err := c.engine.Command(ctx, cmd); err != nil {
 				c.log.Warn("cannot start the program that the daemon ends with", "instance", i.ID.String(), "error", err)

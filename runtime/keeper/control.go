@@ -332,7 +332,7 @@ func (k *keeper) orderList(o *Order) {
 	h := Hello{
 		Version: Version, BootID: k.boot, PID: os.Getpid(), Binary: exe, Contain: kind, Degraded: degraded,
 		Asked: k.asked, NoFile: noFile(), Reserved: reserved,
-		Exec: k.c.Self.Path, Supervised: k.c.Supervised, Release: k.c.Release, Origin: k.origin(), Raised: k.raised(), First: k.controls == 1 && k.c.Will == nil,
+		Exec: k.c.Self.Path, Supervised: k.c.Supervised, Release: k.c.Release, Origin: k.origin(), Raised: k.raised(), First: k.controls == 1,
 	}
 	k.ctl.listening = true
 	if o.Run != Version {

@@ -150,7 +150,7 @@ type Hello struct {
 	// before it died young.
 	Origin string
 	Raised int
-	// First is true for the first control of a daemon that was started anew.
+	// First is true for the first control of this keeper.
 	First bool
 }
 
