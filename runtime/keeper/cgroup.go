@@ -380,12 +380,15 @@ func (c *cgroups) forget(in *instance) {
 
 // removeCgroup removes a cgroup that nobody is in, with those below it.
 func removeCgroup(dir string, depth int) {
+	if unix.Rmdir(dir) == nil {
+		return // most have none below them
+	}
 	for _, sub := range subdirectories(dir) {
 		if depth < maxNested {
 			removeCgroup(filepath.Join(dir, sub), depth+1)
 		}
 	}
-	_ = os.Remove(dir) // what is not empty stays, and is found again
+	_ = unix.Rmdir(dir) // what is not empty stays, and is found again
 }
 
 func (c *cgroups) close(all bool) {
