@@ -358,10 +358,6 @@ func (c *cgroups) empty(k *keeper, r *run) bool {
 
 func (c *cgroups) remember(*run) {}
 
-func (c *cgroups) candidates(key instanceKey) []int {
-	return procs(filepath.Join(c.dir, leafName(key)), 0)
-}
-
 func (c *cgroups) signal(r *run, sig spec.Signal) {
 	signalUntilStable(func() []member { return c.members(r) }, sig)
 }

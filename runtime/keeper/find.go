@@ -2,6 +2,7 @@ package keeper
 
 import (
 	"fmt"
+	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -39,6 +40,12 @@ func (k *keeper) findStarted(v *note) bool {
 	}
 	return false
 }
+
+func (c *cgroups) candidates(key instanceKey) []int {
+	return procs(filepath.Join(c.dir, leafName(key)), 0)
+}
+
+func (s *sweep) candidates(instanceKey) []int { return allPids() }
 
 // fits reports whether a process began when the note was, or later.
 func (v *note) fits(s stat) bool {

@@ -56,8 +56,6 @@ func (s *sweep) remember(r *run) {
 	}, 0)
 }
 
-func (s *sweep) candidates(instanceKey) []int { return allPids() }
-
 // saw notes that a process is of run r.
 func (r *run) saw(pid int, st stat) {
 	if r.seen == nil || len(r.seen.starts) >= maxSeen {
