@@ -5,7 +5,6 @@ import (
 	"context"
 	"math"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/procnanny/procnanny/reconcile"
@@ -87,7 +86,7 @@ var hookMethods = []Method{
 		Name: "hooks_output", Access: AccessRead,
 		Doc:     "What a hook's commands wrote last, in the order of time.",
 		Args:    []Arg{required(argHook)},
-		Result:  "`data` (bin): lines that begin with their time.",
+		Result:  "`data` (bin): lines that begin with the time they came, where that is known.",
 		Request: `{"hook": "page"}`,
 		Reply:   `{"data": ""}`,
 		Handler: hooksOutput,
@@ -185,22 +184,40 @@ func hooksOutput(ctx context.Context, c *Call) (any, error) {
 	if spec.CheckRunName(name) != nil { // it becomes part of a path
 		return nil, Errorf(CodeNotFound, "there is no hook %s", id)
 	}
-	var lines []string
+	var lines []hookLine
 	for n := range hookPlaces {
 		chunk, err := c.Server.Logs.ReadLog(ctx, LogQuery{Program: name, Instance: n, Limit: maxHookOutput, Tail: 1000})
 		if err != nil {
 			return nil, err
 		}
-		for line := range strings.Lines(string(bytes.TrimRight(chunk.Data, "\n"))) {
-			lines = append(lines, strings.TrimRight(line, "\n")+"\n")
-		}
+		lines = append(lines, linesOf(&chunk)...)
 	}
-	slices.SortStableFunc(lines, func(a, b string) int { return strings.Compare(stampOf(a), stampOf(b)) })
-	return Map{{"data", []byte(strings.Join(lines, ""))}}, nil
+	slices.SortStableFunc(lines, func(a, b hookLine) int { return a.at.Compare(b.at) })
+	data := []byte{}
+	for _, l := range lines {
+		if !l.at.IsZero() {
+			data = append(data, clockText(l.at)+" "...)
+		}
+		data = append(append(data, l.text...), '\n')
+	}
+	return Map{{"data", data}}, nil
 }
 
-// stampOf is the time that a line begins with.
-func stampOf(line string) string {
-	at, _, _ := strings.Cut(line, " ")
-	return at
+// hookLine is a line and when it came.
+type hookLine struct {
+	at   time.Time
+	text []byte
+}
+
+func linesOf(chunk *LogChunk) (out []hookLine) {
+	at, marks := time.Time{}, chunk.Marks
+	offset := chunk.Offset
+	for line := range bytes.Lines(chunk.Data) {
+		for len(marks) > 0 && marks[0].Offset <= offset {
+			at, marks = marks[0].Time, marks[1:]
+		}
+		out = append(out, hookLine{at, bytes.TrimRight(line, "\n")})
+		offset += int64(len(line))
+	}
+	return out
 }

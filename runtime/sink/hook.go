@@ -122,11 +122,13 @@ func (k *hook) recall(raw []byte) {
 		return
 	}
 	k.from, k.lag, k.dead, k.dropped = v.From, v.Lag, v.Dead, v.Dropped
+	k.h.busy[k] = true
 }
 
 // leave: nobody wants the hook any more.
 func (k *hook) leave() {
-	k.gone = true
+	k.gone, k.lag = true, 0
+	delete(k.h.busy, k)
 	k.h.notes[hookNote+k.ID] = nil
 	for _, j := range k.queue {
 		k.h.notes[k.jobNote(j)] = nil
@@ -169,6 +171,7 @@ func (h *Hooks) recall() {
 			j := &job{seq: seq, id: v.ID, tries: v.Tries, run: v.Run, slot: v.Slot}
 			k.queue = append(k.queue, j)
 			h.due++
+			h.busy[k] = true
 			if v.Run != 0 && held[v.Run] != nil {
 				k.resume(j, held[v.Run])
 				delete(held, v.Run)
@@ -213,6 +216,7 @@ func (k *hook) has(seq uint64) bool { return len(k.queue) > 0 && k.queue[len(k.q
 func (k *hook) add(j *job) {
 	k.queue = append(k.queue, j)
 	k.h.due++
+	k.h.busy[k] = true
 	k.noteJob(j)
 }
 

@@ -24,6 +24,7 @@ type Hooks struct {
 
 	hooks   map[string]*hook
 	byEvent map[string][]*hook
+	busy    map[*hook]bool // something is due, or the hook is behind
 	known   bool   // Set was called: before, nobody knows what is wanted
 	pos     uint64 // up to where hooks that are not behind have seen the events
 	noted   uint64 // pos as it was saved last
@@ -43,7 +44,7 @@ func New(c Config) *Hooks {
 	}
 	h := &Hooks{
 		c: c, inbox: make(chan func(), inboxLen), wake: make(chan struct{}, 1), done: make(chan struct{}), web: newPoster(c.Version),
-		hooks: map[string]*hook{}, byEvent: map[string][]*hook{}, notes: map[string][]byte{}, tries: map[uint64]*try{},
+		hooks: map[string]*hook{}, byEvent: map[string][]*hook{}, busy: map[*hook]bool{}, notes: map[string][]byte{}, tries: map[uint64]*try{},
 	}
 	if n, err := strconv.ParseUint(string(c.Saved[posNote]), 10, 64); err == nil {
 		h.pos = n
@@ -184,11 +185,14 @@ func (h *Hooks) Run(ctx context.Context) {
 // to look again.
 func (h *Hooks) step() (next time.Time) {
 	now := time.Now()
-	for _, k := range h.hooks {
+	for k := range h.busy {
 		if k.lag != 0 && len(k.queue) < maxDue/2 {
 			h.refill(k)
 		}
 		next = earlier(next, k.schedule(now))
+		if len(k.queue) == 0 && k.lag == 0 {
+			delete(h.busy, k)
+		}
 	}
 	for _, t := range h.tries {
 		next = earlier(next, t.late(now))
@@ -260,6 +264,7 @@ func (h *Hooks) offer(ev *Event) {
 			case k.lag != 0 || ev.Seq <= k.from || k.has(ev.Seq) || !k.wants(ev):
 			case len(k.queue) >= maxDue || h.due >= maxAll:
 				k.lag = ev.Seq - 1
+				h.busy[k] = true
 				k.note()
 			default:
 				k.add(&job{seq: ev.Seq, id: ev.ID, ev: ev})
