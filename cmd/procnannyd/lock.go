@@ -80,18 +80,28 @@ func descriptors(files []*os.File) (fds []int) {
 }
 
 // selfPath is what to execute for another one of us: what was asked for at our
-// start, so that a link that leads to a new version leads there again.
+// start, so that a link that leads to a new version leads there again; but only
+// if it is us, whatever argv[0] says.
 func selfPath() (string, error) {
-	path, err := exec.LookPath(os.Args[0])
-	if err == nil {
-		path, err = filepath.Abs(path)
-	}
-	if err == nil {
-		return path, nil
-	}
-	path, err = os.Executable()
+	self, err := os.Executable()
 	if err != nil {
 		return "", fmt.Errorf("cannot find our own executable: %w", err)
 	}
-	return path, nil
+	asked, err := exec.LookPath(os.Args[0])
+	if err == nil {
+		asked, err = filepath.Abs(asked)
+	}
+	if err == nil && same(asked, self) {
+		return asked, nil
+	}
+	return self, nil
+}
+
+func same(a, b string) bool {
+	x, err := os.Stat(a)
+	if err != nil {
+		return false
+	}
+	y, err := os.Stat(b)
+	return err == nil && os.SameFile(x, y)
 }
