@@ -43,9 +43,7 @@ func (s *Store) commitLoop() {
 			return
 		case <-s.kick:
 		}
-		// First let whoever caused this get on: a restart shares the processor
-		// with us, and what follows it comes along in the same transaction.
-		s.rest(rest, restMin, s.urgent)
+		s.patience(rest)
 		began := time.Now()
 		more, err := s.commit(false)
 		pause := min(max(3*time.Since(began), restMin), restMax)
@@ -60,15 +58,31 @@ func (s *Store) commitLoop() {
 	}
 }
 
-// rest waits for a pause, the end of the store, or something urgent.
-func (s *Store) rest(timer *time.Timer, pause time.Duration, urgent <-chan struct{}) {
+// patience first lets whoever caused this get on: a restart shares the processor
+// with us, and what follows it comes along in the same transaction; so does the
+// start or the stop of a thousand.
+func (s *Store) patience(timer *time.Timer) {
+	for waited := time.Duration(0); waited < restMax; waited += restMin {
+		before := s.Seq()
+		if s.rest(timer, restMin, s.urgent) || s.Seq() == before {
+			return
+		}
+	}
+}
+
+// rest waits for a pause, or is disturbed by the end of the store or something
+// urgent.
+func (s *Store) rest(timer *time.Timer, pause time.Duration, urgent <-chan struct{}) (disturbed bool) {
 	timer.Reset(pause)
 	select {
 	case <-timer.C:
 	case <-s.closing:
+		disturbed = true
 	case <-urgent:
+		disturbed = true
 	}
 	timer.Stop()
+	return disturbed
 }
 
 // urgentUnless is nil, which never comes, after a failure: a full disk is not
