@@ -40,6 +40,7 @@ type testConfig struct {
 	Watchdog        time.Duration
 	Control         *Control // a real control process instead of Socket
 	FullDisk        bool
+	Self            Exec
 	Will            *Will // its descriptors are inherited under their numbers
 }
 
@@ -68,7 +69,7 @@ func keeperMain() int {
 	}
 	c := Config{
 		RunDir: tc.Dir, LogDir: filepath.Join(tc.Dir, "log"), LogGID: -1, Leave: tc.Leave, Sweep: tc.Sweep,
-		ShutdownTimeout: tc.ShutdownTimeout, NotifySocket: tc.Notify, Watchdog: tc.Watchdog, Will: tc.Will, Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
+		ShutdownTimeout: tc.ShutdownTimeout, NotifySocket: tc.Notify, Watchdog: tc.Watchdog, Will: tc.Will, Self: tc.Self, Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
 	}
 	if tc.Control != nil {
 		c.Control = *tc.Control

@@ -333,3 +333,21 @@ func TestCleanSignals(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A successor that cannot be executed changes nothing.
+func TestUpgradeThatCannotBe(t *testing.T) {
+	r := newRig(t, testConfig{Self: Exec{Path: "/nonexistent/procnannyd"}})
+	r.listen.Close()
+	r.c.Control = &Control{Path: os.Args[0], Args: []string{"upgrade", r.c.Dir}, Env: append(os.Environ(), roleVar+"=control")}
+	r.start()
+	r.poll("the second control", func() bool { return r.hellos() == 2 })
+	log, err := os.ReadFile(filepath.Join(r.c.Dir, "keeper.log"))
+	must(t, err)
+	if !strings.Contains(string(log), "the keeper stays as it is") {
+		t.Errorf("%s", log)
+	}
+	must(t, r.cmd.Process.Signal(unix.SIGTERM)) // signals are heard again
+	if code := r.waitEnd(); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+}
