@@ -42,14 +42,16 @@ func (p *Proc) StartHook(h Hook) keeper.Order {
 	g.Limits = c.Limits
 	o := reconcile.Order{Program: &g, Action: reconcile.Action{ID: h.ID, Run: reconcile.RunID(h.Run)}}
 	x := p.expander(o, &prepared{program: &g, base: p.baseEnv(&g)})
-	maps.Copy(x.special, h.Vars)
+	for name, value := range h.Vars {
+		x.special[name] = strings.ReplaceAll(value, "\x00", "") // nothing that exec cannot pass
+	}
 	r := x.request()
 	own := []string{"PROCNANNY_RUN_ID=" + strconv.FormatUint(h.Run, 10), "PROCNANNY_PROGRAM=" + h.ID.Program}
 	if h.ID.Index >= 0 {
 		own = append(own, "PROCNANNY_INSTANCE="+strconv.Itoa(h.ID.Index))
 	}
 	for _, name := range slices.Sorted(maps.Keys(h.Vars)) {
-		own = append(own, name+"="+strings.ReplaceAll(h.Vars[name], "\x00", ""))
+		own = append(own, name+"="+x.special[name])
 	}
 	r.Env = append(own, r.Env...)
 	return keeper.Order{Kind: keeper.OrderStart, Run: h.Run, Program: h.Name, Index: h.Index, Start: &keeper.Start{
