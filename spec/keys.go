@@ -39,8 +39,8 @@ func KeyCosts() []KeyCost { return keyCosts() }
 var keyCosts = sync.OnceValue(func() []KeyCost {
 	var out []KeyCost
 	add := func(t reflect.Type, cost Cost) {
-		for i := range t.NumField() {
-			key, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
+		for field := range t.Fields() {
+			key, _, _ := strings.Cut(field.Tag.Get("json"), ",")
 			if key == "-" {
 				continue
 			}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -80,9 +81,7 @@ func (s Spec) With(overrides []Override) Spec {
 		return s
 	}
 	out := Spec{Programs: make(map[string]Program, len(s.Programs)), On: s.On, ExitWhen: s.ExitWhen}
-	for name, p := range s.Programs {
-		out.Programs[name] = p
-	}
+	maps.Copy(out.Programs, s.Programs)
 	for _, o := range overrides { // a created program first: others may sit on it
 		if _, inFile := s.Programs[o.Program]; o.Field == FieldProgram && !inFile {
 			var p Program
@@ -114,9 +113,7 @@ func (p Program) with(o Override) (Program, error) {
 		return p, nil
 	}
 	index := make(map[int]bool, len(p.Admin.Index)+1)
-	for i, down := range p.Admin.Index {
-		index[i] = down
-	}
+	maps.Copy(index, p.Admin.Index)
 	index[*o.Index] = o.down()
 	p.Admin = Admin{Down: p.Admin.Down, Index: index}
 	return p, nil
@@ -195,7 +192,7 @@ func (p Program) Get(path string) json.RawMessage {
 	if doc, err = decodeMap(raw); err != nil {
 		return nil
 	}
-	for _, key := range strings.Split(path, ".") {
+	for key := range strings.SplitSeq(path, ".") {
 		m, ok := doc.(map[string]any)
 		if !ok {
 			return nil

@@ -23,8 +23,6 @@ func set(program, field, value string) spec.Override {
 	return spec.Override{Program: program, Field: field, Value: json.RawMessage(value)}
 }
 
-func at(i int) *int { return &i }
-
 func TestSetAndGet(t *testing.T) {
 	const web = `{"command": "x", "env": {"A": "1"}, "limits": {"nofile": 5}, "instances": 3, "ionice": 6, "output": {"mode": "null"}}`
 	cases := []struct{ path, value, want string }{
@@ -85,7 +83,7 @@ func TestWith(t *testing.T) {
 		set("web", "nice", "7"),
 		user,
 		spec.AdminOverride("web", nil, true),
-		spec.AdminOverride("web", at(1), false),
+		spec.AdminOverride("web", new(1), false),
 		set("gone", "instances", "5"),
 		set("web", "instances", `"nonsense"`),
 		set("web", spec.FieldProgram, `{"command": "files win"}`),
@@ -176,9 +174,9 @@ func TestPut(t *testing.T) {
 	}{
 		"other keys":     {[]spec.Override{set("a", "nice", "1"), set("b", "nice", "2"), set("a", "env.A", "3")}, "a/nice=1 b/nice=2 a/env.A=3"},
 		"same key":       {[]spec.Override{set("a", "nice", "1"), set("b", "nice", "2"), set("a", "nice", "3")}, "b/nice=2 a/nice=3"},
-		"index":          {[]spec.Override{spec.AdminOverride("a", at(1), true), spec.AdminOverride("a", at(2), true)}, `a/admin/1="down" a/admin/2="down"`},
-		"whole takes":    {[]spec.Override{spec.AdminOverride("a", at(1), true), spec.AdminOverride("b", at(1), true), spec.AdminOverride("a", nil, false)}, `b/admin/1="down" a/admin="up"`},
-		"index on whole": {[]spec.Override{spec.AdminOverride("a", nil, true), spec.AdminOverride("a", at(1), false)}, `a/admin="down" a/admin/1="up"`},
+		"index":          {[]spec.Override{spec.AdminOverride("a", new(1), true), spec.AdminOverride("a", new(2), true)}, `a/admin/1="down" a/admin/2="down"`},
+		"whole takes":    {[]spec.Override{spec.AdminOverride("a", new(1), true), spec.AdminOverride("b", new(1), true), spec.AdminOverride("a", nil, false)}, `b/admin/1="down" a/admin="up"`},
+		"index on whole": {[]spec.Override{spec.AdminOverride("a", nil, true), spec.AdminOverride("a", new(1), false)}, `a/admin="down" a/admin/1="up"`},
 	}
 	for name, c := range cases {
 		var list []spec.Override

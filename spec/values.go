@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -275,19 +276,9 @@ type ExitSet struct {
 // in the set.
 func (s ExitSet) Has(code int, signal Signal) bool {
 	if signal != 0 {
-		for _, v := range s.Signals {
-			if v == signal {
-				return true
-			}
-		}
-		return false
+		return slices.Contains(s.Signals, signal)
 	}
-	for _, v := range s.Codes {
-		if v == code {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(s.Codes, code)
 }
 
 // MarshalJSON writes [0, 3, "TERM"].

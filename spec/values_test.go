@@ -95,11 +95,21 @@ func TestWrongValues(t *testing.T) {
 		into any
 		text string
 	}{
-		{new(spec.Duration), `10`}, {new(spec.Duration), `"-1s"`}, {new(spec.Duration), `"soon"`},
-		{new(spec.Size), `-1`}, {new(spec.Size), `1.5`}, {new(spec.Size), `"many"`},
-		{new(spec.Octal), `"8"`}, {new(spec.Octal), `512`}, {new(spec.Octal), `"1777"`},
-		{new(spec.CountOrPercent), `"x%"`}, {new(spec.Signal), `"KABOOM"`}, {new(spec.ExitSet), `["KABOOM"]`},
-		{new(spec.ExitSet), `[true]`}, {new(spec.GiveUp), `"sometimes"`}, {new(spec.Limit), `[1]`},
+		{new(spec.Duration), `10`},
+		{new(spec.Duration), `"-1s"`},
+		{new(spec.Duration), `"soon"`},
+		{new(spec.Size), `-1`},
+		{new(spec.Size), `1.5`},
+		{new(spec.Size), `"many"`},
+		{new(spec.Octal), `"8"`},
+		{new(spec.Octal), `512`},
+		{new(spec.Octal), `"1777"`},
+		{new(spec.CountOrPercent), `"x%"`},
+		{new(spec.Signal), `"KABOOM"`},
+		{new(spec.ExitSet), `["KABOOM"]`},
+		{new(spec.ExitSet), `[true]`},
+		{new(spec.GiveUp), `"sometimes"`},
+		{new(spec.Limit), `[1]`},
 	}
 	for _, c := range cases {
 		if err := json.Unmarshal([]byte(c.text), c.into); err == nil {
@@ -113,9 +123,12 @@ func TestCountOrPercent(t *testing.T) {
 		c           spec.CountOrPercent
 		total, want int
 	}{
-		{spec.CountOrPercent{N: 25, Percent: true}, 100, 25}, {spec.CountOrPercent{N: 25, Percent: true}, 7, 1},
-		{spec.CountOrPercent{N: 25, Percent: true}, 1, 1}, {spec.CountOrPercent{N: 25, Percent: true}, 0, 1},
-		{spec.CountOrPercent{N: 100, Percent: true}, 3, 3}, {spec.CountOrPercent{N: 3}, 100, 3},
+		{spec.CountOrPercent{N: 25, Percent: true}, 100, 25},
+		{spec.CountOrPercent{N: 25, Percent: true}, 7, 1},
+		{spec.CountOrPercent{N: 25, Percent: true}, 1, 1},
+		{spec.CountOrPercent{N: 25, Percent: true}, 0, 1},
+		{spec.CountOrPercent{N: 100, Percent: true}, 3, 3},
+		{spec.CountOrPercent{N: 3}, 100, 3},
 	}
 	for _, c := range cases {
 		if got := c.c.Of(c.total); got != c.want {

@@ -193,7 +193,7 @@ func look(t *testing.T, dir string) {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]string{"Max data size": "536870912", "Max cpu time": "3", "Max open files": "0", "Max core file size": "0"} {
-		for _, line := range strings.Split(string(limits), "\n") {
+		for line := range strings.SplitSeq(string(limits), "\n") {
 			if rest, ok := strings.CutPrefix(line, name); ok {
 				if f := strings.Fields(rest); len(f) < 2 || f[0] != want || f[1] != want {
 					t.Errorf("%s: expected %s, found %s", name, want, rest)

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"reflect"
@@ -196,7 +197,7 @@ func (h *host) say(after time.Duration, f reconcile.Fact) {
 }
 
 func (h *host) tell(f reconcile.Fact) {
-	if err := h.e.Facts(context.Background(), []reconcile.Fact{f}); err != nil && err != ErrStopped {
+	if err := h.e.Facts(context.Background(), []reconcile.Fact{f}); err != nil && !errors.Is(err, ErrStopped) {
 		h.t.Error(err)
 	}
 }

@@ -41,8 +41,7 @@ func Open(c Config) (*Store, Recovered, error) {
 
 func (s *Store) recover(losses []string) (Recovered, error) {
 	d, l, loss, err := openHistory(s.dbPath, s.c)
-	var newer *newerError
-	if errors.As(err, &newer) {
+	if _, ok := errors.AsType[*newerError](err); ok {
 		return Recovered{}, err
 	}
 	if err != nil {

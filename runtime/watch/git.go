@@ -154,7 +154,7 @@ func gitCommand(ctx context.Context, dir string) *exec.Cmd {
 // record for each path that differs from it.
 func cleanCommit(answer []byte, prefix string, src spec.Source) string {
 	found := ""
-	for _, record := range bytes.Split(answer, []byte{0}) {
+	for record := range bytes.SplitSeq(answer, []byte{0}) {
 		text := string(record)
 		switch {
 		case text == "":

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -153,11 +154,9 @@ func (s *scan) visit(rel string, d fs.DirEntry, depth int, above []node, want wa
 // descend walks a subdirectory: below the root only CUE files count, which
 // others import; of the module's own directory everything does.
 func (s *scan) descend(rel, abs string, link bool, depth int, above []node, n node, want wanted) {
-	for _, a := range above {
-		if a == n {
-			s.problem(abs, "is a link to a directory that it lies in")
-			return
-		}
+	if slices.Contains(above, n) {
+		s.problem(abs, "is a link to a directory that it lies in")
+		return
 	}
 	if depth+1 > maxDepth {
 		s.stop(abs, "lies deeper than %d directories", maxDepth)
@@ -170,7 +169,7 @@ func (s *scan) descend(rel, abs string, link bool, depth int, above []node, n no
 	if rel == "cue.mod" || depth > 0 && strings.HasPrefix(rel, "cue.mod/") {
 		next = anyFile
 	}
-	s.walk(rel, depth+1, append(above[:len(above):len(above)], n), next)
+	s.walk(rel, depth+1, append(slices.Clip(above), n), next)
 }
 
 // file adds a file, or says why it cannot be one.
@@ -221,10 +220,10 @@ func (s *scan) stat() string {
 		h.Write(b)
 	}
 	for _, d := range s.dirs { // a new one may be filled before anybody listens to it
-		fmt.Fprintf(h, "/%s\n", d.path)
+		_, _ = fmt.Fprintf(h, "/%s\n", d.path)
 	}
 	for _, p := range s.problems {
-		fmt.Fprintf(h, "!%s\n", p.Error())
+		_, _ = fmt.Fprintf(h, "!%s\n", p.Error())
 	}
 	return hex.EncodeToString(h.Sum(nil)[:16])
 }
@@ -262,8 +261,7 @@ func kindOf(mode uint32) string {
 
 // reason is the errno alone: the place is named by the problem's File.
 func reason(err error) error {
-	var errno unix.Errno
-	if errors.As(err, &errno) {
+	if errno, ok := errors.AsType[unix.Errno](err); ok {
 		return errno
 	}
 	return err

@@ -144,7 +144,7 @@ func checkCPUs(p spec.Program) []finding {
 	if p.CPUs == "" {
 		return nil
 	}
-	for _, part := range strings.Split(p.CPUs, ",") {
+	for part := range strings.SplitSeq(p.CPUs, ",") {
 		from, to, isRange := strings.Cut(part, "-")
 		a, errA := strconv.Atoi(from)
 		b, errB := strconv.Atoi(to)

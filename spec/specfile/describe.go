@@ -9,8 +9,7 @@ import (
 // describe is a value as the file could have it, in a few words.
 func describe(v cue.Value) string {
 	const most = 60
-	switch v.IncompleteKind() {
-	case cue.StructKind, cue.ListKind:
+	if k := v.IncompleteKind(); k == cue.StructKind || k == cue.ListKind {
 		return kind(v)
 	}
 	if d, ok := v.Default(); ok {

@@ -3,6 +3,7 @@ package specfile
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"cuelang.org/go/cue"
 	"cuelang.org/go/cue/ast"
@@ -66,10 +67,10 @@ func Start(req spec.EvalRequest) *Evaluation {
 func (e *Evaluation) Names() spec.EvalNames {
 	all := e.files.programs
 	if e.edits != nil {
-		all = append(all[:len(all):len(all)], e.edits.view.programs...)
+		all = append(slices.Clip(all), e.edits.view.programs...)
 	}
 	if e.files.root != nil {
-		all = append(all[:len(all):len(all)], e.files.root)
+		all = append(slices.Clip(all), e.files.root)
 	}
 	return names(all)
 }

@@ -103,6 +103,7 @@ func (t *tree) placed(ce errors.Error, path []string) spec.Problem {
 // words are what an error says, and what may help.
 func (t *tree) words(ce errors.Error, path []string) (message, hint string) {
 	format, args := ce.Msg()
+	//nolint:errorlint // CUE's chain is walked link by link
 	for inner, ok := errors.Unwrap(ce).(errors.Error); ok && wrappings[format]; inner, ok = errors.Unwrap(inner).(errors.Error) {
 		format, args = inner.Msg()
 	}

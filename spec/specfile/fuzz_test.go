@@ -3,6 +3,7 @@ package specfile_test
 import (
 	"bytes"
 	"encoding/json"
+	"maps"
 	"strings"
 	"testing"
 
@@ -95,9 +96,7 @@ func TestHalfWrittenFiles(t *testing.T) {
 				cut := bytes.Join(lines[:i], nil)
 				req := g.req
 				req.Source.Files = map[string][]byte{}
-				for name, data := range g.req.Source.Files {
-					req.Source.Files[name] = data
-				}
+				maps.Copy(req.Source.Files, g.req.Source.Files)
 				req.Source.Files[f.Name] = cut
 				res := specfile.Evaluate(req, g.host)
 				if (res.Spec == nil) == (len(res.Problems.Errors()) == 0) {

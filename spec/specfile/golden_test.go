@@ -41,7 +41,7 @@ func goldens(t *testing.T, dir string) []*golden {
 		}
 		g := &golden{path: path, archive: a, host: testHost, want: map[string]string{}}
 		g.req.Source.Files = map[string][]byte{}
-		for _, line := range strings.Split(string(a.Comment), "\n") {
+		for line := range strings.SplitSeq(string(a.Comment), "\n") {
 			if name, ok := strings.CutPrefix(line, "single: "); ok {
 				g.req.Source.Single = name
 			}

@@ -72,6 +72,7 @@ func newNode(key string, v cue.Value) *node {
 			if e := alt.LookupPath(cue.MakePath(cue.AnyIndex)); e.Exists() {
 				n.element = newNode("", e)
 			}
+		default: // a leaf
 		}
 	}
 	return n

@@ -19,8 +19,8 @@ func updating() bool { f := flag.Lookup("update"); return f != nil && f.Value.St
 func tags(types ...reflect.Type) []string {
 	var out []string
 	for _, t := range types {
-		for i := range t.NumField() {
-			key, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
+		for field := range t.Fields() {
+			key, _, _ := strings.Cut(field.Tag.Get("json"), ",")
 			if key != "-" {
 				out = append(out, key)
 			}
