@@ -81,9 +81,7 @@ func BenchmarkCrash(b *testing.B) {
 				toEvent = append(toEvent, time.Since(killed))
 			}
 		case "hook": // its command is done, so what it wrote is there
-			if killed.IsZero() {
-				killed = time.Now() // the warm-up is over
-			} else {
+			if !killed.IsZero() { // else it was the warm-up
 				toHook = append(toHook, lastStamp(b, dir).Sub(killed))
 			}
 			began := time.Now()

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -99,12 +101,8 @@ func (h *hooks) send(orders ...keeper.Order) {
 // Start implements sink.Keeper.
 func (h *hooks) Start(c sink.Command) {
 	vars := make(map[string]string, len(c.Vars)+len(c.Event.Vars))
-	for name, value := range c.Event.Vars {
-		vars[name] = value
-	}
-	for name, value := range c.Vars {
-		vars[name] = value
-	}
+	maps.Copy(vars, c.Event.Vars)
+	maps.Copy(vars, c.Vars)
 	h.send(h.c.proc.StartHook(proc.Hook{
 		Name: c.Name, Index: c.Index, Run: c.Run, ID: c.Event.ID, Command: c.Hook, Identity: c.Identity, Vars: vars, Input: string(c.Event.JSON),
 	}))
@@ -142,8 +140,13 @@ func (h *hooks) tell(o sink.Outcome) {
 		m = append(m, rpc.Field{Key: "instance", Value: o.ID.Index})
 	}
 	h.c.emit(programTopic("hook", o.Hook), append(m, rpc.Map{
-		{Key: "hook", Value: o.Hook}, {Key: "outcome", Value: outcome}, {Key: "about", Value: o.Event}, {Key: "about_seq", Value: o.Seq},
-		{Key: "try", Value: o.Try}, {Key: "answer", Value: o.Answer}, {Key: "took", Value: o.Took},
+		{Key: "hook", Value: o.Hook},
+		{Key: "outcome", Value: outcome},
+		{Key: "about", Value: o.Event},
+		{Key: "about_seq", Value: o.Seq},
+		{Key: "try", Value: o.Try},
+		{Key: "answer", Value: o.Answer},
+		{Key: "took", Value: o.Took},
 	}...))
 }
 
@@ -184,12 +187,7 @@ func hookEvent(e *store.Event, wanted func(string) bool) (sink.Event, bool) {
 	}
 	ev := sinkEvent(fields)
 	ev.Seq, ev.Names = e.Seq, namesOf(kind, fields)
-	for _, name := range ev.Names {
-		if wanted(name) {
-			return ev, true
-		}
-	}
-	return sink.Event{}, false
+	return ev, slices.ContainsFunc(ev.Names, wanted)
 }
 
 // namesOf is what hooks call an event.

@@ -25,9 +25,9 @@ type Hooks struct {
 	hooks   map[string]*hook
 	byEvent map[string][]*hook
 	busy    map[*hook]bool // something is due, or the hook is behind
-	known   bool   // Set was called: before, nobody knows what is wanted
-	pos     uint64 // up to where hooks that are not behind have seen the events
-	noted   uint64 // pos as it was saved last
+	known   bool           // Set was called: before, nobody knows what is wanted
+	pos     uint64         // up to where hooks that are not behind have seen the events
+	noted   uint64         // pos as it was saved last
 	notes   map[string][]byte
 	starts  []func() // once notes are saved
 	tries   map[uint64]*try

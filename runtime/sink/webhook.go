@@ -95,8 +95,7 @@ func statusText(resp *http.Response) string {
 
 // reasonOf is an error without the URL, which may be a secret.
 func reasonOf(err error, w *spec.Webhook) string {
-	var at *url.Error
-	if errors.As(err, &at) {
+	if at, ok := errors.AsType[*url.Error](err); ok {
 		err = at.Err
 	}
 	if errors.Is(err, context.DeadlineExceeded) {
