@@ -7,7 +7,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/procnanny/procnanny/runtime/keeper"
 	"github.com/procnanny/procnanny/runtime/place"
@@ -41,10 +45,34 @@ func lock(d place.Daemon, will *keeper.Will) ([]*os.File, *keeper.Will, error) {
 			will = left
 			continue
 		}
-		if pid, _ := place.Holder(held.Dir()); pid != 0 || time.Now().After(deadline) {
+		if pid, _ := place.Holder(held.Dir()); pid != 0 && !dying(pid) || time.Now().After(deadline) {
 			return nil, nil, err
 		}
 	}
+}
+
+// dying reports whether a process is on its way out: it was killed, and the
+// kernel has not finished with it yet.
+func dying(pid int) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return true
+	}
+	const sigkill = 1 << (unix.SIGKILL - 1)
+	for line := range strings.Lines(string(b)) {
+		key, value, _ := strings.Cut(strings.TrimSpace(line), ":\t")
+		switch key {
+		case "State":
+			if strings.HasPrefix(value, "Z") || strings.HasPrefix(value, "X") {
+				return true
+			}
+		case "SigPnd", "ShdPnd":
+			if set, err := strconv.ParseUint(value, 16, 64); err == nil && set&sigkill != 0 {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func takeOver(fds []int) (locks []*os.File, err error) {
