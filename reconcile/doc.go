@@ -72,4 +72,10 @@
 //     go on.
 //   - A process that waits for its turn in a roll keeps its tuning too: it is
 //     the old generation until it is replaced.
+//   - What stop.before says is a step of the stop, in the state stopping, with its
+//     own deadline; the time of the stop begins with the signal. Its answer never
+//     holds a stop up: a balancer that is down must not keep a program running.
+//     When control dies meanwhile, nobody has been asked to end yet, and it is
+//     done again. Refused: a state of its own, which would double the tables for
+//     something that every stop passes.
 package reconcile

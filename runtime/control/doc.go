@@ -30,5 +30,8 @@
 //     inotify, and only of programs that somebody subscribed to: the keeper
 //     stays small, and nobody who does not listen pays. Refused: a second copy
 //     of every byte through the protocol.
+//   - Hook commands are runs in the keeper under names that no program can have;
+//     their facts are sorted out before the core sees them, so that the world
+//     holds programs only. Their numbers begin at 1<<62, apart from runs'.
 //   - The transport is an interface: sockets are wired in cmd, and tests need none.
 package control
