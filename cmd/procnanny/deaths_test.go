@@ -285,7 +285,9 @@ var kinds = []struct {
 		check(m.t, unix.Kill(w.Control.PID, unix.SIGSTOP)) // so that it raises no other first
 		check(m.t, unix.Kill(w.Keeper.PID, unix.SIGKILL))
 		check(m.t, unix.Kill(w.Control.PID, unix.SIGKILL))
-		_ = poll(func() (bool, string) { return errors.Is(unix.Kill(w.Keeper.PID, 0), unix.ESRCH) || zombie(w.Keeper.PID), "" })
+		_ = poll(func() (bool, string) {
+			return errors.Is(unix.Kill(w.Keeper.PID, 0), unix.ESRCH) || zombie(w.Keeper.PID), ""
+		})
 		time.Sleep(time.Duration(rand.IntN(300)) * time.Millisecond)
 		m.start()
 		return m.renewed(w, true)
