@@ -22,6 +22,15 @@ type Observation struct {
 	// words how those that the spec sets differ.
 	Observed map[string]json.RawMessage
 	Drift    map[string]string
+	Output   OutputState
+}
+
+// OutputState is how it goes with writing a run's output to its files.
+type OutputState struct {
+	// Fault is why it cannot be written now, in words; empty: it can.
+	Fault string
+	// Dropped is how many bytes were dropped, as far as we have heard.
+	Dropped int64
 }
 
 // Batch is what one turn of the engine changed, for whoever writes it down.

@@ -60,4 +60,5 @@ type InstanceView struct {
 	// Drift those that differ from what the spec sets.
 	Observed map[string]json.RawMessage
 	Drift    map[string]string
+	Output   OutputState
 }

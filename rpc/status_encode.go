@@ -147,6 +147,12 @@ func appendInstance(b []byte, i *InstanceView) (_ []byte, uptimeAt int, err erro
 	if len(i.Drift) > 0 {
 		m = append(m, Field{"drift", i.Drift})
 	}
+	if i.Output.Fault != "" {
+		m = append(m, Field{"output_fault", i.Output.Fault})
+	}
+	if i.Output.Dropped > 0 {
+		m = append(m, Field{"output_dropped", i.Output.Dropped})
+	}
 	if i.Flapping {
 		m = append(m, Field{"flapping", true})
 	}

@@ -125,6 +125,7 @@ type InstanceStatus struct {
 	Containment string            `msgpack:"containment"`
 	Pending     map[string]string `msgpack:"pending"`
 	Drift       map[string]string `msgpack:"drift"`
+	OutputFault string            `msgpack:"output_fault"`
 	Finished    string            `msgpack:"finished"`
 }
 

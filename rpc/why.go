@@ -185,6 +185,11 @@ func (r reason) troubles() string {
 	if r.instance.Flapping {
 		parts = append(parts, r.flaps())
 	}
+	if o := r.instance.Output; o.Fault != "" {
+		parts = append(parts, o.Fault)
+	} else if o.Dropped > 0 {
+		parts = append(parts, fmt.Sprintf("%d bytes of its output were dropped", o.Dropped))
+	}
 	for _, k := range sortedKeys(r.instance.Pending) {
 		parts = append(parts, fmt.Sprintf("%s is pending: %s", k, r.instance.Pending[k]))
 	}

@@ -23,8 +23,9 @@ func (a *app) logsCommand() *cobra.Command {
 		Use: "logs TARGET...", Short: "Show what instances wrote",
 		Long: `Show what instances wrote to stdout and stderr: all that is kept, or the part
 that the flags name; with -f go on with what they write now. Lines of several
-instances come in the order of their times (which are exact to a second, or to
-the microsecond where output.timestamps is set), and begin with whose they are.
+instances come in the order of their times (which are exact to a tenth of a
+second, or to the microsecond where output.timestamps is set), and begin with
+whose they are.
 
 The last lines of a crashed process:  procnanny logs web/0 --previous -n 20
 

@@ -102,6 +102,12 @@ func (i instanceStatus) notes(overrides []overrideView, index int, now time.Time
 			out = append(out, "about to start")
 		}
 	}
+	if i.OutputFault != "" {
+		out = append(out, i.OutputFault)
+	}
+	if i.Dropped > 0 {
+		out = append(out, fmt.Sprintf("%d bytes of output dropped", i.Dropped))
+	}
 	var pending, drift []string
 	for _, key := range slices.Sorted(maps.Keys(i.Pending)) {
 		pending = append(pending, key+" "+plainJSON(i.Pending[key]))

@@ -47,6 +47,8 @@ type instanceStatus struct {
 	LastExit    *exitView                  `json:"last_exit"`
 	Pending     map[string]json.RawMessage `json:"pending"`
 	Drift       map[string]json.RawMessage `json:"drift"`
+	OutputFault string                     `json:"output_fault"`
+	Dropped     int64                      `json:"output_dropped"`
 }
 
 type exitView struct {

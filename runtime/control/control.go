@@ -150,7 +150,8 @@ func (c *Control) build() error {
 	c.hooks = newHooks(c, proc.SplitHooks(&c.cfg.Hello), found.Notes)
 	c.proc = proc.New(proc.Config{
 		Send: c.cfg.Keeper.Send, Log: c.log, Environ: c.cfg.Environ,
-		Facts: func(f []reconcile.Fact) { _ = c.engine.Facts(context.Background(), f) },
+		Facts:  func(f []reconcile.Fact) { _ = c.engine.Facts(context.Background(), f) },
+		Output: func(f proc.OutputFact) { c.look.output(f) },
 	})
 	c.engine = engine.New(engine.Config{
 		Executor: executor{c}, Recorder: c.rec, World: found.World, Containment: c.containment(),

@@ -1,10 +1,12 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"time"
 
 	"github.com/procnanny/procnanny/reconcile"
+	"github.com/procnanny/procnanny/rpc"
 	"github.com/procnanny/procnanny/runtime/proc"
 )
 
@@ -13,11 +15,14 @@ const observeEach = time.Minute
 
 // observer asks the kernel what it says of living programs.
 type observer struct {
-	c   *Control
-	ask chan chan error
+	c    *Control
+	ask  chan chan error
+	poke chan struct{}
 }
 
-func newObserver(c *Control) *observer { return &observer{c: c, ask: make(chan chan error)} }
+func newObserver(c *Control) *observer {
+	return &observer{c: c, ask: make(chan chan error), poke: make(chan struct{}, 1)}
+}
 
 // run looks at the beginning, once a minute, and when somebody asks.
 func (o *observer) run(ctx context.Context) {
@@ -28,6 +33,10 @@ func (o *observer) run(ctx context.Context) {
 	}
 	for {
 		select {
+		case <-o.poke:
+			if err := o.look(ctx); err != nil && ctx.Err() == nil {
+				o.c.log.Warn("cannot observe", "error", err)
+			}
 		case <-tick.C:
 			if err := o.look(ctx); err != nil && ctx.Err() == nil {
 				o.c.log.Warn("cannot observe", "error", err)
@@ -38,6 +47,32 @@ func (o *observer) run(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// soon has it looked once more. It never blocks.
+func (o *observer) soon() {
+	select {
+	case o.poke <- struct{}{}:
+	default:
+	}
+}
+
+// output publishes that output cannot be written, or is again, and has status
+// say so.
+func (o *observer) output(f proc.OutputFact) {
+	event := "flows"
+	switch {
+	case f.Reason != "" && f.Dropping:
+		event = "dropping"
+	case f.Reason != "":
+		event = "blocked"
+	}
+	o.c.emit(instanceTopic("full", f.ID), rpc.Map{
+		{Key: "event", Value: event}, {Key: "program", Value: f.ID.Program}, {Key: "instance", Value: f.ID.Index},
+		{Key: "source", Value: cmp.Or(f.Stream, rpc.SourceMerged)}, {Key: "run_id", Value: uint64(f.Run)},
+		{Key: "reason", Value: f.Reason}, {Key: "dropped", Value: f.Dropped},
+	})
+	o.soon()
 }
 
 // now looks at once.

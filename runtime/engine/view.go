@@ -136,6 +136,7 @@ func (l *loop) drawInstance(i *reconcile.Instance, down bool) *reconcile.Instanc
 	if o, ok := l.observed[i.ID]; ok && o.Run == i.Run && i.Alive() {
 		iv.Drift = o.Drift
 		iv.Observed = o.Observed
+		iv.Output = o.Output
 	}
 	return iv
 }

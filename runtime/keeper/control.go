@@ -349,6 +349,7 @@ func (k *keeper) orderList(o *Order) {
 		}
 	}
 	k.tell(Fact{Kind: FactHello, AtNS: boottime(), Hello: &h})
+	k.tellFaults()
 	if o.Holds {
 		k.giveAll()
 	}

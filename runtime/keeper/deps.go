@@ -12,6 +12,7 @@ import (
 type sink interface {
 	Drain(pipe, limit int) (n int, more bool, err error)
 	Delay() time.Duration
+	Dropped() int64
 	SetPolicy(o Output)
 	BeginRun(run uint64)
 	EndRun()

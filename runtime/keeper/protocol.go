@@ -90,6 +90,7 @@ const (
 	FactAsked                // Signal: somebody sent us TERM, INT (stop) or HUP (read again)
 	FactHeld                 // Hello.Runs with Held and Note; their descriptors came with it. Conn keeps it to itself
 	FactFarewell             // the keeper ends on purpose: no other is to be raised. Conn keeps it to itself
+	FactOutput               // Stream, Reason, Dropping, Dropped: output cannot be written, or (no Reason) is again
 )
 
 // Fact is one thing the keeper knows.
@@ -119,6 +120,11 @@ type Fact struct {
 	// 0 is not known.
 	CPUNS     int64
 	PeakBytes int64
+	// Stream ("", stdout, stderr), Dropping (else it waits in the pipe) and
+	// Dropped, all bytes since the keeper began: FactOutput.
+	Stream   string
+	Dropping bool
+	Dropped  int64
 }
 
 // Hello is everything the keeper knows, for a control that starts.

@@ -24,6 +24,9 @@ const (
 
 	// retryFirst is the least time between tries of a sink that can take no more.
 	retryFirst = 20 * time.Millisecond
+
+	// droppedEvery is how often control hears how much was dropped.
+	droppedEvery = 5 * time.Second
 )
 
 // stream is one output of an instance: the pipe's read end and where it goes.
@@ -37,6 +40,8 @@ type stream struct {
 	touched bool // written since the last look for idle ones
 	// dropping is true while the sink drops what it cannot write.
 	dropping bool
+	fault    error // why it blocks or drops, as it was told
+	told     int64 // CLOCK_MONOTONIC ns: when that was
 	resume   int64 // CLOCK_MONOTONIC ns: when a paused pipe is drained again
 	inode    uint64
 	sink     sink
@@ -203,6 +208,7 @@ func (o Output) dropping() Output {
 func (k *keeper) block(s *stream, err error) {
 	if !s.blocked {
 		s.blocked = true
+		k.tellOutput(s, err)
 		k.log.Error("cannot write output; it waits in the pipe", "program", s.in.program, "instance", s.in.index, "error", err)
 	}
 	k.pause(s, max(s.sink.Delay(), retryFirst))
@@ -212,11 +218,44 @@ func (k *keeper) block(s *stream, err error) {
 func (k *keeper) unblock(s *stream, err error) {
 	switch {
 	case err != nil && !s.dropping:
+		s.dropping = true
+		k.tellOutput(s, err)
 		k.log.Error("cannot write output; it is dropped and counted", "program", s.in.program, "instance", s.in.index, "error", err)
+	case err != nil && k.now()-s.told > int64(droppedEvery):
+		k.tellOutput(s, err)
 	case err == nil && (s.blocked || s.dropping):
+		k.tellOutput(s, nil)
 		k.log.Info("output is written again", "program", s.in.program, "instance", s.in.index)
 	}
 	s.blocked, s.dropping = false, err != nil
+}
+
+// tellOutput tells control that output cannot be written, or, without an error,
+// is again.
+func (k *keeper) tellOutput(s *stream, err error) {
+	s.fault, s.told = err, k.now()
+	f := Fact{
+		Kind: FactOutput, Program: s.in.program, Index: s.in.index, AtNS: boottime(),
+		Stream: s.name, Dropping: s.dropping && err != nil, Dropped: s.sink.Dropped(),
+	}
+	if s.in.run != nil {
+		f.Run = s.in.run.id
+	}
+	if err != nil {
+		f.Reason = err.Error()
+	}
+	k.tell(f)
+}
+
+// tellFaults is for a control that is new.
+func (k *keeper) tellFaults() {
+	for _, in := range k.instances {
+		for i := range in.streams {
+			if s := &in.streams[i]; s.fault != nil && s.sink != nil {
+				k.tellOutput(s, s.fault)
+			}
+		}
+	}
 }
 
 // pause leaves a pipe alone for a while; a hung-up one would wake us for ever.
@@ -292,6 +331,9 @@ func (k *keeper) forgetStream(s *stream) {
 	delete(k.open, s)
 	s.blocked = false
 	if s.sink != nil {
+		if s.fault != nil {
+			k.tellOutput(s, nil)
+		}
 		s.sink.Close()
 		s.sink = nil
 	}
@@ -317,6 +359,10 @@ func (k *keeper) touch(s *stream) {
 
 func (k *keeper) closeIdle() {
 	for s := range k.open {
+		if s.dropping && s.fd >= 0 { // a quiet program's mark is written, too
+			k.drain(s, drainTurn)
+			s.touched = true
+		}
 		if !s.touched {
 			s.sink.Idle()
 			delete(k.open, s)

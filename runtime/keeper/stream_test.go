@@ -89,16 +89,43 @@ func TestFullDiskBlocksAndLosesNothing(t *testing.T) {
 	full := filepath.Join(r.c.Dir, "full")
 	must(t, os.WriteFile(full, nil, 0o600))
 	first := r.begin(0, `echo from before; exit 1`).Run // its output stays in the pipe
+	if f := r.next(FactOutput, first); f.Reason == "" || f.Dropping || f.Program != "web" {
+		t.Errorf("told %+v", f)
+	}
 	r.next(FactEmptied, first)
-	r.begin(0, writer)
-	r.poll("the disk to be noticed", func() bool {
-		b, _ := os.ReadFile(filepath.Join(r.c.Dir, "keeper.log"))
-		return strings.Contains(string(b), "it waits in the pipe")
-	})
+	second := r.begin(0, writer).Run
 	must(t, os.Remove(full))
+	if f := r.next(FactOutput, second); f.Reason != "" || f.Dropped != 0 {
+		t.Errorf("told %+v", f)
+	}
 	text := r.logged(0, "done\n")
 	if n := strings.Count(text, "\n"); n != 20002 || !strings.HasPrefix(text, "from before\nline 0 ") {
 		t.Errorf("%d lines, beginning with %q", n, text[:min(len(text), 40)])
+	}
+}
+
+// What a control does not know it hears when it comes.
+func TestANewControlHearsOfAFullDisk(t *testing.T) {
+	r := startRig(t, testConfig{FullDisk: true})
+	must(t, os.WriteFile(filepath.Join(r.c.Dir, "full"), nil, 0o600))
+	run := r.begin(0, `echo x; exec sleep 100`).Run
+	r.next(FactOutput, run)
+	r.conn.Close()
+	r.connect()
+	if f := r.next(FactOutput, run); f.Reason == "" || f.Dropping {
+		t.Errorf("told %+v", f)
+	}
+}
+
+func TestDroppedOutputIsTold(t *testing.T) {
+	r := startRig(t, testConfig{FullDisk: true})
+	full := filepath.Join(r.c.Dir, "full")
+	must(t, os.WriteFile(full, nil, 0o600))
+	o := r.shell(0, `echo x; read y; exec sleep 100`)
+	o.Start.Output.Drop = true
+	r.send(o)
+	if f := r.next(FactOutput, o.Start.Run); f.Reason == "" || !f.Dropping {
+		t.Errorf("told %+v", f)
 	}
 }
 

@@ -79,7 +79,7 @@
 //   - Timestamps go over a stage file (stage.go), because a time cannot be put
 //     into a splice. Refused: write, then take out of the pipe, which repeats a
 //     chunk when killed between the two, and glues it to half a line.
-//   - Times are in an index beside the file, one record a second at most, so
+//   - Times are in an index beside the file, ten records a second at most, so
 //     that the file holds exactly the program's bytes. Refused: a record a line.
 //   - One goroutine drains and nothing here is locked. Refused: a goroutine per
 //     pipe, which is a stack each and no faster.

@@ -277,6 +277,12 @@ func TestFullDiskDropsAndCounts(t *testing.T) {
 	}
 	must(t, os.Remove(ballast))
 	r.clock = r.clock.Add(retryEvery)
+	if _, _, err := r.sink.Drain(r.r, Turn); err != nil { // also of a program that is silent now
+		t.Errorf("%v", err)
+	}
+	if got := r.content("0.log"); !strings.HasSuffix(got, "---\n") {
+		t.Errorf("no mark at the end: %s", short(got))
+	}
 	r.say("there again\n")
 	kept, rest, _ := strings.Cut(r.content("0.log"), "--- ")
 	if !strings.HasSuffix(rest, "---\nthere again\n") || strings.Count(rest, "---") != 1 {

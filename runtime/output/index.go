@@ -38,10 +38,10 @@ const (
 const (
 	recordSize    = 64
 	recordVersion = 2
-	indexEvery    = time.Second
+	indexEvery    = 100 * time.Millisecond
 	// indexMax bounds an index file; at this size it is thinned. About 32,000
-	// records: nine hours of a program that writes in every second, before old
-	// times become coarser.
+	// records: 50 minutes of a program that never pauses, before old times become
+	// coarser.
 	indexMax = 2 << 20
 	// indexReadMax is more than any index of ours has.
 	indexReadMax = 2 * indexMax

@@ -26,7 +26,8 @@ type Query struct {
 	// TailLines begins with the last lines of the range; an unended line
 	// counts. 0 is off; Offset goes before it.
 	TailLines int
-	// Since and Until are times; they are exact to a second, to the side of
+	// Since and Until are times; they are exact to a tenth of a second
+	// for what came lately (old times get coarser), to the side of
 	// more output. Zero is no bound.
 	Since, Until time.Time
 	// Run is one run's own output; 0 is everybody's.

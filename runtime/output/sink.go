@@ -90,7 +90,7 @@ func (s *Sink) Drain(pipe, max int) (n int, more bool, err error) {
 		return 0, false, fmt.Errorf("cannot read the pipe of %s: %w", s.stream, err)
 	}
 	now := s.dir.now()
-	if avail > 0 || s.staged && s.invalid == nil && s.onStage() {
+	if avail > 0 || s.unmarked > 0 || s.staged && s.invalid == nil && s.onStage() {
 		n, err = s.take(pipe, min(avail, max), now)
 	}
 	blocked := err != nil && !s.policy.Drop

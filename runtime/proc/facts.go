@@ -51,6 +51,7 @@ func (p *Proc) Take(facts []keeper.Fact) {
 	c := newClock()
 	out := make([]reconcile.Fact, 0, len(facts))
 	var acks []reconcile.RunID
+	var outputs []OutputFact
 	p.mu.Lock()
 	for i := range facts {
 		f := &facts[i]
@@ -61,12 +62,21 @@ func (p *Proc) Take(facts []keeper.Fact) {
 			}
 			continue
 		}
+		if f.Kind == keeper.FactOutput {
+			if o, news := p.outputFact(f); news {
+				outputs = append(outputs, o)
+			}
+			continue
+		}
 		if kinds[f.Kind] != reconcile.FactUnset && p.note(f) {
 			out = append(out, c.fact(f))
 		}
 	}
 	p.mu.Unlock()
 	p.Ack(acks...)
+	for _, o := range outputs {
+		p.c.Output(o)
+	}
 	if len(out) > 0 {
 		p.c.Facts(out)
 	}

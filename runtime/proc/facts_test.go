@@ -204,3 +204,29 @@ func TestAck(t *testing.T) {
 		t.Errorf("%d messages: %+v", f.sends, f.orders)
 	}
 }
+
+// Output that cannot be written is told once, and observed as long as it lasts.
+func TestOutputFaults(t *testing.T) {
+	var told []OutputFact
+	p := New(Config{Send: func([]keeper.Order) error { return nil }, Facts: func([]reconcile.Fact) {}, Output: func(o OutputFact) { told = append(told, o) }})
+	id := reconcile.InstanceID{Program: "web", Index: 1}
+	say := func(reason string, dropping bool, dropped int64, news int, fault string) {
+		t.Helper()
+		p.Take([]keeper.Fact{{Kind: keeper.FactOutput, Run: 7, Program: "web", Index: 1, Reason: reason, Dropping: dropping, Dropped: dropped}})
+		if len(told) != news || news > 0 && (told[news-1].Reason != reason || told[news-1].ID != id) {
+			t.Fatalf("told %+v", told)
+		}
+		if s := p.outputState(id); s.Fault != fault || s.Dropped != dropped {
+			t.Fatalf("state %+v, not %q", s, fault)
+		}
+	}
+	say("full", false, 0, 1, "its output waits: full")
+	say("full", false, 0, 1, "its output waits: full")
+	say("full", true, 5, 2, "its output is dropped: full")
+	say("full", true, 9, 2, "its output is dropped: full")
+	say("", false, 9, 3, "")
+	p.Do([]reconcile.Order{order(reconcile.ActionForget, 1, 7, nil)})
+	if s := p.outputState(id); s.Dropped != 0 {
+		t.Errorf("an instance that is gone has %+v", s)
+	}
+}

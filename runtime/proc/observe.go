@@ -34,7 +34,7 @@ func (p *Proc) Observe(list []Look) []reconcile.Observation {
 		if !ok {
 			continue
 		}
-		o := reconcile.Observation{ID: l.ID, Run: l.Run, Observed: got}
+		o := reconcile.Observation{ID: l.ID, Run: l.Run, Observed: got, Output: p.outputState(l.ID)}
 		if l.Program != nil {
 			p.recognize(l)
 			var tune []keeper.Order

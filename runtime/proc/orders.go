@@ -110,6 +110,7 @@ func (p *Proc) makeForget(o reconcile.Order) (keeper.Order, error) {
 	}
 	p.mu.Lock()
 	delete(p.runs, o.Run)
+	delete(p.faulty, o.ID)
 	p.mu.Unlock()
 	return keeper.Order{Kind: keeper.OrderForget, Run: uint64(o.Run), Program: o.ID.Program, Index: o.ID.Index}, nil
 }

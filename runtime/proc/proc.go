@@ -16,7 +16,10 @@ type Config struct {
 	Send func([]keeper.Order) error
 	// Facts takes what became known. It may wait, and is never called from Do.
 	Facts func([]reconcile.Fact)
-	Log   *slog.Logger
+	// Output hears that output cannot be written, and that it is again; may be
+	// nil.
+	Output func(OutputFact)
+	Log    *slog.Logger
 	// Environ is the daemon's own environment, for inherit_env.
 	Environ []string
 	// SelfUID and SelfGID are who a program without a user runs as; both 0 is
@@ -38,6 +41,8 @@ type Proc struct {
 	runs map[reconcile.RunID]*run
 	// disowned are runs that the core is done with and that are not empty yet.
 	disowned map[reconcile.RunID]bool
+	// faulty is what the keeper said of output that could not be written.
+	faulty map[reconcile.InstanceID]map[string]OutputFact
 }
 
 // run is what is remembered of a living run.
@@ -69,7 +74,7 @@ func New(c Config) *Proc {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	p := &Proc{c: c, cache: map[string]*prepared{}, runs: map[reconcile.RunID]*run{}, disowned: map[reconcile.RunID]bool{}}
+	p := &Proc{c: c, cache: map[string]*prepared{}, runs: map[reconcile.RunID]*run{}, disowned: map[reconcile.RunID]bool{}, faulty: map[reconcile.InstanceID]map[string]OutputFact{}}
 	p.users = newUsers()
 	p.slow = slow{pending: map[reconcile.InstanceID][]func() (keeper.Order, error){}}
 	return p
