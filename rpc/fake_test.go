@@ -336,6 +336,8 @@ func (f *fake) Hooks(context.Context) ([]Hook, error) {
 	}}, f.refuse
 }
 
+func (f *fake) On() spec.Hooks { return f.files.On }
+
 func (f *fake) RetryHooks(_ context.Context, id string, seq uint64) (int, bool, error) {
 	f.tell("retry %s %d", id, seq)
 	return 1, id == "" || id == "page", f.refuse

@@ -231,5 +231,8 @@ func export(_ context.Context, c *Call) (any, error) {
 	if c.Args.Has("program") && len(s.Programs) == 0 {
 		return nil, noProgram(c.Args.Str("program"))
 	}
+	if h, ok := c.Backend.(Hooker); ok && !c.Args.Has("program") {
+		s.On = h.On()
+	}
 	return Map{{"cue", c.Server.CUE(s)}}, nil
 }

@@ -1,7 +1,9 @@
 package rpc
 
 import (
+	"bytes"
 	"encoding/json"
+	"slices"
 	"strings"
 
 	"github.com/procnanny/procnanny/spec"
@@ -10,7 +12,55 @@ import (
 // hidden stands for a value of env.
 const hidden = "***"
 
-// redact is a field's JSON value without values of env.
+// secrets are the keys in hooks whose values are hidden: a url often has a token
+// in it.
+var secrets = map[string]bool{"env": true, "headers": true, "url": true}
+
+// hasHooks reports whether a field is, or may hold, something about hooks.
+func hasHooks(field string) bool {
+	top, _, _ := strings.Cut(field, ".")
+	return top == "on" || top == "stop"
+}
+
+// redactHooks hides what is secret in a value below the keys of path.
+func redactHooks(path []string, value json.RawMessage) json.RawMessage {
+	if slices.ContainsFunc(path, func(key string) bool { return secrets[key] }) {
+		return json.RawMessage(`"` + hidden + `"`)
+	}
+	dec := json.NewDecoder(bytes.NewReader(value))
+	dec.UseNumber()
+	var v any
+	if dec.Decode(&v) != nil {
+		return nil
+	}
+	out, err := json.Marshal(hideSecrets(v))
+	if err != nil {
+		return nil
+	}
+	return out
+}
+
+func hideSecrets(v any) any {
+	switch v := v.(type) {
+	case map[string]any:
+		delete(v, "identity")
+		for key := range v {
+			if secrets[key] {
+				v[key] = hidden
+			} else {
+				v[key] = hideSecrets(v[key])
+			}
+		}
+	case []any:
+		for i := range v {
+			v[i] = hideSecrets(v[i])
+		}
+	}
+	return v
+}
+
+// redact is a field's JSON value without values of env, and without what is
+// secret in hooks.
 func redact(field string, value json.RawMessage) json.RawMessage {
 	switch {
 	case len(value) == 0 || string(value) == "null":
@@ -19,6 +69,8 @@ func redact(field string, value json.RawMessage) json.RawMessage {
 		return json.RawMessage(`"` + hidden + `"`)
 	case field == "env":
 		return redactMap(value)
+	case hasHooks(field):
+		return redactHooks(strings.Split(field, "."), value)
 	case field != spec.FieldProgram:
 		return value
 	}
@@ -29,6 +81,11 @@ func redact(field string, value json.RawMessage) json.RawMessage {
 	delete(doc, "identity")
 	if env, ok := doc["env"]; ok {
 		doc["env"] = redactMap(env)
+	}
+	for _, key := range []string{"on", "stop"} {
+		if v, ok := doc[key]; ok {
+			doc[key] = redactHooks(nil, v)
+		}
 	}
 	out, err := json.Marshal(doc)
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/procnanny/procnanny/reconcile"
@@ -26,6 +27,8 @@ type hooks struct {
 	*sink.Hooks
 	c *Control
 
+	on atomic.Pointer[spec.Hooks] // beside the programs
+
 	mu sync.Mutex
 	// ends are commands whose main process has ended: told once nobody is left.
 	ends map[uint64]sink.Ended
@@ -38,6 +41,20 @@ func newHooks(c *Control, held []keeper.Run, notes map[string][]byte) *hooks {
 		Version: c.cfg.Version, Log: c.log,
 	})
 	return h
+}
+
+// Set takes what is desired from now on.
+func (h *hooks) Set(ctx context.Context, s spec.Spec) error {
+	h.on.Store(&s.On)
+	return h.Hooks.Set(ctx, s)
+}
+
+// On implements rpc.Hooker.
+func (c *Control) On() spec.Hooks {
+	if on := c.hooks.on.Load(); on != nil {
+		return *on
+	}
+	return nil
 }
 
 // held is what the keeper runs of a control before us.
