@@ -160,8 +160,13 @@ func (m *mortal) end() {
 		m.t.Logf("the daemon said at last:\n%s", said[max(0, len(said)-4000):])
 	}
 	pid, _ := place.Holder(m.dir + "/run")
-	if pid == 0 {
-		return
+	if pid == 0 { // nobody holds the programs: who does, can end them
+		m.start()
+		_ = poll(func() (bool, string) {
+			pid, _ = place.Holder(m.dir + "/run")
+			_, err := m.ask()
+			return pid != 0 && err == nil, ""
+		})
 	}
 	_ = unix.Kill(pid, unix.SIGTERM)
 	for deadline := time.Now().Add(stopTimeout); time.Now().Before(deadline); time.Sleep(untilPause) {
