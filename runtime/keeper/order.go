@@ -7,8 +7,9 @@ import (
 )
 
 // maxOrders bounds the orders of a turn, so that exits and output are not kept
-// waiting by a thousand starts.
-const maxOrders = 16
+// waiting by a thousand starts: some 7 ms. Control hears of a turn's starts
+// together, and looks through their program once for them.
+const maxOrders = 48
 
 // orders says what each order does. Those about a run are looked up first.
 var orders [OrderLean + 1]func(*keeper, *Order)
