@@ -40,8 +40,16 @@ func (k *keeper) inherit(w *Will, noted map[uint64]bool) {
 	// instance's next run: the later one is the instance's. Pipes without a run
 	// come last.
 	slices.SortFunc(w.Runs, func(a, b legacy) int { return cmp.Compare(a.Note.Run-1, b.Note.Run-1) })
+	last := map[instanceKey]uint64{}
+	for i := range w.Runs {
+		v := &w.Runs[i].Note
+		last[instanceKey{v.Program, v.Index}] = max(last[instanceKey{v.Program, v.Index}], v.Run)
+	}
 	for i := range w.Runs {
 		l := &w.Runs[i]
+		if l.Note.Run != 0 && l.Note.Run < last[instanceKey{l.Note.Program, l.Note.Index}] {
+			l.Ended, l.Emptied = true, true // else the later one would not have been started
+		}
 		in := k.instance(instanceKey{l.Note.Program, l.Note.Index})
 		in.output = l.Note.Output
 		if l.Note.Run == 0 {

@@ -104,7 +104,7 @@ func (k *keeper) launch(in *instance, s *Start) (*run, error) {
 	r.inode = pidfdInode(r.pidfd)
 	k.register(r)
 	k.giveLater(r)
-	k.give() // at once: until control holds it too, its end and output are ours alone
+	k.flush() // at once: until control holds it too, its end and output are ours alone
 	k.notes.finish(k, r, note)
 	k.set(alarmTidy, 3*time.Second)
 	return r, nil
