@@ -1,0 +1,218 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/procnanny/procnanny/rpc/zmq"
+)
+
+func init() {
+	roles["talker"] = talker
+	roles["ticker"] = ticker
+}
+
+const (
+	talkVar = "PROCNANNY_TEST_TALK"
+	// outputVar sets how many megabytes TestOutputUnderDeaths writes.
+	outputVar = "PROCNANNY_TEST_OUTPUT_MB"
+	lineBytes = 100
+)
+
+// talker writes as many numbered lines as it is told, as fast as it can, in
+// writes of several sizes, and then is silent.
+func talker() {
+	lines, _ := strconv.Atoi(os.Getenv(talkVar))
+	var b []byte
+	for i := 1; i <= lines; i++ {
+		at := len(b)
+		b = strconv.AppendInt(b, int64(i), 10)
+		b = append(b, ' ')
+		for len(b)-at < lineBytes-1 {
+			b = append(b, '.')
+		}
+		b = append(b, '\n')
+		if i%(1+i%41) == 0 || i == lines {
+			if _, err := os.Stdout.Write(b); err != nil {
+				os.Exit(1)
+			}
+			b = b[:0]
+		}
+	}
+	select {}
+}
+
+// ticker writes what time it is.
+func ticker() {
+	for {
+		fmt.Println(time.Now().UnixNano())
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// loud is a daemon with programs that write much.
+type loud struct {
+	*mortal
+	log string
+}
+
+func newLoud(t *testing.T, programs map[string]any) *loud {
+	t.Helper()
+	if err := bin.need("procnanny", "procnanny-eval", "procnannyd", "procnanny-control"); err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.MkdirTemp("/tmp", "pno")
+	check(t, err)
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	b, err := json.Marshal(map[string]any{"programs": programs})
+	check(t, err)
+	check(t, os.WriteFile(dir+"/p.json", b, 0o644))
+	m := &mortal{t: t, dir: dir, args: []string{
+		"--config", dir + "/p.json", "--state", dir + "/state", "--run", dir + "/run", "--log-dir", dir + "/log",
+	}}
+	m.stderr, err = os.Create(filepath.Join(dir, "stderr"))
+	check(t, err)
+	t.Cleanup(func() { m.stderr.Close() })
+	m.client, err = zmq.Dial("ipc://"+dir+"/run/rpc.sock", 20*time.Second)
+	check(t, err)
+	t.Cleanup(func() { m.client.Close() })
+	t.Cleanup(m.end)
+	m.start()
+	return &loud{m, dir + "/log"}
+}
+
+func talks(t *testing.T, role string, instances, lines int, rotate int) map[string]any {
+	t.Helper()
+	self, err := os.Executable()
+	check(t, err)
+	return map[string]any{
+		"command": self, "instances": instances, "start": map[string]any{"min_uptime": "0s"},
+		"env":    map[string]any{roleVar: role, talkVar: strconv.Itoa(lines), "GORACE": "atexit_sleep_ms=0"},
+		"output": map[string]any{"rotate": map[string]any{"size": rotate, "keep": 100_000}},
+	}
+}
+
+// files are those of an instance in the order of writing.
+func (l *loud) files(program string, index int) []string {
+	base := filepath.Join(l.log, program, strconv.Itoa(index)+".log")
+	old, _ := filepath.Glob(base + ".*")
+	return append(old, base)
+}
+
+func (l *loud) size(program string, instances int) (n int64) {
+	for i := range instances {
+		for _, f := range l.files(program, i) {
+			if info, err := os.Stat(f); err == nil {
+				n += info.Size()
+			}
+		}
+	}
+	return n
+}
+
+// Forty programs write at full speed, files are put aside all the time, and
+// control is killed every second: every line is there once, in order.
+func TestOutputUnderDeaths(t *testing.T) {
+	const talkers = 40
+	megabytes, rotate, every := 12, 50<<10, 300*time.Millisecond
+	if n, err := strconv.Atoi(os.Getenv(outputVar)); err == nil {
+		megabytes, rotate, every = n, 1<<20, time.Second
+	}
+	lines := megabytes * 1_000_000 / talkers / lineBytes
+	begin := time.Now()
+	l := newLoud(t, map[string]any{"talker": talks(t, "talker", talkers, lines, rotate)})
+	total := int64(lines) * lineBytes * talkers
+	kills := 0
+	for deadline := time.Now().Add(time.Duration(60+megabytes/5) * time.Second); kills < 3 || l.size("talker", talkers) < total; kills++ {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d of %d bytes are there", l.size("talker", talkers), total)
+		}
+		<-time.After(every)
+		w, err := l.ask()
+		if err != nil {
+			continue
+		}
+		check(t, unix.Kill(w.Control.PID, unix.SIGKILL))
+	}
+	files := 0
+	for i := range talkers {
+		files += l.judge(i, lines)
+	}
+	t.Logf("%d MB in %d files, control killed %d times, %v", total/1_000_000, files, kills, time.Since(begin).Round(time.Millisecond))
+}
+
+// judge reads all files of an instance.
+func (l *loud) judge(index, lines int) int {
+	next := 1
+	list := l.files("talker", index)
+	for n, name := range list {
+		f, err := os.Open(name)
+		check(l.t, err)
+		sc := bufio.NewScanner(f)
+		for ; sc.Scan(); next++ {
+			if got, _, _ := bytes.Cut(sc.Bytes(), []byte(" ")); string(got) != strconv.Itoa(next) || len(sc.Bytes()) != lineBytes-1 {
+				l.t.Fatalf("talker/%d: file %d of %d: line %d is %.50q", index, n, len(list), next, sc.Text())
+			}
+		}
+		f.Close()
+	}
+	if next != lines+1 {
+		l.t.Errorf("talker/%d has %d lines of %d", index, next-1, lines)
+	}
+	return len(list)
+}
+
+// What is written is at a subscriber's at once, also while another program
+// writes at full speed; and nothing of it is lost on the way.
+func TestLiveTailIsQuick(t *testing.T) {
+	l := newLoud(t, map[string]any{
+		"ticker": talks(t, "ticker", 1, 0, 1<<20),
+		"talker": talks(t, "talker", 1, 1_000_000, 1<<20),
+	})
+	check(t, poll(func() (bool, string) {
+		out, _ := exec.Command(filepath.Join(bin.dir, "procnanny"), "--run", l.dir+"/run", "status").CombinedOutput()
+		return strings.Count(string(out), " running ") == 2, string(out)
+	}))
+	sub, err := zmq.Subscribe("ipc://"+l.dir+"/run/events.sock", []string{"output.ticker."})
+	check(t, err)
+	defer sub.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	var late []time.Duration
+	next := int64(-1)
+	for len(late) < 300 {
+		_, event, err := sub.Next(ctx)
+		check(t, err)
+		now := time.Now().UnixNano()
+		m, _ := normal(event).(map[string]any)
+		data, _ := m["data"].([]byte)
+		if at := number(m["offset"]); next >= 0 && at != next {
+			t.Fatalf("a batch begins at %d, the last one ended at %d", at, next)
+		}
+		next = number(m["offset"]) + int64(len(data))
+		for line := range strings.Lines(string(data)) {
+			wrote, err := strconv.ParseInt(strings.TrimSpace(line), 10, 64)
+			check(t, err)
+			late = append(late, time.Duration(now-wrote))
+		}
+	}
+	slices.Sort(late)
+	p50, p99 := late[len(late)/2], late[len(late)*99/100]
+	t.Logf("write to subscriber: median %v, 99 %% %v", p50, p99)
+	if p50 > 100*time.Millisecond { // 5 ms where nobody else works
+		t.Errorf("a line takes %v (median)", p50)
+	}
+}
