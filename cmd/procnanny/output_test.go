@@ -52,7 +52,7 @@ func talker() {
 			b = b[:0]
 		}
 	}
-	select {}
+	time.Sleep(24 * time.Hour)
 }
 
 // ticker writes what time it is.
