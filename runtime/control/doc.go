@@ -33,5 +33,9 @@
 //   - Hook commands are runs in the keeper under names that no program can have;
 //     their facts are sorted out before the core sees them, so that the world
 //     holds programs only. Their numbers begin at 1<<62, apart from runs'.
+//   - What is desired is in memory once: the desk, the engine and the picture
+//     share the programs, and the files themselves are kept packed until an
+//     override is judged. Refused: to load them from disk then, where an error
+//     must not look like an empty configuration.
 //   - The transport is an interface: sockets are wired in cmd, and tests need none.
 package control

@@ -8,5 +8,11 @@
 //     the page cache has them) and halves the figure that `ps` and the kernel's
 //     memory accounting show. Refused: a static libzmq of our own, which would
 //     save less and cost a second source of truth for security updates.
-//   - A mapping with a single written page is left alone.
+//   - A private mapping with a single written page is left alone; a shared one is
+//     the file's, written or not.
+//   - Large mappings are cut into pieces of 64 KiB: since Linux 6.18 a page fault
+//     maps the whole folio of the page cache, and all of the text came back for
+//     the little that an idle process runs. It costs a hundred areas of the
+//     address space, 200 bytes each. Refused: MADV_RANDOM, which would also turn
+//     off reading ahead.
 package lean
