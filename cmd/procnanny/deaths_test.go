@@ -439,8 +439,11 @@ func (m *mortal) judgeCrasher(program string, all *tally) {
 			m.t.Errorf("%s: run %d has no end", program, r.ID)
 		case r.Unknown:
 			all.unknown++
-		case strings.Contains(r.Error, "the order to start it was lost") && wrote[r.ID] == 0:
+		case r.Error != "" && wrote[r.ID] == 0: // told as what it is: nothing ran
 			all.never++
+			if !strings.Contains(r.Error, "the order to start it was lost") {
+				m.t.Logf("%s: run %d: %s", program, r.ID, r.Error)
+			}
 		case r.Code != codeOf(r.ID) && !stopped:
 			m.t.Errorf("%s: run %d ended with %d, signal %d", program, r.ID, r.Code, r.Signal)
 		case wrote[r.ID] != crasherLines && !stopped:
