@@ -47,6 +47,26 @@ func extents(records []record, start int64) []extent {
 	return list
 }
 
+// byStart sorts records by the file they are about, so that many files need not
+// look at each other's. Those of a file mostly stand together.
+func byStart(records []record) map[int64][]record {
+	all := map[int64][]record{}
+	for from := 0; from < len(records); {
+		to := from + 1
+		for to < len(records) && records[to].start == records[from].start {
+			to++
+		}
+		start := records[from].start
+		if all[start] == nil {
+			all[start] = records[from:to:to] // no copy
+		} else {
+			all[start] = append(all[start], records[from:to]...)
+		}
+		from = to
+	}
+	return all
+}
+
 // extent is what begins at a record.
 func (r record) extent() extent {
 	e := extent{pos: r.pos, off: r.offset, stamped: r.stamped, fresh: r.fresh}

@@ -153,7 +153,7 @@ func (p *picture) take(q Query) error {
 	last := lastOf(p.records)
 	// A follower reads what was just written: no need to read the directory.
 	if fd >= 0 && last.inode == live.Ino && q.Offset != nil && *q.Offset >= last.start {
-		return p.add(p.stream.live(), last.start, fd, live.Size)
+		return p.add(p.stream.live(), extents(p.records, last.start), fd, live.Size)
 	}
 	if err := p.list(&live); err != nil {
 		return err
@@ -177,9 +177,9 @@ func (p *picture) list(live *unix.Stat_t) error {
 	if err != nil {
 		return err
 	}
-	segs := all[p.stream.base]
+	segs, known := all[p.stream.base], byStart(p.records)
 	for _, start := range segs {
-		if err := p.addSegment(start); err != nil {
+		if err := p.addSegment(start, extents(known[start], start)); err != nil {
 			return err
 		}
 	}
@@ -188,7 +188,7 @@ func (p *picture) list(live *unix.Stat_t) error {
 		if err != nil {
 			return err
 		}
-		if err := p.add(p.stream.live(), start, p.live, live.Size); err != nil {
+		if err := p.add(p.stream.live(), extents(known[start], start), p.live, live.Size); err != nil {
 			return err
 		}
 	}
@@ -199,25 +199,24 @@ func (p *picture) list(live *unix.Stat_t) error {
 }
 
 // addSegment adds a put aside file. It is opened only if somebody has to count.
-func (p *picture) addSegment(start int64) error {
+func (p *picture) addSegment(start int64, list []extent) error {
 	name := p.stream.segment(start)
 	st, err := statAt(p.dir, name)
 	if err != nil || !regular(&st) {
 		return nil //nolint:nilerr // just pruned, or not ours
 	}
 	fd := -1
-	if list := extents(p.records, start); list[len(list)-1].stamped {
+	if list[len(list)-1].stamped {
 		if fd, _, err = openRegular(p.dir, name, unix.O_RDONLY); err != nil {
 			return errMoved
 		}
 		defer unix.Close(fd)
 	}
-	return p.add(name, start, fd, st.Size)
+	return p.add(name, list, fd, st.Size)
 }
 
 // add adds the parts of a file of that size.
-func (p *picture) add(name string, start int64, fd int, size int64) error {
-	list := extents(p.records, start)
+func (p *picture) add(name string, list []extent, fd int, size int64) error {
 	for i, e := range list {
 		if e.pos > size {
 			break

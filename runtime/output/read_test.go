@@ -127,6 +127,38 @@ func follow(t *testing.T, d *Dir, k int, done chan struct{}) {
 	}
 }
 
+// Finding a byte among many files must not compare each file with each record.
+func TestManyFilesAreFoundQuickly(t *testing.T) {
+	r := newRig(t, Policy{RotateBytes: 10 << 20, Keep: 2000})
+	r.say("x\n")
+	var b []byte
+	const files, each, size = 500, 60, 1 << 20
+	for i := range files {
+		start := int64(i) * size
+		name := r.file(fmt.Sprintf("0.log.%020d", start))
+		must(t, os.WriteFile(name, nil, 0o640))
+		must(t, os.Truncate(name, size)) // sparse
+		for k := range each {
+			at, pos := r.clock.Add(time.Duration(i*each+k-files*each)*time.Second), int64(k*size/each)
+			b = record{kind: kindTime, time: at.UnixNano(), offset: start + pos, start: start, pos: pos, run: 1, inode: 5}.append(b)
+		}
+	}
+	must(t, os.WriteFile(r.file("0.idx"), b, 0o640))
+	best := time.Hour
+	for range 5 {
+		begin := time.Now()
+		c := r.read(Query{Since: r.clock.Add(-time.Minute), Limit: 1000})
+		best = min(best, time.Since(begin))
+		if want := int64((files-1)*size + size/each); len(c.Data) != 1000 || c.Offset > want || c.Offset < want-2*size/each {
+			t.Fatalf("%d bytes from %d on", len(c.Data), c.Offset)
+		}
+	}
+	t.Logf("the first page took %v", best)
+	if best > 300*time.Millisecond { // about 10 ms where nobody else works
+		t.Errorf("the first page took %v", best)
+	}
+}
+
 // --since one minute back in much kept output must not read it.
 func TestSinceIsQuick(t *testing.T) {
 	r := newRig(t, Policy{RotateBytes: 1 << 20, Keep: 1000})
