@@ -191,9 +191,13 @@ func (m *OutputMode) UnmarshalJSON(b []byte) error {
 	*m = OutputMode{}
 	if len(b) > 0 && b[0] == '{' {
 		m.Kind = "file"
-		return json.Unmarshal(b, &struct {
+		err := json.Unmarshal(b, &struct {
 			File *string `json:"file"`
 		}{&m.File})
+		if err == nil && m.File == "" {
+			err = fmt.Errorf("expected {\"file\": PATH}, found %s", b)
+		}
+		return err
 	}
 	return json.Unmarshal(b, &m.Kind)
 }
