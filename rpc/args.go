@@ -103,6 +103,8 @@ func (a Args) Duration(name string, def time.Duration) time.Duration {
 // Time returns a time argument, or zero.
 func (a Args) Time(name string) time.Time { v, _ := a[name].(time.Time); return v }
 
+var errNoText = errors.New("a string is not UTF-8; what is no text is to be sent as bin")
+
 // decodeRequest reads a guarded message. A value that is no map gives nil.
 func decodeRequest(msg []byte) (map[any]any, error) {
 	dec := msgpack.NewDecoder(bytes.NewReader(msg))
@@ -113,7 +115,7 @@ func decodeRequest(msg []byte) (map[any]any, error) {
 		return nil, err
 	}
 	if !isText(v) {
-		return nil, errors.New("a string is not UTF-8; what is no text is to be sent as bin")
+		return nil, errNoText
 	}
 	m, _ := v.(map[any]any)
 	return m, nil
