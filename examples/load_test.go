@@ -26,7 +26,7 @@ func TestEveryExampleLoads(t *testing.T) {
 	for _, dir := range []string{"hello", "hello+hello/root", "web", "everything", "policy", "same/cue", "same/yaml", "same/json", "page", "balancer", "rebuild"} {
 		t.Run(dir, func(t *testing.T) {
 			config := t.TempDir()
-			for _, part := range strings.Split(dir, "+") {
+			for part := range strings.SplitSeq(dir, "+") {
 				copyFiles(t, config, part)
 			}
 			if out, err := vet(t, config); err != nil {
@@ -156,8 +156,8 @@ func TestEverythingShowsEveryKey(t *testing.T) {
 		reflect.TypeFor[spec.Output](), reflect.TypeFor[spec.Rotate](), reflect.TypeFor[spec.Start](), reflect.TypeFor[spec.Restart](),
 		reflect.TypeFor[spec.Flap](), reflect.TypeFor[spec.Stop](), reflect.TypeFor[spec.Update](), reflect.TypeFor[spec.Limit](),
 	} {
-		for i := range typ.NumField() {
-			key, _, _ := strings.Cut(typ.Field(i).Tag.Get("json"), ",")
+		for field := range typ.Fields() {
+			key, _, _ := strings.Cut(field.Tag.Get("json"), ",")
 			keys = append(keys, key)
 		}
 	}

@@ -51,7 +51,7 @@ func TestReadmeSaysWhatTheCodeSays(t *testing.T) {
 		}
 		text = before + begin + now + "<!-- end -->" + after
 	}
-	for _, line := range strings.Split(text, "\n") {
+	for line := range strings.SplitSeq(text, "\n") {
 		name, ok := strings.CutPrefix(line, "<!-- generated: ")
 		if name = strings.TrimSuffix(name, " -->"); ok && generated[name] == nil && !elsewhere[name] {
 			t.Errorf("README.md says that the part %q is generated, but nobody generates it", name)

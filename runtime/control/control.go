@@ -123,7 +123,7 @@ func Run(ctx context.Context, cfg Config) error {
 	go c.look.run(ctx)
 	go c.trim.run(ctx)
 	go c.tail.run(ctx)
-	go c.watch.Run(ctx, func(r watch.Reading) { c.desk.do(ctx, func() { c.desk.take(ctx, r) }) })
+	go c.watch.Run(ctx, func(r watch.Reading) { _ = c.desk.do(ctx, func() { c.desk.take(ctx, r) }) })
 	if c.cfg.Hello.Asked == spec.SIGTERM {
 		c.finish(ending{stop: true})
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/procnanny/procnanny/reconcile"
@@ -187,17 +188,20 @@ func (d *desk) reject(ctx context.Context, problems spec.Problems) {
 	d.desireOnce(ctx)
 	d.show(ctx)
 	d.c.emit("config", rpc.Map{
-		{Key: "event", Value: "rejected"}, {Key: "generation", Value: d.current.Number}, {Key: "error", Value: first.Error()},
+		{Key: "event", Value: "rejected"},
+		{Key: "generation", Value: d.current.Number},
+		{Key: "error", Value: first.Error()},
 		{Key: "problems", Value: len(problems.Errors())},
 	})
 }
 
 func texts(problems spec.Problems) string {
-	out := "the files cannot be used, and there is no earlier configuration that was good:"
+	var out strings.Builder
+	out.WriteString("the files cannot be used, and there is no earlier configuration that was good:")
 	for _, p := range problems.Errors() {
-		out += "\n" + p.Text()
+		out.WriteString("\n" + p.Text())
 	}
-	return out
+	return out.String()
 }
 
 // problemsOf makes any error of accepting the files a list of problems.
@@ -272,8 +276,11 @@ func (d *desk) accept(ctx context.Context, r watch.Reading, by spec.Requester, a
 	d.desire(ctx)
 	d.c.log.Info("config accepted", "generation", gen.Number, "programs", gen.Programs, "commit", gen.Commit)
 	d.c.emit("config", rpc.Map{
-		{Key: "event", Value: "accepted"}, {Key: "generation", Value: gen.Number}, {Key: "digest", Value: gen.Digest},
-		{Key: "commit", Value: gen.Commit}, {Key: "by", Value: byMap(by)},
+		{Key: "event", Value: "accepted"},
+		{Key: "generation", Value: gen.Number},
+		{Key: "digest", Value: gen.Digest},
+		{Key: "commit", Value: gen.Commit},
+		{Key: "by", Value: byMap(by)},
 	})
 	return result, nil
 }

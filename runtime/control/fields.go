@@ -12,8 +12,12 @@ func byMap(by spec.Requester) rpc.Map {
 
 func driftFields(o reconcile.Observation, key, how string) rpc.Map {
 	return rpc.Map{
-		{Key: "event", Value: "drift"}, {Key: "program", Value: o.ID.Program}, {Key: "instance", Value: o.ID.Index},
-		{Key: "run_id", Value: uint64(o.Run)}, {Key: "key", Value: key}, {Key: "detail", Value: how},
+		{Key: "event", Value: "drift"},
+		{Key: "program", Value: o.ID.Program},
+		{Key: "instance", Value: o.ID.Index},
+		{Key: "run_id", Value: uint64(o.Run)},
+		{Key: "key", Value: key},
+		{Key: "detail", Value: how},
 	}
 }
 

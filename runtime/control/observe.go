@@ -68,9 +68,13 @@ func (o *observer) output(f proc.OutputFact) {
 		event = "blocked"
 	}
 	o.c.emit(instanceTopic("full", f.ID), rpc.Map{
-		{Key: "event", Value: event}, {Key: "program", Value: f.ID.Program}, {Key: "instance", Value: f.ID.Index},
-		{Key: "source", Value: cmp.Or(f.Stream, rpc.SourceMerged)}, {Key: "run_id", Value: uint64(f.Run)},
-		{Key: "reason", Value: f.Reason}, {Key: "dropped", Value: f.Dropped},
+		{Key: "event", Value: event},
+		{Key: "program", Value: f.ID.Program},
+		{Key: "instance", Value: f.ID.Index},
+		{Key: "source", Value: cmp.Or(f.Stream, rpc.SourceMerged)},
+		{Key: "run_id", Value: uint64(f.Run)},
+		{Key: "reason", Value: f.Reason},
+		{Key: "dropped", Value: f.Dropped},
 	})
 	o.soon()
 }

@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"reflect"
 
 	"github.com/procnanny/procnanny/runtime/store"
@@ -26,13 +27,11 @@ func shelve(s spec.Spec, before shelf) shelf {
 		if old := before.programs[name]; old != nil && reflect.DeepEqual(*old, p) {
 			out.programs[name] = old
 		} else {
-			out.programs[name] = own(p)
+			out.programs[name] = new(p)
 		}
 	}
 	return out
 }
-
-func own(p spec.Program) *spec.Program { return &p }
 
 // spec is the shelf as others want it.
 func (s shelf) spec() spec.Spec {
@@ -47,9 +46,7 @@ func (s shelf) spec() spec.Spec {
 // is what they are.
 func (s shelf) without(overrides []spec.Override) map[string]*spec.Program {
 	out := make(map[string]*spec.Program, len(s.programs))
-	for name, p := range s.programs {
-		out[name] = p
-	}
+	maps.Copy(out, s.programs)
 	for _, o := range overrides {
 		delete(out, o.Program)
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -261,11 +262,15 @@ func (t *tail) publish(k streamKey) {
 // outputFields are the map of an output event.
 func outputFields(k streamKey, c *output.Chunk) rpc.Map {
 	m := rpc.Map{
-		{Key: "event", Value: "output"}, {Key: "program", Value: k.program}, {Key: "instance", Value: k.index},
-		{Key: "source", Value: cmp.Or(k.stream, rpc.SourceMerged)}, {Key: "data", Value: c.Data}, {Key: "offset", Value: c.Offset},
+		{Key: "event", Value: "output"},
+		{Key: "program", Value: k.program},
+		{Key: "instance", Value: k.index},
+		{Key: "source", Value: cmp.Or(k.stream, rpc.SourceMerged)},
+		{Key: "data", Value: c.Data},
+		{Key: "offset", Value: c.Offset},
 	}
-	for i := len(c.Marks) - 1; i >= 0; i-- {
-		if mark := c.Marks[i]; mark.Run != 0 && mark.Offset <= c.Offset {
+	for _, v := range slices.Backward(c.Marks) {
+		if mark := v; mark.Run != 0 && mark.Offset <= c.Offset {
 			return append(m, rpc.Field{Key: "run_id", Value: mark.Run})
 		}
 	}

@@ -60,8 +60,11 @@ func stateFields(ev *reconcile.Event) rpc.Map {
 		m = append(m, exitFields(ev.Exit)...)
 	}
 	m = append(m, rpc.Map{
-		{Key: "from", Value: ev.From.String()}, {Key: "run_id", Value: uint64(ev.Run)}, {Key: "pid", Value: ev.PID},
-		{Key: "generation", Value: ev.Generation}, {Key: "cause", Value: string(ev.Cause)},
+		{Key: "from", Value: ev.From.String()},
+		{Key: "run_id", Value: uint64(ev.Run)},
+		{Key: "pid", Value: ev.PID},
+		{Key: "generation", Value: ev.Generation},
+		{Key: "cause", Value: string(ev.Cause)},
 	}...)
 	if ev.Detail != "" {
 		m = append(m, rpc.Field{Key: "detail", Value: ev.Detail})

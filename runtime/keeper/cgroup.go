@@ -210,8 +210,7 @@ func (c *cgroups) enter(k *keeper, in *instance, limits *spec.Cgroup) (int, erro
 }
 
 func underlying(err error) error {
-	var p *fs.PathError
-	if errors.As(err, &p) {
+	if p, ok := errors.AsType[*fs.PathError](err); ok {
 		return p.Err
 	}
 	return err
@@ -255,7 +254,7 @@ func controllersIn(path string) string {
 		return ""
 	}
 	var want []string
-	for _, name := range strings.Fields(string(b)) {
+	for name := range strings.FieldsSeq(string(b)) {
 		if slices.Contains(controllers, name) {
 			want = append(want, "+"+name)
 		}

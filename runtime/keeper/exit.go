@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"errors"
 	"time"
 	"unsafe"
 
@@ -112,7 +113,7 @@ func (k *keeper) collect(r *run) (ending, bool) {
 		return k.collectAdopted(r)
 	}
 	e, ok, err := wait(unix.P_PIDFD, r.pidfd, 0)
-	if err == unix.ECHILD { // somebody else reaped it: the kernel still tells how it ended
+	if errors.Is(err, unix.ECHILD) { // somebody else reaped it: the kernel still tells how it ended
 		r.adopted = true
 		return k.collectAdopted(r)
 	}

@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"errors"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -58,7 +59,7 @@ func writeText(path, text string, flags int) error {
 	defer unix.Close(fd)
 	for {
 		_, err = unix.Write(fd, []byte(text))
-		if err != unix.EINTR {
+		if !errors.Is(err, unix.EINTR) {
 			break
 		}
 	}

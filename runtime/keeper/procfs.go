@@ -85,7 +85,7 @@ func children(pid int) (list []int, ok bool) {
 
 // pids reads numbers between white space.
 func pids(b []byte) (list []int) {
-	for _, f := range bytes.Fields(b) {
+	for f := range bytes.FieldsSeq(b) {
 		if pid, err := strconv.Atoi(string(f)); err == nil {
 			list = append(list, pid)
 		}

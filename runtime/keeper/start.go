@@ -58,8 +58,7 @@ func (k *keeper) keepFailure(in *instance, s *Start, f Fact) {
 
 func failed(s *Start, err error, reason string) Fact {
 	f := Fact{Kind: FactStartFailed, Run: s.Run, Program: s.Program, Index: s.Index, AtNS: boottime(), Reason: err.Error()}
-	var step *launch.StepError
-	if errors.As(err, &step) {
+	if step, ok := errors.AsType[*launch.StepError](err); ok {
 		f.Step, f.Errno = step.Step, int(step.Errno)
 	}
 	if reason != "" {

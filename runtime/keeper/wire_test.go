@@ -13,15 +13,13 @@ import (
 	"github.com/procnanny/procnanny/spec"
 )
 
-func ptr[T any](v T) *T { return &v }
-
 // fullOrder has every field set that an order can have.
 func fullOrder() Order {
 	tuning := spec.Tuning{
-		Nice: ptr(-5), IONice: &spec.IONice{Class: "idle", Level: 7}, CPUs: "0-3", OOMScoreAdj: ptr(0),
+		Nice: new(-5), IONice: &spec.IONice{Class: "idle", Level: 7}, CPUs: "0-3", OOMScoreAdj: new(0),
 		Limits: map[string]spec.Limit{"nofile": {Soft: 1024, Hard: spec.Unlimited}, "core": {}},
 		Sched:  &spec.Sched{Policy: "fifo", Priority: 3},
-		Cgroup: &spec.Cgroup{MemoryMax: ptr(spec.Size(spec.Unlimited)), MemoryHigh: ptr(spec.Size(1)), CPUMax: "150%", CPUWeight: ptr(1), PidsMax: ptr(spec.Size(7)), IOWeight: ptr(9)},
+		Cgroup: &spec.Cgroup{MemoryMax: new(spec.Size(spec.Unlimited)), MemoryHigh: new(spec.Size(1)), CPUMax: "150%", CPUWeight: new(1), PidsMax: new(spec.Size(7)), IOWeight: new(9)},
 	}
 	out := Output{RotateBytes: 1 << 40, Keep: 3, Drop: true, Timestamps: true, AgeNS: 1, TotalBytes: 2}
 	return Order{
@@ -129,8 +127,8 @@ func describe(b *strings.Builder, typ reflect.Type, seen map[reflect.Type]bool) 
 			f := typ.Field(i)
 			fmt.Fprintf(b, "%v %d %s %v\n", typ, i+1, f.Name, f.Type)
 		}
-		for i := range typ.NumField() {
-			describe(b, typ.Field(i).Type, seen)
+		for field := range typ.Fields() {
+			describe(b, field.Type, seen)
 		}
 	default:
 	}
