@@ -24,7 +24,7 @@ func (k *keeper) findStarted(v *note) bool {
 	for range findTries {
 		list := k.box.candidates(instanceKey{v.Program, v.Index})
 		for _, pid := range list {
-			if st := readStat(pid); st.session == pid && v.fits(st) && hasVariables(pid, marks) {
+			if st := readStat(pid); st.session == pid && v.fits(st) && hasVariables(pid, marks) && k.proven(v, pid) {
 				v.PID, v.Start, v.StartedNS = pid, st.start, ticksNS(st.start)
 				if fd, err := unix.PidfdOpen(pid, 0); err == nil {
 					v.Inode = pidfdInode(fd)
@@ -39,6 +39,17 @@ func (k *keeper) findStarted(v *note) bool {
 		time.Sleep(findPause)
 	}
 	return false
+}
+
+// proven reports whether a process with the right marks is surely ours. In our
+// cgroup it is. Elsewhere another daemon's may carry the same marks: it must hold
+// the pipe that the note names, if it names one.
+func (k *keeper) proven(v *note, pid int) bool {
+	if _, sweeping := k.box.(*sweep); !sweeping || v.Pipes[0] == 0 {
+		return true
+	}
+	var st unix.Stat_t
+	return unix.Stat(fmt.Sprintf("/proc/%d/fd/1", pid), &st) == nil && st.Ino == v.Pipes[0]
 }
 
 func (c *cgroups) candidates(key instanceKey) []int {
