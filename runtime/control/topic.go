@@ -2,16 +2,12 @@ package control
 
 import (
 	"strconv"
-	"strings"
 
 	"github.com/procnanny/procnanny/reconcile"
 	"github.com/procnanny/procnanny/rpc"
 )
 
-// escapeTopic keeps a name one part of a topic: . and % are %-escaped.
-var escapeTopic = strings.NewReplacer("%", "%25", ".", "%2E").Replace
-
-func programTopic(kind, program string) string { return kind + "." + escapeTopic(program) }
+func programTopic(kind, program string) string { return kind + "." + rpc.EscapeTopic(program) }
 
 func instanceTopic(kind string, id reconcile.InstanceID) string {
 	return programTopic(kind, id.Program) + "." + strconv.Itoa(id.Index)
