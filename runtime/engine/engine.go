@@ -45,6 +45,10 @@ type Config struct {
 	View reconcile.View
 	// Containment names how descendants are found, for the picture.
 	Containment string
+	// Now is the clock; nil is time.Now. Another one is for a Hand.
+	Now func() time.Time
+	// Witness, for a Hand, sees what the core is told and says; nil is nobody.
+	Witness Witness
 }
 
 // Desired is what shall be: the files with overrides on top.

@@ -26,6 +26,8 @@ type loop struct {
 	exec     Executor
 	rec      Recorder
 	engine   *Engine
+	now      func() time.Time
+	witness  Witness
 	base     reconcile.View
 	contain  string
 
@@ -66,7 +68,10 @@ func newLoop(c Config, e *Engine) *loop {
 		world: c.World, wakes: newWakes(), exec: c.Executor, rec: c.Recorder, engine: e, base: c.View, contain: c.Containment,
 		programs: map[string]*spec.Program{}, dirty: map[string]bool{}, moved: map[reconcile.InstanceID]bool{}, marks: map[string][]spec.Override{},
 		observed: map[reconcile.InstanceID]reconcile.Observation{}, redraw: map[reconcile.InstanceID]bool{}, rolls: map[string]roll{},
-		gallery: newGallery(), redrawn: true,
+		gallery: newGallery(), redrawn: true, now: c.Now, witness: c.Witness,
+	}
+	if l.now == nil {
+		l.now = time.Now
 	}
 	for name, p := range c.World.Programs {
 		l.dirty[name] = true
@@ -76,6 +81,9 @@ func newLoop(c Config, e *Engine) *loop {
 }
 
 func (l *loop) apply(f reconcile.Fact, now time.Time) {
+	if l.witness != nil {
+		l.witness.Fact(l.world, f)
+	}
 	w, events := reconcile.Apply(l.world, f, now)
 	l.world = w
 	l.note(events)
@@ -287,6 +295,9 @@ func (l *loop) diff(name string, now time.Time) {
 		return
 	}
 	plan := reconcile.DiffProgram(name, desired, l.world, now)
+	if l.witness != nil {
+		l.witness.Plan(l.world, name, desired, plan)
+	}
 	w, events := reconcile.Commit(l.world, plan, now)
 	l.world = w
 	l.note(events)

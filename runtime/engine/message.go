@@ -14,7 +14,7 @@ type message interface{ take(l *loop) }
 type factsMessage []reconcile.Fact
 
 func (m factsMessage) take(l *loop) {
-	now := time.Now()
+	now := l.now()
 	for _, f := range m {
 		l.apply(f, now)
 	}
@@ -31,7 +31,7 @@ type commandMessage struct {
 }
 
 func (m commandMessage) take(l *loop) {
-	w, events, actions, outcomes := reconcile.Execute(l.world, m.command, time.Now())
+	w, events, actions, outcomes := reconcile.Execute(l.world, m.command, l.now())
 	l.world = w
 	l.note(events)
 	l.order(actions)
@@ -102,7 +102,7 @@ type planMessage struct {
 	reply chan reconcile.Plan
 }
 
-func (m planMessage) take(l *loop) { m.reply <- reconcile.Diff(m.spec, l.world, time.Now()) }
+func (m planMessage) take(l *loop) { m.reply <- reconcile.Diff(m.spec, l.world, l.now()) }
 
 // Plan says what desiring s would do, by the function that would do it.
 func (e *Engine) Plan(ctx context.Context, s spec.Spec) (reconcile.Plan, error) {

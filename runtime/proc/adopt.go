@@ -16,7 +16,7 @@ import (
 // acknowledged; what such a run left behind is killed, for nobody would ask
 // about it again. Call it before the first Do.
 func (p *Proc) Adopt(h keeper.Hello, w reconcile.World) []reconcile.Fact {
-	c := newClock()
+	c := p.clock()
 	held := make(map[reconcile.RunID]*keeper.Run, len(h.Runs))
 	for i := range h.Runs {
 		held[reconcile.RunID(h.Runs[i].Run)] = &h.Runs[i]

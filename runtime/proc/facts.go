@@ -19,12 +19,17 @@ type clock struct {
 	boot int64
 }
 
-func newClock() clock {
+func (p *Proc) clock() clock {
+	wall, boot := p.c.Clock()
+	return clock{wall, boot}
+}
+
+func machineClock() (time.Time, int64) {
 	var ts unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
 		panic(err) // every kernel we run on has it
 	}
-	return clock{now(), ts.Nano()}
+	return time.Now(), ts.Nano()
 }
 
 func (c clock) at(ns int64) time.Time {
@@ -48,7 +53,7 @@ var kinds = map[keeper.FactKind]reconcile.FactKind{
 // Take turns what the keeper says into facts for the core, in order, and hands
 // them on as one.
 func (p *Proc) Take(facts []keeper.Fact) {
-	c := newClock()
+	c := p.clock()
 	out := make([]reconcile.Fact, 0, len(facts))
 	var acks []reconcile.RunID
 	var outputs []OutputFact

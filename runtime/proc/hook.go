@@ -60,7 +60,10 @@ func (p *Proc) StartHook(h Hook) keeper.Order {
 }
 
 // Wall is a time of the keeper's by the wall's clock.
-func Wall(bootNS int64) time.Time { return newClock().at(bootNS) }
+func Wall(bootNS int64) time.Time {
+	wall, boot := machineClock()
+	return clock{wall, boot}.at(bootNS)
+}
 
 // IsHook reports whether a keeper's run is that of a hook.
 func IsHook(program string) bool { return strings.HasPrefix(program, spec.HookPrefix) }

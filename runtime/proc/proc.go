@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"time"
 
 	"github.com/procnanny/procnanny/reconcile"
 	"github.com/procnanny/procnanny/runtime/keeper"
@@ -25,6 +26,12 @@ type Config struct {
 	// SelfUID and SelfGID are who a program without a user runs as; both 0 is
 	// who we are.
 	SelfUID, SelfGID uint32
+	// Clock is the wall's time and CLOCK_BOOTTIME in nanoseconds, at one moment;
+	// nil asks the kernel.
+	Clock func() (time.Time, int64)
+	// Simulated is set where no order is carried out for real: starts are ordered
+	// without a request, and no file is read for them.
+	Simulated bool
 }
 
 // Proc is control's view of living processes. Its methods may be called from
@@ -74,6 +81,9 @@ func New(c Config) *Proc {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
+	if c.Clock == nil {
+		c.Clock = machineClock
+	}
 	p := &Proc{c: c, cache: map[string]*prepared{}, runs: map[reconcile.RunID]*run{}, disowned: map[reconcile.RunID]bool{}, faulty: map[reconcile.InstanceID]map[string]OutputFact{}}
 	p.users = newUsers()
 	p.slow = slow{pending: map[reconcile.InstanceID][]func() (keeper.Order, error){}}
@@ -121,7 +131,7 @@ func (p *Proc) Do(orders []reconcile.Order) {
 // needsFiles reports whether an order cannot be made without reading a file:
 // the program's, or the host's users when those have changed.
 func (p *Proc) needsFiles(o reconcile.Order, hosts func() string) bool {
-	return executes(o) && (len(o.Program.EnvFiles) > 0 || named(o.Program) && p.users.doubtful(o.ID.Program, o.Program, hosts()))
+	return executes(o) && !p.c.Simulated && (len(o.Program.EnvFiles) > 0 || named(o.Program) && p.users.doubtful(o.ID.Program, o.Program, hosts()))
 }
 
 // executes reports whether an order is about what a start needs.
