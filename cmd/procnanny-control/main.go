@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"os/signal"
 	"os/user"
-	"runtime/debug"
 	"strconv"
 	"syscall"
 	"time"
@@ -56,8 +55,6 @@ func run(args []string) int {
 	self := os.Getenv(keeper.SelfVariable)
 	_ = os.Unsetenv(keeper.SelfVariable) // cannot fail for this name
 	// Who wants us to end asks the keeper; a terminal's ctrl-C reaches us as well.
-	// What lives here is small and lives long; garbage comes in bursts.
-	debug.SetGCPercent(50)
 	signal.Ignore(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
 	conn, hello, err := keeper.Connect(os.NewFile(keeperFD, "keeper"))
 	if err != nil {

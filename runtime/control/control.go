@@ -305,9 +305,6 @@ func (c *Control) closeSockets(hurry bool) {
 	}
 }
 
-// lastGC is the collector's percentage during a shutdown.
-const lastGC = 400
-
 // lastGasp is how long programs may take to vanish after KILL.
 const lastGasp = 5 * time.Second
 
@@ -315,7 +312,7 @@ const lastGasp = 5 * time.Second
 // timeout, what is left then is killed.
 func (c *Control) stopAll(ctx context.Context) error {
 	c.log.Info("stopping everything")
-	debug.SetGCPercent(lastGC) // our memory is nobody's concern any more
+	debug.SetGCPercent(burstGC) // our memory is nobody's concern any more
 	by := spec.Requester{How: "signal", UID: os.Getuid(), GID: os.Getgid()}
 	if _, err := c.engine.Command(ctx, reconcile.Command{Kind: reconcile.CommandShutdown, By: by}); err != nil {
 		return err

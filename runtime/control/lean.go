@@ -2,6 +2,8 @@ package control
 
 import (
 	"context"
+	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	"github.com/procnanny/procnanny/runtime/keeper"
@@ -16,17 +18,30 @@ const (
 	leanPatience = 15
 )
 
+// The collector's percentages. What lives here is small and lives long; garbage
+// comes in bursts, which a change of desired state is: collecting often then
+// would cost a quarter of a mass start, and what it leaves is given back anyway.
+const (
+	burstGC = 400
+	quietGC = 50
+)
+
 // trimmer gives back what a start or a new generation needed and nobody needs
 // any more, here and in the keeper.
 type trimmer struct {
 	c    *Control
 	kick chan struct{}
+	// burst is true while garbage is let grow.
+	burst atomic.Bool
 }
 
 func newTrimmer(c *Control) *trimmer { return &trimmer{c: c, kick: make(chan struct{}, 1)} }
 
 // later has memory given back once it is quiet.
 func (t *trimmer) later() {
+	if !t.burst.Swap(true) {
+		debug.SetGCPercent(burstGC)
+	}
 	select {
 	case t.kick <- struct{}{}:
 	default:
@@ -57,6 +72,9 @@ func (t *trimmer) run(ctx context.Context) {
 }
 
 func (t *trimmer) trim() {
+	if t.burst.Swap(false) {
+		debug.SetGCPercent(quietGC)
+	}
 	t.c.proc.Trim()
 	if err := lean.Trim(); err != nil {
 		t.c.log.Warn("cannot give memory back", "error", err)

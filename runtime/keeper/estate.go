@@ -1,7 +1,6 @@
 package keeper
 
 import (
-	"encoding/json"
 	"errors"
 	"runtime"
 	"sync"
@@ -129,9 +128,7 @@ func (e *estate) hold(h *Hello) {
 	for i := range h.Runs {
 		r := &h.Runs[i]
 		l := e.entry(&Fact{Run: r.Run, Program: r.Program, Index: r.Index, PID: r.PID})
-		if r.Note != "" {
-			_ = json.Unmarshal([]byte(r.Note), &l.Note) // the file says the same, if need be
-		}
+		l.noted = r.Note
 		l.close(0, 3)
 		for j := range l.FDs {
 			if r.Held>>j&1 == 1 {
@@ -230,6 +227,7 @@ func (c *Conn) Will() (*Will, error) {
 	}
 	w := &Will{Version: WillVersion, Boot: e.boot, Origin: OriginDeath, Former: e.keeper, Locks: e.locks, Asked: e.asked}
 	for _, l := range e.runs {
+		l.read()
 		l.Note.Boot = e.boot
 		w.Runs = append(w.Runs, *l)
 	}

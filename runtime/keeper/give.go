@@ -1,10 +1,6 @@
 package keeper
 
-import (
-	"encoding/json"
-
-	"golang.org/x/sys/unix"
-)
+import "golang.org/x/sys/unix"
 
 // giveRuns is how many runs' descriptors go in one message: the kernel takes
 // 253 of them at once, a run has 3 at most.
@@ -21,9 +17,11 @@ func (k *keeper) giveAll() {
 // giveLater queues a run whose descriptors control shall hold besides us: they
 // go after the news of this turn, of which they are no part.
 func (k *keeper) giveLater(r *run) {
-	if k.ctl.holds {
-		k.ctl.give = append(k.ctl.give, r)
+	if !k.ctl.holds {
+		r.note = nil
+		return
 	}
+	k.ctl.give = append(k.ctl.give, r)
 }
 
 // give sends what is queued, as far as the socket takes it.
@@ -59,9 +57,10 @@ func (k *keeper) parcel(list []*run) (f Fact, fds []int) {
 		if v.Held == 0 {
 			continue
 		}
-		if b, err := json.Marshal(k.noteOf(r)); err == nil {
-			v.Note = string(b)
+		if r.note == nil {
+			r.note = k.noteText(r)
 		}
+		v.Note, r.note = string(r.note), nil
 		h.Runs = append(h.Runs, v)
 	}
 	return Fact{Kind: FactHeld, Hello: h}, fds

@@ -83,6 +83,7 @@ type keeper struct {
 	exiting map[*run]struct{}    // adopted, ended, exit status not yet known
 	gone    []*run               // main process ended in this turn
 	over    []*run               // emptied in this turn
+	fresh   int                  // started since the last flush
 	paused  map[*stream]struct{} // pipes that are left alone for a while
 	open    map[*stream]struct{} // sinks with open files
 

@@ -57,11 +57,8 @@ func (n notes) path(id uint64) string { return filepath.Join(n.dir, strconv.Form
 // write writes a run's note, or writes it again. Without a note the run goes on
 // all the same; a keeper after us would not find it.
 func (n notes) write(k *keeper, r *run) {
-	b, err := json.Marshal(k.noteOf(r))
-	if err == nil {
-		r.noted, err = true, n.replace(r, b)
-	}
-	if err != nil {
+	r.noted, r.note = true, nil
+	if err := n.replace(r, k.noteText(r)); err != nil {
 		k.log.Error("cannot note a run", "program", r.in.program, "instance", r.in.index, "error", err)
 	}
 }
@@ -75,14 +72,15 @@ func (n notes) begin(k *keeper, r *run) (fd int) {
 		return -1
 	}
 	r.noted = true
-	n.line(k, r, fd)
+	n.line(k, r, fd, k.noteText(r))
 	return fd
 }
 
 // finish says which process the run got.
 func (n notes) finish(k *keeper, r *run, fd int) {
+	r.note = k.noteText(r)
 	if fd >= 0 {
-		n.line(k, r, fd)
+		n.line(k, r, fd, r.note)
 		unix.Close(fd)
 	}
 }
@@ -95,14 +93,19 @@ func (n notes) abandon(r *run, fd int) {
 	}
 }
 
-func (n notes) line(k *keeper, r *run, fd int) {
-	b, err := json.Marshal(k.noteOf(r))
-	if err == nil {
-		_, err = unix.Write(fd, append(b, '\n'))
-	}
-	if err != nil {
+func (n notes) line(k *keeper, r *run, fd int, text []byte) {
+	if _, err := unix.Write(fd, append(text, '\n')); err != nil {
 		k.log.Error("cannot note a run", "program", r.in.program, "instance", r.in.index, "error", err)
 	}
+}
+
+// noteText is a note as it is written down.
+func (k *keeper) noteText(r *run) []byte {
+	b, err := json.Marshal(k.noteOf(r))
+	if err != nil {
+		panic(err) // texts and numbers always have a JSON form
+	}
+	return b
 }
 
 // noteOf is what the next keeper must know of a run.

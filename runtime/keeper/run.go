@@ -48,9 +48,10 @@ type run struct {
 
 	eventsFD int // cgroup.events while we wait for it to be empty; -1
 	seen     *family
-	asks     int  // how often the end of an adopted process was asked for
-	killing  bool // KILL goes to whoever turns up, until nobody is left
-	noted    bool // its note is written
+	asks     int    // how often the end of an adopted process was asked for
+	killing  bool   // KILL goes to whoever turns up, until nobody is left
+	noted    bool   // its note is written
+	note     []byte // what was noted, until control holds it too
 }
 
 func newRun(in *instance, id uint64) *run { return &run{in: in, id: id, pidfd: -1, eventsFD: -1} }

@@ -102,9 +102,9 @@ func (k *keeper) launch(in *instance, s *Start) (*run, error) {
 	r.pid, r.pidfd, r.started = p.PID, p.PidFD, boottime()
 	r.inode = pidfdInode(r.pidfd)
 	k.register(r)
-	k.giveLater(r)
-	k.flush() // at once: until control holds it too, its end and output are ours alone
 	k.notes.finish(k, r, note)
+	k.giveLater(r)
+	k.fresh++
 	k.set(alarmTidy, 3*time.Second)
 	return r, nil
 }
