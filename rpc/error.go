@@ -41,7 +41,7 @@ var codeDocs = []struct {
 	{CodeMissingArgument, "a required argument is missing"},
 	{CodeBadArgument, "an argument has the wrong type, range or meaning"},
 	{CodeUndecodable, "the bytes are no single msgpack value within the limits; `request` is nil"},
-	{CodeForbidden, "the peer's uid may not do that, or is unknown"},
+	{CodeForbidden, "the peer's uid or key may not do that, or is unknown"},
 	{CodeNotFound, "no such program, instance or generation"},
 	{CodeConflict, "it contradicts what the files define or what exists"},
 	{CodeStalePlan, "the plan is no longer what would happen; nothing was done"},

@@ -11,8 +11,8 @@ type Access string
 
 // The accesses.
 const (
-	AccessRead  Access = "read"  // whoever can open the socket
-	AccessAdmin Access = "admin" // root, the daemon's own uid, the admin group
+	AccessRead  Access = "read"  // whoever can open the socket, and every allowed key
+	AccessAdmin Access = "admin" // root, the daemon's own uid, the admin group, keys with that role
 )
 
 // Call is one request on its way through a handler.

@@ -153,5 +153,14 @@ func requesterMap(r *spec.Requester) any {
 	if r == nil {
 		return nil
 	}
+	return RequesterMap(*r)
+}
+
+// RequesterMap is who asked, as replies and events say it: somebody on this
+// machine, or the owner of a key.
+func RequesterMap(r spec.Requester) Map {
+	if r.Key != "" {
+		return Map{{"how", r.How}, {"key", r.Key}}
+	}
 	return Map{{"how", r.How}, {"uid", r.UID}, {"gid", r.GID}, {"pid", r.PID}}
 }

@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -66,6 +67,9 @@ type Options struct {
 	CUE func(spec.Spec) string
 	// States prints the core's tables for `states`, by format.
 	States map[string]func() string
+	// OnRefusal is told of each act that was refused for want of rights. It is
+	// called on the sockets' thread and must not block.
+	OnRefusal func(Refusal)
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
 	Log *slog.Logger
@@ -86,6 +90,9 @@ func NewServer(o Options) *Server {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	if o.OnRefusal == nil {
+		o.OnRefusal = func(Refusal) {}
+	}
 	return &Server{Options: o}
 }
 
@@ -94,7 +101,12 @@ type RequestHandler interface {
 	// Begin looks at a request. Either it has the reply at once, or it returns
 	// the work to do for it, which may take long and must be called once.
 	Begin(peer Peer, msg []byte) (reply []byte, work func(ctx context.Context) []byte)
+	// Refused is told what the transport itself refused.
+	Refused(r Refusal)
 }
+
+// Refused implements RequestHandler.
+func (s *Server) Refused(r Refusal) { s.OnRefusal(r) }
 
 // Serve turns one request into its reply. It never panics, and whatever msg
 // is, the reply is a complete message.
@@ -109,8 +121,8 @@ func (s *Server) Serve(ctx context.Context, peer Peer, msg []byte) []byte {
 // Begin implements RequestHandler: what only reads the picture is answered at
 // once, the rest is work. It never blocks.
 func (s *Server) Begin(peer Peer, msg []byte) (reply []byte, work func(ctx context.Context) []byte) {
-	if !peer.Known {
-		return Errorf(CodeForbidden, "the connection does not say whose it is").reply(nil), nil
+	if !s.Access.Read(peer) {
+		return s.stranger(peer), nil
 	}
 	if len(msg) > quickRequest {
 		return nil, func(ctx context.Context) []byte {
@@ -122,6 +134,16 @@ func (s *Server) Begin(peer Peer, msg []byte) (reply []byte, work func(ctx conte
 		}
 	}
 	return s.begin(peer, msg)
+}
+
+// stranger refuses whoever may not ask anything.
+func (s *Server) stranger(peer Peer) []byte {
+	why := "the connection does not say whose it is"
+	if peer.Key != "" {
+		why = "this key is not allowed any more"
+	}
+	s.OnRefusal(Refusal{Peer: peer, Act: ActRequest, Why: why})
+	return Errorf(CodeForbidden, "%s", why).reply(nil)
 }
 
 // quickRequest is how long a request may be that is decoded on the sockets'
@@ -185,7 +207,11 @@ func (s *Server) run(ctx context.Context, m *Method, peer Peer, request map[any]
 			return b
 		}
 	}
-	return asError(err).reply(msg)
+	e := asError(err)
+	if e.Code == CodeForbidden {
+		s.OnRefusal(Refusal{Peer: peer, Act: ActMethod, Method: m.Name, Why: e.Message})
+	}
+	return e.reply(msg)
 }
 
 // encodeReply hands on what is encoded already without a copy.
@@ -208,7 +234,7 @@ func (s *Server) call(ctx context.Context, m *Method, peer Peer, request map[any
 	// groups may be slow.
 	admin := needsRights(m) && s.Access.Admin(peer)
 	if m.Access == AccessAdmin && !admin {
-		return nil, Errorf(CodeForbidden, "uid %d may not %s: only root, the daemon's own uid and its admin group may", peer.UID, m.Name)
+		return nil, Errorf(CodeForbidden, "%s may not %s: only root, the daemon's own uid, its admin group and keys with the role admin may", peer, m.Name)
 	}
 	args, err := m.checkArgs(request, admin)
 	if err != nil {
@@ -257,6 +283,9 @@ func (m *Method) withOtherKeys(args Args, request map[any]any) (Args, error) {
 
 // by says who asks.
 func (c *Call) by() spec.Requester {
+	if c.Peer.Key != "" {
+		return spec.Requester{How: "rpc", UID: -1, GID: -1, Key: cmp.Or(c.Peer.Name, c.Peer.Key)}
+	}
 	return spec.Requester{How: "rpc", UID: int(c.Peer.UID), GID: int(c.Peer.GID), PID: c.Peer.PID}
 }
 

@@ -26,6 +26,8 @@ type Requester struct {
 	UID int    `json:"uid" msgpack:"uid"`
 	GID int    `json:"gid" msgpack:"gid"`
 	PID int    `json:"pid" msgpack:"pid"`
+	// Key names the owner of a CURVE key; the others are then nobody's.
+	Key string `json:"key,omitempty" msgpack:"key,omitempty"`
 }
 
 // Override is one thing that a person set over RPC on top of the files.

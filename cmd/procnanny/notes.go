@@ -29,6 +29,7 @@ type byView struct {
 	UID int    `json:"uid"`
 	GID int    `json:"gid"`
 	PID int    `json:"pid"`
+	Key string `json:"key"`
 }
 
 // text is who asked, as people say it.
@@ -36,6 +37,8 @@ func (b *byView) text() string {
 	switch {
 	case b == nil:
 		return ""
+	case b.Key != "":
+		return "key " + b.Key
 	case b.How == "rpc":
 		return fmt.Sprintf("uid %d, pid %d", b.UID, b.PID)
 	}

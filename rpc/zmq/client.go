@@ -9,7 +9,6 @@ import (
 	"time"
 
 	zmq4 "github.com/pebbe/zmq4"
-	"golang.org/x/sys/unix"
 
 	"github.com/procnanny/procnanny/rpc"
 )
@@ -31,10 +30,11 @@ var clientContext = sync.OnceValues(newContext)
 type client struct {
 	endpoint string
 	timeout  time.Duration
+	keys     *ClientKeys
 
 	mu     sync.Mutex
-	socket *zmq4.Socket // nil: made at the next call
-	last   uint64       // id of the last request
+	socket *dialled // nil: made at the next call
+	last   uint64   // id of the last request
 	closed bool
 }
 
@@ -43,10 +43,15 @@ type client struct {
 // deadline when that has one. A request with `wait` gets the time that it asks
 // the daemon to wait on top. Calls of one client wait for each other.
 func Dial(endpoint string, timeout time.Duration) (rpc.Caller, error) {
+	return DialKeys(endpoint, timeout, nil)
+}
+
+// DialKeys is Dial with keys, for TCP endpoints; nil is none.
+func DialKeys(endpoint string, timeout time.Duration, keys *ClientKeys) (rpc.Caller, error) {
 	if timeout <= 0 {
 		timeout = defaultTimeout
 	}
-	c := &client{endpoint: endpoint, timeout: timeout}
+	c := &client{endpoint: endpoint, timeout: timeout, keys: keys}
 	if err := c.connect(); err != nil {
 		return nil, err
 	}
@@ -62,23 +67,8 @@ var clientOptions = []option{
 	{"IPv6", func(s *zmq4.Socket) error { return s.SetIpv6(true) }},
 }
 
-func connected(kind zmq4.Type, endpoint string) (*zmq4.Socket, error) {
-	ctx, err := clientContext()
-	if err != nil {
-		return nil, err
-	}
-	s, err := newSocket(ctx, kind, clientOptions)
-	if err != nil {
-		return nil, err
-	}
-	if err := s.Connect(endpoint); err != nil {
-		return nil, errors.Join(fmt.Errorf("cannot connect to %s: %w", endpoint, err), s.Close())
-	}
-	return s, nil
-}
-
 func (c *client) connect() (err error) {
-	c.socket, err = connected(zmq4.DEALER, c.endpoint)
+	c.socket, err = connect(zmq4.DEALER, c.endpoint, c.keys)
 	return err
 }
 
@@ -94,7 +84,7 @@ func (c *client) disconnect() error {
 	if c.socket == nil {
 		return nil
 	}
-	err := c.socket.Close()
+	err := c.socket.close()
 	c.socket = nil
 	return err
 }
@@ -183,81 +173,4 @@ func (c *client) exchange(ctx context.Context, request []byte, repeat bool) (msg
 			return frames[2], nil
 		}
 	}
-}
-
-// waiter waits for a socket or for a context, whichever is first.
-type waiter struct {
-	socket *zmq4.Socket
-	fds    []unix.PollFd
-	waker  *waker
-	stop   func() bool
-}
-
-func newWaiter(ctx context.Context, s *zmq4.Socket) (*waiter, error) {
-	fd, err := s.GetFd()
-	if err != nil {
-		return nil, err
-	}
-	w, err := newWaker()
-	if err != nil {
-		return nil, err
-	}
-	woken := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() { w.wake(); close(woken) })
-	return &waiter{
-		socket: s, waker: w,
-		fds: []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}, {Fd: int32(w.fd), Events: unix.POLLIN}},
-		stop: func() bool {
-			if stop() {
-				return true
-			}
-			<-woken // it has begun: the descriptor must outlive it
-			return false
-		},
-	}, nil
-}
-
-func (w *waiter) close() {
-	w.stop()
-	w.waker.close()
-}
-
-// receive returns the first message that fits; others are dropped. With impatience
-// it returns nothing after a while.
-func (w *waiter) receive(ctx context.Context, impatient bool, fits func([][]byte) bool) ([][]byte, error) {
-	var until time.Time
-	if impatient {
-		until = time.Now().Add(askAgain)
-	}
-	for {
-		frames, err := w.socket.RecvMessageBytes(zmq4.DONTWAIT)
-		switch {
-		case err == nil && fits(frames):
-			return frames, nil
-		case err == nil:
-			continue
-		case !errors.Is(err, noRoom):
-			return nil, err
-		case ctx.Err() != nil:
-			return nil, noAnswer(ctx)
-		}
-		ms := -1
-		if impatient {
-			left := time.Until(until)
-			if left <= 0 {
-				return nil, nil
-			}
-			ms = int(left/time.Millisecond) + 1
-		}
-		if _, err := unix.Poll(w.fds, ms); err != nil && !errors.Is(err, unix.EINTR) {
-			return nil, err
-		}
-	}
-}
-
-func noAnswer(ctx context.Context) error {
-	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return fmt.Errorf("no answer in time: %w", ctx.Err())
-	}
-	return ctx.Err()
 }

@@ -10,9 +10,12 @@
 //
 // Who a peer is, the kernel says (SO_PEERCRED, as the metadata Peer-Address of
 // each message). A message without it, such as one of ZMTP 1.0, is refused.
-// Peers of a TCP endpoint count as the daemon's own uid, which is why there is
-// none without [Config.InsecureLoopback] and none beyond the loopback; it is a
-// socket of its own, so that nobody on ipc is taken for such a peer.
+// Who a peer over TCP is, its key says (CURVE): the list of allowed keys has a
+// role for each, is read again when it changes, and holds for the next message
+// and the next connection. TCP without keys is for loopback addresses with
+// [Config.InsecureLoopback] only; its peers count as the daemon's own uid. Each of
+// the three has sockets of its own, so that nobody is taken for another's peer.
+// What is refused is told to the handler ([rpc.Refusal]).
 //
 // Duties of the caller: hold the lock of the run directory before Listen,
 // because a name that another daemon serves would be taken over.
@@ -33,8 +36,25 @@
 //     the memory that endless multi-part messages or subscriptions of somebody
 //     with access to the socket may take inside libzmq, is why this runs in
 //     control, whose death no program notices. (Over tcp libzmq survives the
-//     lack of descriptors.) (Go raised the soft limit to
-//     the hard one before main.)
+//     lack of descriptors, and spins.) (Go raised the soft limit to the hard one
+//     before main.) Connections over tcp may have half of the descriptors; beyond
+//     that all of them are ended, and come again: a network must not keep out who
+//     is on the machine.
+//   - CURVE sockets have a libzmq context of their own: a ZAP handler is asked
+//     about every socket of its context, and on ipc the kernel's word is better.
+//     What ZAP answers, the key, comes with each message as User-Id; where there is
+//     no ZAP that name would be the peer's own word, so nobody looks at it there.
+//   - A key that is taken away is refused at its next request. A subscriber makes
+//     none, and libzmq cannot end one connection; so all of that endpoint are
+//     ended, and come again.
+//   - A list that cannot be read or trusted allows nobody; a bad line allows
+//     nobody, and the others hold. Refused: to keep the former list, which would
+//     keep a key that was to be taken away.
+//   - Key files are CZMQ certificates: pyzmq and others read them. Keys are made
+//     with crypto/ecdh (they are X25519's), which also checks that the halves of a
+//     file belong together.
+//   - A connection that failed is told with its address, which libzmq only
+//     gives as a descriptor with two other messages of its monitor: see monitor.
 //   - A reply that a slow reader has no room for waits in our queue, up to a
 //     bound; then requests get `busy`, then nothing. Refused: a high water mark of
 //     thousands inside libzmq, which would keep a copy of each reply.

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	zmq4 "github.com/pebbe/zmq4"
 	"golang.org/x/sys/unix"
@@ -24,13 +25,27 @@ const (
 	maxPath = 107
 )
 
+// kind is how the peers of an endpoint are known. One socket has endpoints of
+// one kind only.
+type kind int
+
+const (
+	kindIPC   kind = iota // by the kernel's word
+	kindPlain             // not at all: --insecure-loopback
+	kindCurve             // by their key
+)
+
 // endpoint is one place where clients reach us.
 type endpoint struct {
+	kind kind
 	text string // as libzmq wants it
 	path string // of an ipc socket; empty for tcp
 	// listener is an ipc socket that listens, until bind gives it to libzmq.
 	listener int
 	inode    uint64 // of the ipc socket's name
+	socket   *zmq4.Socket
+	// mendAt is when a tcp endpoint that was cut is bound again; zero is bound.
+	mendAt time.Time
 }
 
 // parseEndpoint says what an endpoint is, or why we do not listen there.
@@ -51,30 +66,34 @@ func parseIPC(text, path string) (*endpoint, error) {
 	case len(path) > maxPath:
 		return nil, fmt.Errorf("cannot listen on %s: the path has %d bytes, a socket's has at most %d", text, len(path), maxPath)
 	}
-	return &endpoint{text: text, path: path}, nil
+	return &endpoint{kind: kindIPC, text: text, path: path, listener: -1}, nil
 }
 
+// parseTCP takes any address of this machine. Loopback ones go without keys
+// where insecure says so.
 func parseTCP(text, address string, insecure bool) (*endpoint, error) {
-	if !insecure {
-		return nil, fmt.Errorf("cannot listen on %s: TCP does not say who connects, so everybody on this machine, whatever their uid, "+
-			"could do everything; --insecure-loopback accepts that", text)
-	}
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil, fmt.Errorf("cannot listen on %s: %w", text, err)
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil && port != "*" {
+		return nil, fmt.Errorf("cannot listen on %s: %s is no port", text, port)
+	}
+	if host == "*" {
+		return &endpoint{kind: kindCurve, text: text}, nil
 	}
 	if host == "localhost" {
 		host = "127.0.0.1"
 	}
 	ip, err := netip.ParseAddr(host)
-	if err != nil || !ip.IsLoopback() {
-		return nil, fmt.Errorf("cannot listen on %s: without CURVE keys only loopback addresses (127.0.0.1, [::1]) are served, "+
-			"because anybody who can reach any other could do everything", text)
+	if err != nil {
+		return nil, fmt.Errorf("cannot listen on %s: expected an address of this machine, or *", text)
 	}
-	if _, err := strconv.ParseUint(port, 10, 16); err != nil && port != "*" {
-		return nil, fmt.Errorf("cannot listen on %s: %s is no port", text, port)
+	e := &endpoint{kind: kindCurve, text: "tcp://" + net.JoinHostPort(ip.String(), port)}
+	if insecure && ip.IsLoopback() {
+		e.kind = kindPlain
 	}
-	return &endpoint{text: "tcp://" + net.JoinHostPort(ip.String(), port)}, nil
+	return e, nil
 }
 
 // temporary counts names in this process.
@@ -181,57 +200,4 @@ func bindHidden(dirfd int, name string, gid *uint32) (fd int, err error) {
 		return -1, err
 	}
 	return fd, unix.Listen(fd, backlog)
-}
-
-// bind lets a socket of libzmq accept here.
-func (e *endpoint) bind(s *zmq4.Socket) error {
-	fd := -1
-	if e.path != "" {
-		fd, e.listener = e.listener, -1
-	}
-	err := s.SetUseFd(fd)
-	if err == nil {
-		err = s.Bind(e.text)
-	}
-	if err != nil {
-		if fd >= 0 {
-			_ = unix.Close(fd)
-		}
-		return fmt.Errorf("cannot listen on %s: %w", e.text, err)
-	}
-	if e.path == "" {
-		e.text, err = s.GetLastEndpoint() // a wildcard port is decided now
-	}
-	return err
-}
-
-// hiddenSuffix is added to a name that is closed for a while. No client finds
-// the socket there; those already connected or in the backlog stay.
-const hiddenSuffix = ".shut"
-
-// hide takes the name of an ipc socket away from new clients, show gives it
-// back. (libzmq's own way, unbind, would end all connections.)
-func (e *endpoint) hide() error { return e.move(e.path, e.path+hiddenSuffix) }
-func (e *endpoint) show() error { return e.move(e.path+hiddenSuffix, e.path) }
-
-func (e *endpoint) move(from, to string) error {
-	if !e.ours(from) {
-		return nil // tcp, or somebody removed it
-	}
-	return os.Rename(from, to)
-}
-
-// ours reports whether path is the socket that we made.
-func (e *endpoint) ours(path string) bool {
-	var st unix.Stat_t
-	return e.inode != 0 && unix.Lstat(path, &st) == nil && st.Ino == e.inode && st.Mode&unix.S_IFMT == unix.S_IFSOCK
-}
-
-// close gives the name back, if it is still ours.
-func (e *endpoint) close() {
-	for _, path := range []string{e.path, e.path + hiddenSuffix} {
-		if e.ours(path) {
-			_ = os.Remove(path)
-		}
-	}
 }

@@ -15,14 +15,15 @@ import (
 // connections make it worth while.
 type gate struct {
 	loop     *loop
-	monitors []*zmq4.Socket
+	monitors []*monitor
 	limit    int // descriptors at which doors are closed
 	budget   int // connections that may come before the next count
 	shut     bool
 	lookAt   time.Time // while shut
 }
 
-// gateLook is how often a shut gate counts again.
+// gateLook is how often a shut gate counts again, and how long tcp stays closed
+// when it had too many connections.
 const gateLook = 100 * time.Millisecond
 
 func newGate(l *loop) (*gate, error) {
@@ -31,18 +32,25 @@ func newGate(l *loop) (*gate, error) {
 		return nil, fmt.Errorf("cannot read the limit of descriptors: %w", err)
 	}
 	g := &gate{loop: l, limit: gateLimit(r.Cur)}
-	for i, s := range l.sockets() {
-		name := fmt.Sprintf("inproc://accepted-%d", i)
-		if err := s.Monitor(name, zmq4.EVENT_ACCEPTED); err != nil {
-			return nil, fmt.Errorf("cannot watch connections: %w", err)
-		}
-		m, err := l.zmq.NewSocket(zmq4.PAIR)
-		if err == nil {
-			g.monitors = append(g.monitors, m)
-			err = m.Connect(name)
-		}
+	watch := func(s *zmq4.Socket, k kind) error {
+		m, err := newMonitor(l.context(k), s, k, fmt.Sprintf("inproc://connections-%d", len(g.monitors)))
 		if err != nil {
-			return g, fmt.Errorf("cannot watch connections: %w", err)
+			return err
+		}
+		if k == kindCurve {
+			m.tell = l.refusedConnection(l.endpointsOf(s))
+		}
+		g.monitors = append(g.monitors, m)
+		return nil
+	}
+	for _, r := range l.routers {
+		if err := watch(r.socket, r.kind); err != nil {
+			return g, err
+		}
+	}
+	for _, p := range l.publishers {
+		if err := watch(p.socket, p.kind); err != nil {
+			return g, err
 		}
 	}
 	g.count()
@@ -79,6 +87,7 @@ func (g *gate) count() {
 				g.loop.server.log.Error("cannot stop accepting", "endpoint", e.text, "error", err)
 			}
 		}
+		g.loop.cut(everyEndpoint, time.Now(), "descriptors run out")
 	case free > g.limit/10 && g.shut:
 		g.shut = false
 		for _, e := range g.loop.doors {
@@ -90,19 +99,32 @@ func (g *gate) count() {
 	}
 }
 
-// tend takes the monitors' events and counts when it is time.
+func everyEndpoint(*endpoint) bool { return true }
+
+// tend takes the monitors' events and counts when it is time. Who comes over a
+// network may have half of the descriptors: then all of them have to come
+// again, long before those on this machine notice.
 func (g *gate) tend(now time.Time) {
+	remote := 0
 	for _, m := range g.monitors {
-		for range burst * 16 {
-			if _, err := m.RecvMessageBytes(zmq4.DONTWAIT); err != nil {
-				break
-			}
-			g.budget--
-		}
+		g.budget -= m.hear()
+		remote += len(m.conns)
+	}
+	if remote > g.limit/2 {
+		g.loop.cut(everyEndpoint, now.Add(gateLook), "there are too many")
 	}
 	if g.shut && !now.Before(g.lookAt) || !g.shut && g.budget <= 0 {
 		g.count()
 		g.lookAt = now.Add(gateLook)
+	}
+}
+
+// forget drops what is known of a socket's connections, which were ended.
+func (g *gate) forget(s *zmq4.Socket) {
+	for _, m := range g.monitors {
+		if m.of == s {
+			clear(m.conns)
+		}
 	}
 }
 
@@ -117,7 +139,7 @@ func (g *gate) close() {
 	if g == nil {
 		return
 	}
-	for _, s := range g.loop.sockets() {
-		_ = s.Monitor("", 0)
+	for _, m := range g.monitors {
+		_ = m.of.Monitor("", 0)
 	}
 }

@@ -7,21 +7,19 @@ import (
 
 	zmq4 "github.com/pebbe/zmq4"
 	"golang.org/x/sys/unix"
-
-	"github.com/procnanny/procnanny/rpc"
 )
 
-// router is a ROUTER socket and the endpoints it is bound to: all ipc, or all
-// tcp.
+// router is a ROUTER socket and the endpoints it is bound to, all of one kind.
 type router struct {
 	index  int
 	socket *zmq4.Socket
-	who    func(address string) rpc.Peer
+	kind   kind
 }
 
 // publisher is an XPUB socket.
 type publisher struct {
 	socket *zmq4.Socket
+	kind   kind
 	subs   *subscriptions
 	legacy bool
 }
@@ -30,6 +28,9 @@ type publisher struct {
 type loop struct {
 	server     *Server
 	zmq        *zmq4.Context
+	curve      *zmq4.Context // of the sockets with keys; nil where there are none
+	keys       *keyring
+	zap        *zap
 	routers    []*router
 	publishers []*publisher
 	doors      []*endpoint
@@ -49,7 +50,7 @@ func newLoop(s *Server, c Config) (*loop, error) {
 	}
 	for _, group := range []struct {
 		texts []string
-		open  func(ipc bool) (*zmq4.Socket, error)
+		open  func(kind) (*zmq4.Socket, error)
 	}{{c.RPC, l.openRouter}, {c.Events, l.openPublisher(s.events, false)}, {c.LegacyEvents, l.openPublisher(s.legacy, true)}} {
 		if err := l.listen(group.texts, c, group.open); err != nil {
 			return l, err
@@ -79,62 +80,14 @@ func (l *loop) sockets() []*zmq4.Socket {
 		all = append(all, p.socket)
 	}
 	if l.gate != nil {
-		all = append(all, l.gate.monitors...)
+		for _, m := range l.gate.monitors {
+			all = append(all, m.socket)
+		}
+	}
+	if l.zap != nil {
+		all = append(all, l.zap.socket)
 	}
 	return all
-}
-
-// listen binds endpoints of one kind: one socket for all ipc ones and one for
-// all tcp ones, because a socket's peers are judged alike.
-func (l *loop) listen(texts []string, c Config, open func(ipc bool) (*zmq4.Socket, error)) error {
-	opened := map[bool]*zmq4.Socket{}
-	for _, text := range texts {
-		e, err := parseEndpoint(text, c.InsecureLoopback)
-		if err != nil {
-			return err
-		}
-		ipc := e.path != ""
-		if opened[ipc] == nil {
-			if opened[ipc], err = open(ipc); err != nil {
-				return err
-			}
-		}
-		if ipc {
-			if err := e.listen(c.Group); err != nil {
-				return err
-			}
-		}
-		l.doors = append(l.doors, e)
-		if err := e.bind(opened[ipc]); err != nil {
-			return err
-		}
-		l.server.endpoints = append(l.server.endpoints, e.text)
-	}
-	return nil
-}
-
-func (l *loop) openRouter(ipc bool) (*zmq4.Socket, error) {
-	s, err := newSocket(l.zmq, zmq4.ROUTER, commonOptions, routerOptions)
-	if err != nil {
-		return nil, err
-	}
-	who := loopbackPeer
-	if ipc {
-		who = ipcPeer
-	}
-	l.routers = append(l.routers, &router{index: len(l.routers), socket: s, who: who})
-	return s, nil
-}
-
-func (l *loop) openPublisher(subs *subscriptions, legacy bool) func(bool) (*zmq4.Socket, error) {
-	return func(bool) (*zmq4.Socket, error) {
-		s, err := newSocket(l.zmq, zmq4.XPUB, commonOptions, publisherOptions)
-		if err != nil {
-			return nil, err
-		}
-		l.publishers = append(l.publishers, &publisher{socket: s, subs: subs, legacy: legacy})
-		return s, nil
-	}
 }
 
 // burst is how many messages one socket may have served before the others.
@@ -146,6 +99,7 @@ func (l *loop) run() {
 	woken := false
 	for {
 		l.server.waker.clear(woken)
+		l.admit(time.Now())
 		closing, finished, messages := l.server.take()
 		l.pool.finish(finished)
 		l.publish(messages)
@@ -207,7 +161,7 @@ const maxEnvelope = 16
 
 // request takes one message of a ROUTER; false is none left.
 func (l *loop) request(r *router) bool {
-	frames, address := receive(r.socket)
+	frames, meta := receive(r.socket)
 	if len(frames) == 0 {
 		return false
 	}
@@ -217,28 +171,31 @@ func (l *loop) request(r *router) bool {
 	if last > 1 && last <= maxEnvelope {
 		envelope = frames[1:last]
 	}
-	l.pool.request(key, envelope, r.who(address), frames[last])
+	l.pool.request(key, envelope, l.who(r.kind, meta), frames[last])
 	return true
 }
 
-// receive takes one message with the address of its sender. libzmq gives the
-// address with every frame that the peer sent, but with the routing id, which
-// it made itself, only most of the time.
-func receive(s *zmq4.Socket) (frames [][]byte, address string) {
+// receive takes one message with what libzmq knows of its sender. libzmq says so
+// with every frame that the peer sent, but with the routing id, which it made
+// itself, only most of the time.
+func receive(s *zmq4.Socket) (frames [][]byte, meta map[string]string) {
+	meta = map[string]string{}
 	for more := true; more; {
-		frame, meta, err := s.RecvBytesWithMetadata(zmq4.DONTWAIT, peerAddress)
+		frame, about, err := s.RecvBytesWithMetadata(zmq4.DONTWAIT, peerAddress, userID)
 		if err != nil {
-			return nil, ""
+			return nil, nil
 		}
 		frames = append(frames, frame)
-		if address == "" {
-			address = meta[peerAddress]
+		for key, value := range about {
+			if meta[key] == "" {
+				meta[key] = value
+			}
 		}
 		if more, err = s.GetRcvmore(); err != nil {
-			return nil, ""
+			return nil, nil
 		}
 	}
-	return frames, address
+	return frames, meta
 }
 
 func (l *loop) publish(list []Message) {
@@ -276,7 +233,7 @@ func (l *loop) send(to peerKey, envelope [][]byte, reply []byte) error {
 // while we sent is asked first.
 func (l *loop) wait(busy bool, end time.Time) (woken bool) {
 	timeout := time.Duration(-1)
-	for _, d := range []time.Duration{l.pool.patience(), l.gate.patience(), untilEnd(end)} {
+	for _, d := range []time.Duration{l.pool.patience(), l.gate.patience(), l.doorPatience(), untilEnd(end)} {
 		if d >= 0 && (timeout < 0 || d < timeout) {
 			timeout = d
 		}
@@ -337,7 +294,9 @@ func (l *loop) close() {
 	for _, e := range l.doors {
 		e.close()
 	}
-	if l.zmq != nil {
-		_ = l.zmq.Term()
+	for _, ctx := range []*zmq4.Context{l.zmq, l.curve} {
+		if ctx != nil {
+			_ = ctx.Term()
+		}
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -22,8 +21,10 @@ type Config struct {
 	RPC          []string
 	Events       []string
 	LegacyEvents []string
-	// InsecureLoopback allows TCP on loopback addresses. Everybody on this
-	// machine can then do everything.
+	// Keys are for TCP endpoints.
+	Keys Keys
+	// InsecureLoopback lets TCP on loopback addresses go without keys. Everybody
+	// on this machine can then do everything.
 	InsecureLoopback bool
 	// Group owns the ipc sockets (and their directory, when Listen makes it);
 	// nil is the process's own.
@@ -179,6 +180,7 @@ var commonOptions = []option{
 	{"handshake interval", func(s *zmq4.Socket) error { return s.SetHandshakeIvl(handshake) }},
 	{"backlog", func(s *zmq4.Socket) error { return s.SetBacklog(backlog) }},
 	{"IPv6", func(s *zmq4.Socket) error { return s.SetIpv6(true) }},
+	{"keepalive", func(s *zmq4.Socket) error { return s.SetTcpKeepalive(1) }},
 }
 
 var routerOptions = []option{
@@ -208,18 +210,3 @@ func newSocket(ctx *zmq4.Context, kind zmq4.Type, options ...[]option) (*zmq4.So
 	}
 	return s, nil
 }
-
-// ownUID is what a peer of insecure loopback counts as.
-var ownUID = uint32(os.Getuid())
-
-// loopbackPeer is who a message over TCP is from. A peer without an address
-// speaks ZMTP 1.0, as a web page can make a browser do; it gets nothing.
-func loopbackPeer(address string) rpc.Peer {
-	if address == "" {
-		return rpc.Peer{}
-	}
-	return rpc.Peer{UID: ownUID, GID: uint32(os.Getgid()), Known: true}
-}
-
-// ipcPeer is who a message over ipc is from.
-func ipcPeer(address string) rpc.Peer { return parsePeer(address) }

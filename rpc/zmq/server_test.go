@@ -393,7 +393,6 @@ func TestWhatIsInTheWay(t *testing.T) {
 
 func TestEndpointsThatAreRefused(t *testing.T) {
 	for text, want := range map[string]string{
-		"tcp://127.0.0.1:0":                  "--insecure-loopback",
 		"ipc://@abstract":                    "path",
 		"ipc://*":                            "path",
 		"ipc://":                             "path",
@@ -405,14 +404,19 @@ func TestEndpointsThatAreRefused(t *testing.T) {
 			t.Errorf("%s: %v, want an error with %q", text, err, want)
 		}
 	}
-	for _, text := range []string{"tcp://0.0.0.0:1", "tcp://*:1", "tcp://192.0.2.1:1", "tcp://example.org:1", "tcp://[::]:1", "tcp://127.0.0.1", "tcp://127.0.0.1:x", "tcp://eth0:1"} {
+	for _, text := range []string{"tcp://example.org:1", "tcp://127.0.0.1", "tcp://127.0.0.1:x", "tcp://eth0:1", "tcp://", "tcp://:1"} {
 		if _, err := parseEndpoint(text, true); err == nil {
 			t.Errorf("%s was accepted", text)
 		}
 	}
-	for _, text := range []string{"tcp://127.0.0.1:*", "tcp://localhost:3333", "tcp://[::1]:3333", "tcp://127.1.2.3:0"} {
-		if _, err := parseEndpoint(text, true); err != nil {
-			t.Errorf("%s: %v", text, err)
+	for text, want := range map[string]kind{
+		"tcp://127.0.0.1:*": kindPlain, "tcp://localhost:3333": kindPlain, "tcp://[::1]:3333": kindPlain, "tcp://127.1.2.3:0": kindPlain,
+		"tcp://0.0.0.0:1": kindCurve, "tcp://*:1": kindCurve, "tcp://192.0.2.1:1": kindCurve, "tcp://[::]:1": kindCurve,
+	} {
+		for insecure, want := range map[bool]kind{true: want, false: kindCurve} {
+			if e, err := parseEndpoint(text, insecure); err != nil || e.kind != want {
+				t.Errorf("%s, insecure %t: %+v, %v, want kind %d", text, insecure, e, err, want)
+			}
 		}
 	}
 }

@@ -15,12 +15,17 @@ import (
 // `events` method has it.
 type Subscription struct {
 	mu     sync.Mutex
-	socket *zmq4.Socket
+	socket *dialled
 }
 
 // Subscribe connects to an events endpoint. topics are prefixes; none is all.
 func Subscribe(endpoint string, topics []string) (*Subscription, error) {
-	s, err := connected(zmq4.SUB, endpoint)
+	return SubscribeKeys(endpoint, topics, nil)
+}
+
+// SubscribeKeys is Subscribe with keys, for TCP endpoints; nil is none.
+func SubscribeKeys(endpoint string, topics []string, keys *ClientKeys) (*Subscription, error) {
+	s, err := connect(zmq4.SUB, endpoint, keys)
 	if err != nil {
 		return nil, err
 	}
@@ -29,7 +34,7 @@ func Subscribe(endpoint string, topics []string) (*Subscription, error) {
 	}
 	for _, t := range topics {
 		if err := s.SetSubscribe(t); err != nil {
-			return nil, errors.Join(err, s.Close())
+			return nil, errors.Join(err, s.close())
 		}
 	}
 	return &Subscription{socket: s}, nil
@@ -75,7 +80,7 @@ func (s *Subscription) Close() error {
 	if s.socket == nil {
 		return nil
 	}
-	err := s.socket.Close()
+	err := s.socket.close()
 	s.socket = nil
 	return err
 }

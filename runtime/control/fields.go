@@ -7,7 +7,7 @@ import (
 )
 
 func byMap(by spec.Requester) rpc.Map {
-	return rpc.Map{{Key: "how", Value: by.How}, {Key: "uid", Value: by.UID}, {Key: "gid", Value: by.GID}, {Key: "pid", Value: by.PID}}
+	return rpc.RequesterMap(by)
 }
 
 func driftFields(o reconcile.Observation, key, how string) rpc.Map {

@@ -1,0 +1,218 @@
+package zmq
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	zmq4 "github.com/pebbe/zmq4"
+	"golang.org/x/sys/unix"
+)
+
+// ClientKeys are what a client needs for an endpoint with keys: its own pair,
+// and the public key of the server, which nobody else can then pretend to be.
+type ClientKeys struct {
+	Own    KeyPair
+	Server string
+}
+
+// dialled is a socket of a client, with what is known about its connection.
+type dialled struct {
+	*zmq4.Socket
+	// monitor tells why a connection over tcp does not come about; nil for ipc.
+	monitor *zmq4.Socket
+	keys    *ClientKeys
+	// failed is the last handshake that was refused or not understood.
+	failed zmq4.Event
+}
+
+// monitors numbers the names of monitors in this process.
+var monitors atomic.Uint64
+
+func connect(kind zmq4.Type, endpoint string, keys *ClientKeys) (*dialled, error) {
+	ctx, err := clientContext()
+	if err != nil {
+		return nil, err
+	}
+	lists := [][]option{clientOptions}
+	if keys != nil {
+		lists = append(lists, keys.options())
+	}
+	s, err := newSocket(ctx, kind, lists...)
+	if err != nil {
+		return nil, err
+	}
+	d := &dialled{Socket: s, keys: keys}
+	if strings.HasPrefix(endpoint, "tcp://") {
+		err = d.watch(ctx)
+	}
+	if err == nil {
+		err = s.Connect(endpoint)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("cannot connect to %s: %w", endpoint, err), d.close())
+	}
+	return d, nil
+}
+
+// connected is connect without keys.
+func connected(kind zmq4.Type, endpoint string) (*zmq4.Socket, error) {
+	d, err := connect(kind, endpoint, nil)
+	if err != nil {
+		return nil, err
+	}
+	return d.Socket, nil
+}
+
+func (k *ClientKeys) options() []option {
+	return []option{
+		{"server's key", func(s *zmq4.Socket) error { return s.SetCurveServerkey(k.Server) }},
+		{"key", func(s *zmq4.Socket) error { return s.SetCurvePublickey(k.Own.Public) }},
+		{"secret key", func(s *zmq4.Socket) error { return s.SetCurveSecretkey(k.Own.Secret) }},
+	}
+}
+
+// watch hears of handshakes.
+func (d *dialled) watch(ctx *zmq4.Context) error {
+	name := fmt.Sprintf("inproc://client-%d", monitors.Add(1))
+	err := d.Monitor(name, zmq4.EVENT_HANDSHAKE_SUCCEEDED|zmq4.EVENT_HANDSHAKE_FAILED_AUTH|zmq4.EVENT_HANDSHAKE_FAILED_PROTOCOL|zmq4.EVENT_HANDSHAKE_FAILED_NO_DETAIL)
+	if err != nil {
+		return err
+	}
+	if d.monitor, err = ctx.NewSocket(zmq4.PAIR); err != nil {
+		return err
+	}
+	return d.monitor.Connect(name)
+}
+
+func (d *dialled) close() error {
+	if d.monitor != nil {
+		_ = d.Monitor("", 0)
+		_ = d.monitor.Close()
+	}
+	return d.Close()
+}
+
+// refused says why there will never be an answer, when that is sure: the
+// daemon does not want our key, and libzmq does not ask it again.
+func (d *dialled) refused() error {
+	for d.monitor != nil {
+		event, _, _, err := d.monitor.RecvEvent(zmq4.DONTWAIT)
+		if err != nil {
+			break
+		}
+		d.failed = event
+	}
+	if d.failed != zmq4.EVENT_HANDSHAKE_FAILED_AUTH {
+		return nil
+	}
+	return fmt.Errorf("the daemon does not allow the key %s: it must stand in its list of allowed keys", d.keys.public())
+}
+
+func (k *ClientKeys) public() string {
+	if k == nil {
+		return ""
+	}
+	return k.Own.Public
+}
+
+// hint says what may be wrong when no answer came.
+func (d *dialled) hint() string {
+	switch {
+	case d.failed == 0 || d.failed == zmq4.EVENT_HANDSHAKE_SUCCEEDED:
+		return ""
+	case d.keys == nil:
+		return " (it did not understand us: does it want keys, --key and --server-key?)"
+	}
+	return " (the handshake fails: is that the daemon's public key, and does it listen with keys there?)"
+}
+
+// waiter waits for a socket or for a context, whichever is first.
+type waiter struct {
+	socket *dialled
+	fds    []unix.PollFd
+	waker  *waker
+	stop   func() bool
+}
+
+func newWaiter(ctx context.Context, s *dialled) (*waiter, error) {
+	fd, err := s.GetFd()
+	if err != nil {
+		return nil, err
+	}
+	w, err := newWaker()
+	if err != nil {
+		return nil, err
+	}
+	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}, {Fd: int32(w.fd), Events: unix.POLLIN}}
+	if s.monitor != nil {
+		if fd, err = s.monitor.GetFd(); err != nil {
+			w.close()
+			return nil, err
+		}
+		fds = append(fds, unix.PollFd{Fd: int32(fd), Events: unix.POLLIN})
+	}
+	woken := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() { w.wake(); close(woken) })
+	return &waiter{
+		socket: s, waker: w, fds: fds,
+		stop: func() bool {
+			if stop() {
+				return true
+			}
+			<-woken // it has begun: the descriptor must outlive it
+			return false
+		},
+	}, nil
+}
+
+func (w *waiter) close() {
+	w.stop()
+	w.waker.close()
+}
+
+// receive returns the first message that fits; others are dropped. With impatience
+// it returns nothing after a while.
+func (w *waiter) receive(ctx context.Context, impatient bool, fits func([][]byte) bool) ([][]byte, error) {
+	var until time.Time
+	if impatient {
+		until = time.Now().Add(askAgain)
+	}
+	for {
+		frames, err := w.socket.RecvMessageBytes(zmq4.DONTWAIT)
+		switch {
+		case err == nil && fits(frames):
+			return frames, nil
+		case err == nil:
+			continue
+		case !errors.Is(err, noRoom):
+			return nil, err
+		case ctx.Err() != nil:
+			return nil, w.noAnswer(ctx)
+		}
+		if err := w.socket.refused(); err != nil {
+			return nil, err
+		}
+		ms := -1
+		if impatient {
+			left := time.Until(until)
+			if left <= 0 {
+				return nil, nil
+			}
+			ms = int(left/time.Millisecond) + 1
+		}
+		if _, err := unix.Poll(w.fds, ms); err != nil && !errors.Is(err, unix.EINTR) {
+			return nil, err
+		}
+	}
+}
+
+func (w *waiter) noAnswer(ctx context.Context) error {
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return fmt.Errorf("no answer in time%s: %w", w.socket.hint(), ctx.Err())
+	}
+	return ctx.Err()
+}
