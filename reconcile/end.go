@@ -19,6 +19,9 @@ var startAfter = map[Cause]Cause{
 // is decided. Only an end that nobody ordered is judged by policy.
 func (t *turn) end(x Exit) {
 	i := t.i
+	if i.StartedAt.IsZero() && !x.Start.IsZero() { // its end is the first that is heard of it
+		i.StartedAt, i.PID = x.Start, t.fact.PID
+	}
 	ordered, restart := i.EndCause, i.Cycle
 	never := i.StartedAt.IsZero() && (x.Unknown || t.fact.Kind == FactLost) // the order to start it was lost
 	x.Run, x.PID, x.Start, x.Generation = i.Run, i.PID, i.StartedAt, i.Generation

@@ -278,6 +278,12 @@ func (s *stage) fill(f *Fact, words []string) error {
 				return err
 			}
 			f.At = s.now.Add(-d)
+		case "began":
+			d, err := time.ParseDuration(value)
+			if err != nil {
+				return err
+			}
+			f.Exit.Start, f.PID = s.now.Add(-d), 100+int(f.Run)
 		case "stopping":
 			f.Stopping = true
 		case "launch":
