@@ -37,7 +37,7 @@ func (p *Proc) Adopt(h keeper.Hello, w reconcile.World) []reconcile.Fact {
 		if held[reconcile.RunID(r.Run)] != r {
 			continue
 		}
-		if known := instance(w, idOf(r)); r.Ended && known != nil && known.Run >= reconcile.RunID(r.Run) {
+		if r.Ended && recorded(w, r) {
 			orders = append(orders, p.disown(r))
 			continue
 		}
@@ -56,6 +56,16 @@ func (c clock) lost(i *reconcile.Instance) reconcile.Fact {
 		f.Reason = "the order to start it was lost when a process of procnanny died"
 	}
 	return f
+}
+
+// recorded reports whether the end of a run that does not live in the world is
+// on record: that of an instance which was forgotten, too, for only what has
+// ended is.
+func recorded(w reconcile.World, r *keeper.Run) bool {
+	if known := instance(w, idOf(r)); known != nil {
+		return known.Run >= reconcile.RunID(r.Run)
+	}
+	return reconcile.RunID(r.Run) < w.NextRun
 }
 
 func idOf(r *keeper.Run) reconcile.InstanceID {

@@ -136,6 +136,9 @@ func TestAdopt(t *testing.T) {
 		held(101, func(r *keeper.Run) {
 			r.Run, r.Program, r.Index, r.Ended, r.Emptied, r.Exit = 51, "new", 0, true, true, exit
 		}), // nor this
+		held(102, func(r *keeper.Run) {
+			r.Run, r.Program, r.Index, r.Ended, r.Emptied, r.Exit = 19, "gone", 0, true, true, exit
+		}), // its end was, and then the instance was forgotten
 	}}
 	w := world(
 		reconcile.StateRunning, reconcile.StateStopping, reconcile.StateRunning, reconcile.StateStarting,
@@ -179,7 +182,7 @@ func TestAdopt(t *testing.T) {
 			t.Errorf("killed with %v", o.Signal)
 		}
 	}
-	wantOrders := []brief{{keeper.OrderAck, 15}, {keeper.OrderKill, 18}}
+	wantOrders := []brief{{keeper.OrderAck, 15}, {keeper.OrderKill, 18}, {keeper.OrderAck, 19}}
 	if !reflect.DeepEqual(orders, wantOrders) {
 		t.Errorf("orders are %v, should be %v", orders, wantOrders)
 	}
