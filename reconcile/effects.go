@@ -69,6 +69,9 @@ func stopOrdered(t *turn, f *Fact) string {
 	i.Owed, i.Until = ActionUnset, c.Until
 	if i.State != StateStopping {
 		i.EndCause, i.Rolling, i.Drain = c.EndCause, c.Rolling, nil
+		if c.EndCause == CauseReplaced || c.EndCause == CauseRestart {
+			i.Attempt = 0 // the new process is a fresh one, and until it runs this one is away
+		}
 		if c.EndCause != CauseRestart && c.EndCause != CauseStop {
 			i.By = nil
 		}
