@@ -32,7 +32,7 @@ const (
 )
 
 // roles are what the test binary is when it is a program.
-var roles = map[string]func(){"writer": writer, "crasher": crasher}
+var roles = map[string]func(){"writer": writer, "crasher": crasher, "hopper": hopper}
 
 // writer writes numbered lines and never ends; it must never be restarted.
 func writer() {
@@ -135,7 +135,7 @@ func mortalConfig(t *testing.T, dir string) []byte {
 	return b
 }
 
-func check(t *testing.T, err error) {
+func check(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)

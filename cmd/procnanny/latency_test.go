@@ -1,149 +1,250 @@
 package main
 
 import (
+	"bufio"
 	"context"
+	"encoding/binary"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	zmq4 "github.com/pebbe/zmq4"
+	"golang.org/x/sys/unix"
+
+	"github.com/procnanny/procnanny/rpc"
 	"github.com/procnanny/procnanny/rpc/zmq"
 )
 
-// BenchmarkCrash measures with real processes how long it takes from kill(2) of
-// a program to its event at a subscriber, and to the first instruction of a
-// hook's command (which is date: its own start is in the figure, and given
-// beside it as that of the same command started by this process).
-func BenchmarkCrash(b *testing.B) {
-	if err := bin.need("procnanny-eval", "procnannyd", "procnanny-control"); err != nil {
-		b.Fatal(err)
+// stampSource is a program whose last act (at CONT, the only signal that it
+// takes) or first one is to write CLOCK_MONOTONIC to a file: nothing that is
+// larger, or starts more slowly, could tell when it ended or began.
+const stampSource = `
+#include <fcntl.h>
+#include <signal.h>
+#include <time.h>
+#include <unistd.h>
+static void stamp(const char *path) {
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	long long ns = t.tv_sec * 1000000000LL + t.tv_nsec;
+	int fd = open(path, O_WRONLY | O_CREAT, 0600);
+	if (fd < 0 || pwrite(fd, &ns, 8, 0) != 8) _exit(99);
+}
+int main(int argc, char **argv) {
+	if (argc == 3) {
+		sigset_t set;
+		int got;
+		sigemptyset(&set);
+		sigaddset(&set, SIGUSR1);
+		sigprocmask(SIG_BLOCK, &set, 0);
+		sigwait(&set, &got);
 	}
+	stamp(argv[1]);
+	_exit(argc == 3 ? 3 : 0);
+}
+`
+
+// stampRoom is where a latency is measured: a directory in memory, with the
+// program that stamps.
+type stampRoom struct {
+	b   *testing.B
+	dir string
+}
+
+func newStampRoom(b *testing.B) *stampRoom {
+	b.Helper()
+	check(b, bin.need("procnanny-eval", "procnannyd", "procnanny-control"))
 	dir, err := os.MkdirTemp("/dev/shm", "pn")
 	if err != nil {
 		b.Skip("needs /dev/shm:", err)
 	}
-	defer os.RemoveAll(dir)
-	const config = `programs: web: {
-		command: "sleep", args: ["1000"], start: min_uptime: "0s"
-		restart: {delay: "0s", jitter: 0, flap: count: 1000000}
-		on: crashed: [{run: {command: "/bin/date", args: ["+%s%N"]}}]
-	}`
+	b.Cleanup(func() { os.RemoveAll(dir) })
 	for _, sub := range []string{"config", "state", "run", "log"} {
-		if err := os.Mkdir(filepath.Join(dir, sub), 0o755); err != nil {
-			b.Fatal(err)
-		}
+		check(b, os.Mkdir(filepath.Join(dir, sub), 0o755))
 	}
-	if err := os.WriteFile(filepath.Join(dir, "config", "web.cue"), []byte(config), 0o644); err != nil {
-		b.Fatal(err)
+	check(b, os.WriteFile(dir+"/stamp.c", []byte(stampSource), 0o644))
+	if out, err := exec.Command("cc", "-O2", "-static", "-o", dir+"/stamp", dir+"/stamp.c").CombinedOutput(); err != nil {
+		b.Skipf("needs a C compiler: %v\n%s", err, out)
 	}
-	cmd := exec.Command(filepath.Join(bin.dir, "procnannyd"), "--config", dir+"/config", "--state", dir+"/state", "--run", dir+"/run", "--log-dir", dir+"/log")
-	if err := cmd.Start(); err != nil {
-		b.Fatal(err)
-	}
-	defer func() { _ = cmd.Process.Signal(syscall.SIGTERM); _ = cmd.Wait() }()
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
-	defer cancel()
-	for ctx.Err() == nil {
-		if _, err := os.Stat(dir + "/run/events.sock"); err == nil {
-			break
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	sub, err := zmq.Subscribe("ipc://"+dir+"/run/events.sock", []string{"state.web.", "hook."})
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer sub.Close()
-	time.Sleep(200 * time.Millisecond)
-	_ = exec.Command("pkill", "-9", "-P", strconv.Itoa(cmd.Process.Pid), "sleep").Run() // the first event tells a pid
+	return &stampRoom{b, dir}
+}
 
-	var toEvent, toHook, alone []time.Duration
-	var killed time.Time
-	next := func() map[string]any {
-		_, v, err := sub.Next(ctx)
-		if err != nil {
-			b.Fatal(err)
-		}
-		m, _ := v.(map[string]any)
-		return m
+// daemon runs one instance of the program, and what is to be done when it
+// crashes.
+func (r *stampRoom) daemon(on string) {
+	r.b.Helper()
+	const config = `programs: web: {command: %q, args: [%q, "wait"], start: min_uptime: "0s", restart: {delay: "30ms", factor: 1, jitter: 0, flap: count: 1000000}%s}`
+	text := fmt.Sprintf(config, r.dir+"/stamp", r.dir+"/end", on)
+	check(r.b, os.WriteFile(r.dir+"/config/web.cue", []byte(text), 0o644))
+	cmd := exec.Command(filepath.Join(bin.dir, "procnannyd"), "--config", r.dir+"/config", "--state", r.dir+"/state", "--run", r.dir+"/run", "--log-dir", r.dir+"/log")
+	check(r.b, cmd.Start())
+	r.b.Cleanup(func() { _ = cmd.Process.Signal(syscall.SIGTERM); _ = cmd.Wait() })
+	check(r.b, poll(func() (bool, string) {
+		_, err := os.Stat(r.dir + "/run/events.sock")
+		return err == nil, ""
+	}))
+}
+
+func monotonic() int64 {
+	var ts unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts) // every kernel has it
+	return ts.Nano()
+}
+
+func (r *stampRoom) stamp(name string) int64 {
+	r.b.Helper()
+	raw, err := os.ReadFile(filepath.Join(r.dir, name))
+	check(r.b, err)
+	return int64(binary.NativeEndian.Uint64(raw))
+}
+
+// hopper is a process that only publishes: the hop that everybody has to pay.
+func hopper() {
+	s, err := zmq4.NewSocket(zmq4.PUB)
+	if err == nil {
+		err = s.Bind(os.Args[1])
 	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	for in := bufio.NewReader(os.Stdin); ; {
+		if _, err := in.ReadByte(); err != nil {
+			os.Exit(0)
+		}
+		_, _ = s.SendMessage("hop", binary.NativeEndian.AppendUint64(nil, uint64(monotonic())))
+	}
+}
+
+// hop is a bare hop, to be taken as often as somebody asks.
+type hop struct {
+	to  *os.File
+	sub *zmq.Subscription
+}
+
+func (r *stampRoom) hop(ctx context.Context) *hop {
+	r.b.Helper()
+	endpoint := "ipc://" + r.dir + "/hop.sock"
+	self, err := os.Executable()
+	check(r.b, err)
+	from, to, err := os.Pipe()
+	check(r.b, err)
+	cmd := exec.Command(self, endpoint)
+	cmd.Env, cmd.Stdin, cmd.Stderr = append(os.Environ(), roleVar+"=hopper"), from, os.Stderr
+	check(r.b, cmd.Start())
+	from.Close()
+	sub, err := zmq.Subscribe(endpoint, nil)
+	check(r.b, err)
+	r.b.Cleanup(func() { to.Close(); _ = cmd.Wait(); _ = sub.Close() })
+	h := &hop{to, sub}
+	for { // until it is connected
+		short, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
+		_, err := h.take(short)
+		if cancel(); err == nil {
+			return h
+		}
+		check(r.b, ctx.Err())
+	}
+}
+
+func (h *hop) take(ctx context.Context) (int64, error) {
+	if _, err := h.to.Write([]byte{1}); err != nil {
+		return 0, err
+	}
+	_, body, err := h.sub.NextRaw(ctx)
+	return monotonic() - int64(binary.NativeEndian.Uint64(append(body, make([]byte, 8)...))), err
+}
+
+// latencies are nanoseconds.
+type latencies []int64
+
+func (l latencies) report(b *testing.B, what string) (p50 float64) {
+	slices.Sort(l)
+	p50 = float64(l[len(l)/2]) / 1e3
+	b.ReportMetric(p50, what+"-p50-us")
+	b.ReportMetric(float64(l[len(l)*99/100])/1e3, what+"-p99-us")
+	return p50
+}
+
+// BenchmarkExit measures with real processes, from a program's last instruction
+// but one: until its event is in the hands of a subscriber, beside a bare hop
+// of the same library; and until the first instruction of its hook's command.
+func BenchmarkExit(b *testing.B) {
+	b.Run("event", func(b *testing.B) { measureExits(b, false) })
+	b.Run("hook", func(b *testing.B) { measureExits(b, true) })
+}
+
+func measureExits(b *testing.B, hook bool) {
+	r := newStampRoom(b)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
+	defer cancel()
+	on := ""
+	if hook {
+		on = fmt.Sprintf(", on: crashed: [{run: {command: %q, args: [%q]}}]", r.dir+"/stamp", r.dir+"/hooked")
+	}
+	r.daemon(on)
+	bare := r.hop(ctx)
+	sub, err := zmq.Subscribe("ipc://"+r.dir+"/run/events.sock", []string{"state.web.", "hook."})
+	check(b, err)
+	defer sub.Close()
+	next := func() (at int64, m map[string]any) {
+		_, body, err := sub.NextRaw(ctx)
+		at = monotonic()
+		check(b, err)
+		v, err := rpc.DecodeValue(body)
+		check(b, err)
+		m, _ = v.(map[string]any)
+		return at, m
+	}
+	pid := r.livingPID()
+	var event, hooked, hops latencies
 	b.ResetTimer()
-	for n := 0; n < b.N+2; {
-		m := next()
-		switch m["event"] {
-		case "exited":
-			if !killed.IsZero() {
-				toEvent = append(toEvent, time.Since(killed))
+	for warm := -3; warm < b.N; warm++ {
+		time.Sleep(5 * time.Millisecond) // so that all sleep, as they do in life
+		one, err := bare.take(ctx)
+		check(b, err)
+		check(b, unix.Kill(pid, unix.SIGUSR1))
+		for seen := map[string]bool{}; !seen["running"] || hook && !seen["hook"]; {
+			at, m := next()
+			name, _ := m["event"].(string)
+			switch seen[name] = true; name {
+			case "running":
+				living, _ := m["pid"].(int64)
+				pid = int(living)
+			case "hook": // its command is done
+				hooked = append(hooked, r.stamp("hooked")-r.stamp("end"))
+			case "backoff", "exited":
+				if _, ended := m["code"]; ended {
+					event = append(event, at-r.stamp("end"))
+				}
 			}
-		case "hook": // its command is done, so what it wrote is there
-			if !killed.IsZero() { // else it was the warm-up
-				toHook = append(toHook, lastStamp(b, dir).Sub(killed))
-			}
-			began := time.Now()
-			if out, err := exec.Command("/bin/date", "+%s%N").Output(); err == nil {
-				alone = append(alone, stamp(b, string(out)).Sub(began))
-			}
-			time.Sleep(20 * time.Millisecond)
-			pid := livingPID(b, cmd.Process.Pid)
-			killed = time.Now()
-			_ = syscall.Kill(pid, syscall.SIGKILL)
-			n++
+		}
+		if hops = append(hops, one); warm == -1 {
+			event, hooked, hops = nil, nil, nil
 		}
 	}
 	b.StopTimer()
-	report := func(what string, list []time.Duration) {
-		slices.Sort(list)
-		b.ReportMetric(float64(list[len(list)/2].Microseconds()), what+"-p50-us")
-		b.ReportMetric(float64(list[len(list)*99/100].Microseconds()), what+"-p99-us")
+	p50 := event.report(b, "event")
+	b.ReportMetric(p50/hops.report(b, "hop"), "event/hop")
+	if hook {
+		hooked.report(b, "hook")
 	}
-	report("event", toEvent)
-	report("hook", toHook)
-	report("date-alone", alone)
 }
 
-// livingPID is the program's process: the youngest child of the keeper.
-func livingPID(b *testing.B, keeper int) int {
-	b.Helper()
-	out, err := exec.Command("pgrep", "-n", "-P", strconv.Itoa(keeper), "sleep").Output()
-	if err != nil {
-		b.Fatal(err)
-	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(out)))
-	if err != nil {
-		b.Fatal(err)
-	}
+// livingPID is the program's process, as the kernel lists it.
+func (r *stampRoom) livingPID() (pid int) {
+	r.b.Helper()
+	check(r.b, poll(func() (bool, string) {
+		out, err := exec.Command("pgrep", "-f", "^"+r.dir+"/stamp ").Output()
+		if err == nil {
+			_, err = fmt.Sscan(string(out), &pid)
+		}
+		return err == nil, string(out)
+	}))
 	return pid
-}
-
-func stamp(b *testing.B, text string) time.Time {
-	b.Helper()
-	ns, err := strconv.ParseInt(strings.TrimSpace(text), 10, 64)
-	if err != nil {
-		b.Fatal(err)
-	}
-	return time.Unix(0, ns)
-}
-
-// lastStamp is the newest that the hook's commands wrote, whatever their place.
-func lastStamp(b *testing.B, dir string) time.Time {
-	b.Helper()
-	var newest time.Time
-	files, _ := filepath.Glob(dir + "/log/.hook */*.log")
-	for _, f := range files {
-		raw, err := os.ReadFile(f)
-		if err != nil {
-			b.Fatal(err)
-		}
-		lines := strings.Split(strings.TrimSpace(string(raw)), "\n")
-		_, text, _ := strings.Cut(lines[len(lines)-1], " ")
-		if at := stamp(b, text); at.After(newest) {
-			newest = at
-		}
-	}
-	return newest
 }
