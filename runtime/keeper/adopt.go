@@ -107,9 +107,11 @@ func (k *keeper) inheritPipes(in *instance, l *legacy, run uint64) {
 		s.fd, s.inode = l.FDs[i+1], l.Note.Pipes[i]
 		k.openSink(s, names[i], run)
 		if run == 0 {
-			s.blocked = true
-			k.pause(s, retryFirst)
+			k.listen(s)
 		}
+	}
+	if run == 0 {
+		k.emptyPipes(in, func() { k.closePipes(in) })
 	}
 }
 

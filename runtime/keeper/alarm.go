@@ -14,8 +14,7 @@ const (
 	alarmControl  alarm = iota // start control (again)
 	alarmSweep                 // look who is left, without cgroups
 	alarmExit                  // ask again how an adopted process ended
-	alarmOutput                // drain pipes that were left alone for a while
-	alarmIdle                  // close log files that were not written for a while
+	alarmOutput                // somebody has waited long for his output to be moved
 	alarmShutdown              // somebody asked us to stop, and it takes too long
 	alarmTidy                  // give memory back after a burst of starts
 	alarmWatchdog              // tell the service manager that we are not stuck
@@ -31,8 +30,7 @@ func init() {
 		alarmControl:  (*keeper).startControl,
 		alarmSweep:    (*keeper).sweepDying,
 		alarmExit:     (*keeper).askExits,
-		alarmOutput:   (*keeper).resume,
-		alarmIdle:     (*keeper).closeIdle,
+		alarmOutput:   (*keeper).waitNoLonger,
 		alarmShutdown: (*keeper).shutdownLate,
 		alarmTidy:     (*keeper).tidy,
 		alarmWatchdog: (*keeper).feedWatchdog,
@@ -88,7 +86,10 @@ func (k *keeper) timeout() int {
 var began = time.Now()
 
 // now is the monotonic clock in nanoseconds: what alarms count in. It is never 0.
-func (k *keeper) now() int64 { return int64(time.Since(began)) + 1 }
+func (k *keeper) now() int64 { return sinceBegan() }
+
+// sinceBegan is now for those who have no keeper.
+func sinceBegan() int64 { return int64(time.Since(began)) + 1 }
 
 // boottime is CLOCK_BOOTTIME in nanoseconds: what facts are dated in.
 func boottime() int64 {

@@ -13,6 +13,7 @@ type sink interface {
 	Drain(pipe, limit int) (n int, more bool, err error)
 	Delay() time.Duration
 	Dropped() int64
+	Device() uint64
 	SetPolicy(o Output)
 	BeginRun(run uint64)
 	EndRun()
@@ -23,14 +24,13 @@ type sink interface {
 // deps are the neighbours, as functions: a test that needs a full disk or a
 // control of its own puts another one in.
 type deps struct {
-	start        func(*launch.Request, launch.Stdio, int) (launch.Process, error)
-	preflight    func(*launch.Request) error
-	tune         func(pid int, t spec.Tuning, cgroup string) map[string]string
-	limit        func(cgroup string, c *spec.Cgroup) error
-	newSink      func(program string, index int, stream string, o Output) sink
-	forgetOutput func(program string, index int)
-	closeOutput  func()
-	control      func() (pid, pidfd, sock int, err error)
+	start       func(*launch.Request, launch.Stdio, int) (launch.Process, error)
+	preflight   func(*launch.Request) error
+	tune        func(pid int, t spec.Tuning, cgroup string) map[string]string
+	limit       func(cgroup string, c *spec.Cgroup) error
+	newSink     func(program string, index int, stream string, o Output) sink
+	closeOutput func()
+	control     func() (pid, pidfd, sock int, err error)
 }
 
 func realDeps(c Config) (deps, error) {
@@ -46,9 +46,8 @@ func realDeps(c Config) (deps, error) {
 		newSink: func(program string, index int, stream string, o Output) sink {
 			return fileSink{dir.Sink(program, index, stream, o.policy())}
 		},
-		forgetOutput: dir.Forget,
-		closeOutput:  dir.Close,
-		control:      func() (int, int, int, error) { return forkControl(c.Control) },
+		closeOutput: dir.Close,
+		control:     func() (int, int, int, error) { return forkControl(c.Control) },
 	}, nil
 }
 

@@ -89,9 +89,15 @@ func (k *keeper) mainGone(r *run) {
 	k.poll.removeClose(r.pidfd)
 	r.pidfd, r.ended = -1, true
 	f := r.fact(FactExited)
-	k.drainAll(r.in)
 	f.Code, f.Signal, f.Core, f.Unknown = e.code, e.signal, e.core, e.unknown
 	f.CPUNS, f.PeakBytes = e.cpu, e.peak
+	r.exit, r.telling = &f, true
+	k.emptyPipes(r.in, func() { k.tellEnd(r, f, e) })
+}
+
+// tellEnd tells the end of a run's main process, whose output was moved.
+func (k *keeper) tellEnd(r *run, f Fact, e ending) {
+	r.telling = false
 	var empty bool
 	f.Left, empty = k.box.left(r)
 	if e.signal == spec.SIGKILL && f.AtNS-r.started < int64(youngDeath) {
@@ -127,9 +133,9 @@ func (k *keeper) collect(r *run) (ending, bool) {
 // lookEmpty tells when nobody is left of a run whose main process is gone, and
 // otherwise sees to it that we learn of it.
 func (k *keeper) lookEmpty(r *run) {
-	if !r.emptied && r.ended && k.box.empty(k, r) {
-		k.drainAll(r.in)
-		k.setEmpty(r)
+	if !r.emptied && r.ended && !r.telling && !r.leaving && k.box.empty(k, r) {
+		r.leaving = true
+		k.emptyPipes(r.in, func() { k.setEmpty(r) })
 	}
 }
 

@@ -79,13 +79,14 @@ type keeper struct {
 	runs      map[uint64]*run // alive, or ended and not yet acknowledged
 	mains     map[int]*run    // by pid: main processes whose end was not yet seen
 
-	dying   map[*run]struct{}    // main gone, others living, no cgroup to tell
-	exiting map[*run]struct{}    // adopted, ended, exit status not yet known
-	gone    []*run               // main process ended in this turn
-	over    []*run               // emptied in this turn
-	fresh   int                  // started since the last flush
-	paused  map[*stream]struct{} // pipes that are left alone for a while
-	open    map[*stream]struct{} // sinks with open files
+	dying   map[*run]struct{} // main gone, others living, no cgroup to tell
+	exiting map[*run]struct{} // adopted, ended, exit status not yet known
+	gone    []*run            // main process ended in this turn
+	over    []*run            // emptied in this turn
+	fresh   int               // started since the last flush
+	mover   *mover
+	// emptyings are ends that wait until output was moved.
+	emptyings map[*emptying]struct{}
 
 	ctl      control
 	facts    []byte // frames of this turn for control
@@ -153,8 +154,8 @@ func newKeeper(c Config) (*keeper, error) {
 		c: c, log: c.Log,
 		instances: map[instanceKey]*instance{}, runs: map[uint64]*run{}, mains: map[int]*run{},
 		dying: map[*run]struct{}{}, exiting: map[*run]struct{}{},
-		paused: map[*stream]struct{}{}, open: map[*stream]struct{}{},
-		ctl: control{pidfd: -1, sock: -1},
+		emptyings: map[*emptying]struct{}{},
+		ctl:       control{pidfd: -1, sock: -1},
 	}
 	var err error
 	if k.boot, err = bootID(); err != nil {
@@ -175,6 +176,9 @@ func newKeeper(c Config) (*keeper, error) {
 	if k.signals, err = catchSignals(k.poll); err != nil {
 		return nil, err
 	}
+	if err = k.startMover(); err != nil {
+		return nil, err
+	}
 	k.box = k.newContainment()
 	return k, nil
 }
@@ -189,7 +193,9 @@ func bootID() (string, error) {
 
 func (k *keeper) close() {
 	k.signals.close()
-	k.deps.closeOutput()
+	if k.mover.stop(time.Second) {
+		k.deps.closeOutput()
+	}
 	k.box.close(k.nobodyLives())
 	unix.Close(k.poll.fd)
 }
@@ -226,8 +232,8 @@ func (k *keeper) loop() (int, error) {
 func (k *keeper) tidyRuns() {
 	for i, r := range k.gone {
 		for s := range r.in.streams {
-			if sink := r.in.streams[s].sink; sink != nil {
-				sink.EndRun()
+			if f := r.in.streams[s].flow; f != nil {
+				f.end()
 			}
 		}
 		k.gone[i] = nil

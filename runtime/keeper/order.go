@@ -139,8 +139,8 @@ func (k *keeper) orderOutput(o *Order) {
 	}
 	in.output = *o.Output
 	for i := range in.streams {
-		if s := &in.streams[i]; s.sink != nil {
-			s.sink.SetPolicy(in.output)
+		if s := &in.streams[i]; s.flow != nil {
+			s.flow.setOutput(in.output)
 		}
 	}
 }
@@ -173,7 +173,6 @@ func (k *keeper) orderForget(o *Order) {
 	for i := range in.streams {
 		k.forgetStream(&in.streams[i])
 	}
-	k.deps.forgetOutput(key.program, key.index)
 	k.box.forget(in)
 	delete(k.instances, key)
 }

@@ -45,6 +45,8 @@ type run struct {
 	ended    bool
 	emptied  bool
 	exit     *Fact // once ended
+	telling  bool  // ended, and what it wrote is moved before that is told
+	leaving  bool  // nobody is left, and what they wrote is moved first
 
 	eventsFD int // cgroup.events while we wait for it to be empty; -1
 	seen     *family
@@ -87,13 +89,13 @@ func (r *run) fact(kind FactKind) Fact {
 // list is the run as control sees it.
 func (r *run) list() Run {
 	var exit Fact
-	if r.exit != nil {
+	if r.exit != nil && !r.telling {
 		exit = *r.exit
 	}
 	return Run{
 		Run: r.id, Program: r.in.program, Index: r.in.index, PID: r.pid, StartedNS: r.started,
 		LaunchDigest: r.launch, TuningDigest: r.tuning, Generation: r.generation,
-		Stopping: r.stopping, Ended: r.ended, Emptied: r.emptied, Exit: exit,
+		Stopping: r.stopping, Ended: r.ended && !r.telling, Emptied: r.emptied, Exit: exit,
 	}
 }
 

@@ -7,49 +7,31 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/procnanny/procnanny/runtime/launch"
-	"github.com/procnanny/procnanny/runtime/output"
 )
 
 const (
-	// drainTurn bounds what one pipe may move in a turn, so that a loud process
-	// does not keep others waiting; bytes.
-	drainTurn = output.Turn
-	// drainEnd bounds what is moved at a main process's end: more than any pipe
-	// holds, so that all it wrote is in the file before its end is told, while
-	// a grandchild that goes on writing cannot hold us; bytes.
-	drainEnd = 2 << 20
-
-	maxOpen   = 512 // sinks with open files
-	idleAfter = 2 * time.Second
-
-	// retryFirst is the least time between tries of a sink that can take no more.
-	retryFirst = 20 * time.Millisecond
-
-	// droppedEvery is how often control hears how much was dropped.
-	droppedEvery = 5 * time.Second
+	// waitMost is how long an end waits to be told for the sake of output that
+	// does not get to its file.
+	waitMost = time.Second
+	// busyMost is how long a start waits for one that looks at the same pipe.
+	busyMost = 50 * time.Millisecond
 )
 
-// stream is one output of an instance: the pipe's read end and where it goes.
+// stream is one output of an instance, as the loop sees it: the pipe's read end
+// and the flow that moves what comes.
 type stream struct {
-	in      *instance
-	name    string // of the sink: "", stdout, stderr
-	fd      int    // -1: no pipe
-	polled  bool
-	hungUp  bool // nobody has the other end
-	blocked bool // the sink could take no more
-	touched bool // written since the last look for idle ones
-	// dropping is true while the sink drops what it cannot write.
+	in    *instance
+	name  string // of the sink: "", stdout, stderr
+	fd    int    // -1: no pipe
+	inode uint64
+	life  uint64 // counts who listened
+	flow  *flow  // nil: no sink
+	// How the flow stands, as it said last: blocked and its pipe is not closed,
+	// or dropping; dropped is all that it dropped.
+	fault    error
+	blocked  bool
 	dropping bool
-	fault    error // why it blocks or drops, as it was told
-	told     int64 // CLOCK_MONOTONIC ns: when that was
-	resume   int64 // CLOCK_MONOTONIC ns: when a paused pipe is drained again
-	inode    uint64
-	sink     sink
-}
-
-func (s *stream) ready(k *keeper, events uint32) {
-	s.hungUp = s.hungUp || events&(unix.EPOLLHUP|unix.EPOLLERR) != 0
-	k.drain(s, drainTurn)
+	dropped  int64
 }
 
 // streamNames are the sinks of an output mode; others have none.
@@ -85,15 +67,15 @@ func (k *keeper) openPipes(in *instance, r *launch.Request, run uint64) (launch.
 
 // openSink gives a stream the sink of that name for a run's output.
 func (k *keeper) openSink(s *stream, name string, run uint64) {
-	if s.sink != nil && s.name != name { // the mode has changed
+	if s.flow != nil && s.name != name { // the mode has changed
 		k.forgetStream(s)
 	}
-	if s.sink == nil {
-		s.name, s.sink = name, k.deps.newSink(s.in.program, s.in.index, name, s.in.output)
-	} else {
-		s.sink.SetPolicy(s.in.output)
+	if s.flow == nil {
+		s.name = name
+		o := s.in.output
+		s.flow = k.mover.flow(s, func() sink { return k.deps.newSink(s.in.program, s.in.index, name, o) })
 	}
-	s.sink.BeginRun(run)
+	s.flow.begin(run, s.in.output)
 }
 
 // openPipe returns the child's end, open for reading and writing: while the
@@ -108,8 +90,11 @@ func (k *keeper) openPipe(s *stream, r *launch.Request) (int, error) {
 		var st unix.Stat_t
 		_ = unix.Fstat(p[0], &st)
 		s.fd, s.inode = p[0], st.Ino
+	} else if !s.flow.acquire(busyMost) { // to open a pipe waits for who moves from it
+		return -1, stepError("opening the output pipe, from which a slow disk takes the former run's output", unix.EBUSY)
+	} else {
+		defer s.flow.release()
 	}
-	s.hungUp = false       // a pipe that the former run left full has a writer again
 	if r.Identity.Switch { // so that it can open /dev/stdout
 		if err := unix.Fchown(s.fd, int(r.Identity.UID), int(r.Identity.GID)); err != nil {
 			return -1, stepError("giving the output pipe to the user", err)
@@ -139,110 +124,52 @@ func closeStdio(io launch.Stdio) {
 	}
 }
 
-// listen watches a pipe for output.
+// listen has the output of a pipe moved from now on.
 func (k *keeper) listen(s *stream) {
-	if s.fd < 0 || s.polled || s.blocked {
-		return
-	}
-	if err := k.poll.add(s.fd, unix.EPOLLIN, s); err != nil {
-		k.log.Error("cannot watch output", "program", s.in.program, "instance", s.in.index, "error", err)
-		return
-	}
-	s.polled = true
-}
-
-func (k *keeper) deafen(s *stream) {
-	if s.polled {
-		k.poll.remove(s.fd)
-		s.polled = false
+	if s.fd >= 0 {
+		s.life++
+		s.flow.attach(s.fd, s.life)
 	}
 }
 
-// drain moves what is there, at most limit bytes, and says whether to go on.
-// When the sink can take no more, the pipe is left alone until a later try, and
-// its writer blocks.
-func (k *keeper) drain(s *stream, limit int) (more bool) {
-	more, dropped, err := k.move(s, limit)
-	if err != nil && !dropped {
-		k.block(s, err)
-		return false
+// reported takes note of how a flow stands, and tells control.
+func (k *keeper) reported(s *stream, f *flow, r report) {
+	if s.flow != f {
+		return // the mode has changed since
 	}
-	k.unblock(s, err)
-	if s.hungUp && !more {
-		k.closePipe(s)
-		return false
-	}
-	busy := more || s.hungUp || err != nil
-	if d := s.sink.Delay(); d > 0 && !busy {
-		k.pause(s, d)
-	} else if s.in.run != nil && !s.in.run.emptied {
-		k.listen(s)
-	}
-	return more
-}
-
-// move is the sink's Drain. An instance that is being stopped drops what its
-// sink cannot take, so that it can end.
-func (k *keeper) move(s *stream, limit int) (more, dropped bool, err error) {
-	n, more, err := s.sink.Drain(s.fd, limit)
-	dropped = s.in.output.Drop
-	if err != nil && !dropped && s.in.run != nil && s.in.run.stopping {
-		s.sink.SetPolicy(s.in.output.dropping())
-		n, more, err = s.sink.Drain(s.fd, limit)
-		dropped = true
-	}
-	if n > 0 {
-		k.touch(s)
-	}
-	if err != nil && dropped {
-		more = n > 0 // there may be more, unless nothing came
-	}
-	return more, dropped, err
-}
-
-func (o Output) dropping() Output {
-	o.Drop = true
-	return o
-}
-
-func (k *keeper) block(s *stream, err error) {
-	if !s.blocked {
-		s.blocked = true
-		k.tellOutput(s, err)
-		k.log.Error("cannot write output; it waits in the pipe", "program", s.in.program, "instance", s.in.index, "error", err)
-	}
-	k.pause(s, max(s.sink.Delay(), retryFirst))
-}
-
-// unblock says once that output flows, or that it is dropped and why.
-func (k *keeper) unblock(s *stream, err error) {
+	before := s.fault
+	s.fault, s.dropping, s.dropped = r.err, r.dropping, r.dropped
+	s.blocked = r.err != nil && !r.dropping
+	k.tellOutput(s)
+	log := k.log.With("program", s.in.program, "instance", s.in.index)
 	switch {
-	case err != nil && !s.dropping:
-		s.dropping = true
-		k.tellOutput(s, err)
-		k.log.Error("cannot write output; it is dropped and counted", "program", s.in.program, "instance", s.in.index, "error", err)
-	case err != nil && k.now()-s.told > int64(droppedEvery):
-		k.tellOutput(s, err)
-	case err == nil && (s.blocked || s.dropping):
-		k.tellOutput(s, nil)
-		k.log.Info("output is written again", "program", s.in.program, "instance", s.in.index)
+	case s.blocked:
+		log.Error("cannot write output; it waits in the pipe", "error", r.err)
+	case r.dropping && before == nil:
+		log.Error("cannot write output; it is dropped and counted", "error", r.err)
+	case r.err == nil:
+		log.Info("output is written again")
 	}
-	s.blocked, s.dropping = false, err != nil
+	if !s.blocked && k.idle(s.in) {
+		k.emptyPipes(s.in, func() { k.closePipes(s.in) })
+	}
 }
 
-// tellOutput tells control that output cannot be written, or, without an error,
+// idle reports whether nobody writes to an instance's pipes any more.
+func (k *keeper) idle(in *instance) bool { return in.run == nil || in.run.emptied }
+
+// tellOutput tells control that output cannot be written, or, without a fault,
 // is again.
-func (k *keeper) tellOutput(s *stream, err error) {
-	s.fault, s.told = err, k.now()
+func (k *keeper) tellOutput(s *stream) {
 	f := Fact{
 		Kind: FactOutput, Program: s.in.program, Index: s.in.index, AtNS: boottime(),
-		Stream: s.name, Dropping: s.dropping && err != nil, Dropped: s.sink.Dropped(),
+		Stream: s.name, Dropping: s.dropping, Dropped: s.dropped,
 	}
 	if s.in.run != nil {
 		f.Run = s.in.run.id
 	}
-	if err != nil {
-		f.Reason = err.Error()
+	if s.fault != nil {
+		f.Reason = s.fault.Error()
 	}
 	k.tell(f)
 }
@@ -251,32 +178,10 @@ func (k *keeper) tellOutput(s *stream, err error) {
 func (k *keeper) tellFaults() {
 	for _, in := range k.instances {
 		for i := range in.streams {
-			if s := &in.streams[i]; s.fault != nil && s.sink != nil {
-				k.tellOutput(s, s.fault)
+			if s := &in.streams[i]; s.fault != nil && s.flow != nil {
+				k.tellOutput(s)
 			}
 		}
-	}
-}
-
-// pause leaves a pipe alone for a while; a hung-up one would wake us for ever.
-func (k *keeper) pause(s *stream, d time.Duration) {
-	k.deafen(s)
-	s.resume = k.now() + int64(d)
-	k.paused[s] = struct{}{}
-	k.set(alarmOutput, d)
-}
-
-// resume drains the pipes whose pause is over.
-func (k *keeper) resume() {
-	now := k.now()
-	for s := range k.paused {
-		if s.resume > now {
-			k.set(alarmOutput, time.Duration(s.resume-now))
-			continue
-		}
-		delete(k.paused, s)
-		k.drain(s, drainTurn)
-		k.settleStream(s)
 	}
 }
 
@@ -284,92 +189,150 @@ func (k *keeper) resume() {
 // cannot be written is dropped and counted.
 func (k *keeper) letGo(in *instance) {
 	for i := range in.streams {
-		if s := &in.streams[i]; s.blocked {
-			k.drain(s, drainTurn)
+		if s := &in.streams[i]; s.flow != nil {
+			s.flow.stop()
 		}
 	}
 }
 
-// drainAll empties an instance's pipes: before the end of its main process is
-// told, and before they are closed.
-func (k *keeper) drainAll(in *instance) {
+// emptying is somebody who waits until output was moved.
+type emptying struct {
+	in    *instance
+	left  int // streams
+	until int64
+	then  func()
+}
+
+// emptyPipes moves what is in an instance's pipes, as far as the sinks take it,
+// then goes on: at once if there is nothing, and without it if it takes too long.
+func (k *keeper) emptyPipes(in *instance, then func()) {
+	e := &emptying{in: in, then: then}
 	for i := range in.streams {
 		s := &in.streams[i]
-		for moved := 0; s.fd >= 0 && !s.blocked && moved < drainEnd; moved += drainTurn {
-			if !k.drain(s, drainTurn) {
-				break
+		if s.fd < 0 || s.flow == nil || s.blocked || s.flow.empty() {
+			continue
+		}
+		e.left++
+		s.flow.flush(func(k *keeper) {
+			if e.left--; e.left == 0 {
+				k.emptied(e)
+			}
+		})
+	}
+	if e.left == 0 {
+		then()
+		return
+	}
+	e.until = k.now() + int64(waitMost)
+	k.emptyings[e] = struct{}{}
+	k.set(alarmOutput, waitMost)
+}
+
+func (k *keeper) emptied(e *emptying) {
+	if _, ok := k.emptyings[e]; ok {
+		delete(k.emptyings, e)
+		e.then()
+	} else { // it came late
+		k.unblockSlow(e.in)
+	}
+}
+
+// waitNoLonger is for ends whose output does not get to its file: they are told
+// now. The pipes stay, as those of a full disk do.
+func (k *keeper) waitNoLonger() {
+	for e := range k.emptyings {
+		if e.until > k.now() {
+			k.set(alarmOutput, time.Duration(e.until-k.now()))
+			continue
+		}
+		delete(k.emptyings, e)
+		for i := range e.in.streams {
+			s := &e.in.streams[i]
+			if s.fd >= 0 && !s.flow.empty() {
+				s.blocked = true
 			}
 		}
+		e.then()
+	}
+}
+
+// unblockSlow closes the pipes that a slow disk has emptied at last.
+func (k *keeper) unblockSlow(in *instance) {
+	for i := range in.streams {
+		if s := &in.streams[i]; s.fault == nil {
+			s.blocked = false
+		}
+	}
+	if k.idle(in) {
+		k.emptyPipes(in, func() { k.closePipes(in) })
 	}
 }
 
 // closePipes closes what is empty; a blocked pipe waits for its sink.
 func (k *keeper) closePipes(in *instance) {
 	for i := range in.streams {
-		k.settleStream(&in.streams[i])
-	}
-}
-
-func (k *keeper) settleStream(s *stream) {
-	if !s.blocked && (s.in.run == nil || s.in.run.emptied) {
-		k.closePipe(s)
+		if s := &in.streams[i]; !s.blocked && k.idle(in) {
+			k.closePipe(s)
+		}
 	}
 }
 
 func (k *keeper) closePipe(s *stream) {
-	k.deafen(s)
-	delete(k.paused, s)
 	if s.fd >= 0 {
-		unix.Close(s.fd)
+		s.flow.detach(s.fd)
 	}
-	s.fd, s.hungUp = -1, false
+	s.fd = -1
+}
+
+// pipeEnded closes a pipe to which nobody writes any more.
+func (k *keeper) pipeEnded(s *stream, f *flow, life uint64) {
+	if s.flow == f && s.life == life {
+		k.closePipe(s)
+	}
 }
 
 // forgetStream drops a stream with what waits in its pipe.
 func (k *keeper) forgetStream(s *stream) {
 	k.closePipe(s)
-	delete(k.open, s)
-	s.blocked = false
-	if s.sink != nil {
+	if s.flow != nil {
+		f := s.flow
 		if s.fault != nil {
-			k.tellOutput(s, nil)
+			s.fault, s.dropping = nil, false
+			k.tellOutput(s)
 		}
-		s.sink.Close()
-		s.sink = nil
+		f.forget()
+	}
+	s.flow, s.blocked = nil, false
+}
+
+// moverNews is the mover as the handler of the descriptor that says there is
+// something for the loop.
+type moverNews struct{ fd int }
+
+func (n *moverNews) ready(k *keeper, _ uint32) {
+	var b [8]byte
+	_, _ = unix.Read(n.fd, b[:])
+	for _, do := range k.mover.take() {
+		do(k)
 	}
 }
 
-// touch notes that a sink has its files open. They are closed when nothing
-// came for a while, or when too many are.
-func (k *keeper) touch(s *stream) {
-	s.touched = true
-	if _, ok := k.open[s]; ok {
-		return
-	}
-	if len(k.open) >= maxOpen {
-		for other := range k.open { // any: maps iterate in no order
-			other.sink.Idle()
-			delete(k.open, other)
-			break
-		}
-	}
-	k.open[s] = struct{}{}
-	k.set(alarmIdle, idleAfter)
+// tell wakes the loop; it may be called on any thread.
+func (n *moverNews) tell() {
+	_, _ = unix.Write(n.fd, []byte{1, 0, 0, 0, 0, 0, 0, 0}) // an eventfd counts
 }
 
-func (k *keeper) closeIdle() {
-	for s := range k.open {
-		if s.dropping && s.fd >= 0 { // a quiet program's mark is written, too
-			k.drain(s, drainTurn)
-			s.touched = true
-		}
-		if !s.touched {
-			s.sink.Idle()
-			delete(k.open, s)
-		}
-		s.touched = false
+// startMover makes the mover and has the loop hear of it.
+func (k *keeper) startMover() error {
+	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		return fmt.Errorf("cannot make an eventfd: %w", err)
 	}
-	if len(k.open) > 0 {
-		k.set(alarmIdle, idleAfter)
+	n := &moverNews{fd}
+	if err := k.poll.add(fd, unix.EPOLLIN, n); err != nil {
+		unix.Close(fd)
+		return err
 	}
+	k.mover, err = newMover(k.log, n.tell)
+	return err
 }

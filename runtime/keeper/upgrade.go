@@ -2,6 +2,7 @@ package keeper
 
 import (
 	"os"
+	"time"
 )
 
 // upgrade executes our own binary, which may be another by now, in our place:
@@ -12,6 +13,11 @@ func (k *keeper) upgrade() {
 		return
 	}
 	k.tidyRuns()
+	if k.mover.stuck(time.Second) { // execve waits for a thread that waits for its disk
+		k.log.Error("the keeper stays as it is", "error", errSlow)
+		return
+	}
+	k.mover.rest(time.Second)
 	err := k.will().Execute(k.c.Self)
 	k.log.Error("the keeper stays as it is", "error", err)
 }

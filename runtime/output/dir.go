@@ -7,33 +7,33 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// Dir is the log directory. Its sinks, and all methods of Dir but Read,
-// Streams and Watch, belong to one goroutine: the one that drains. Those three
-// may be called from anywhere, also in another process.
+// Dir is the log directory. Read, Streams and Watch may be called from anywhere,
+// also in another process; the rest in one process: a sink by one goroutine at a
+// time, several sinks at once.
 type Dir struct {
-	path  string
-	root  int
-	gid   int // of new files and directories; -1: the process's own
+	path   string
+	root   int
+	device uint64
+	gid    int // of new files and directories; -1: the process's own
+
+	mu    sync.Mutex // guards what follows, for no longer than a look into memory
 	sinks map[key]*Sink
 	// listed are the put aside files of streams that no sink has opened yet, by
 	// program and base: a directory is read once, not once for each instance.
 	listed map[string]map[string][]int64
+	spare  []*lens // not in use
+	null   int     // /dev/null, to drop bytes; -1: not yet opened
+	grown  int64   // bytes that pipes got beyond their first capacity
+
 	// alarm hears of what was found and dealt with; never nil.
 	alarm func(Alarm)
 	now   func() time.Time
-	began time.Time // monotonic instants count from here
-
-	// scratch is a pipe to look at bytes with tee(2), null is /dev/null to drop
-	// them; both are opened when first needed, and buf with them.
-	scratch [2]int
-	null    int
-	buf     []byte
-	grown   int64 // bytes that pipes got beyond their first capacity
 }
 
 type key struct {
@@ -59,17 +59,22 @@ func Open(dir string, gid int) (*Dir, error) {
 		return nil, fmt.Errorf("cannot open log directory %s: %w", dir, err)
 	}
 	d := &Dir{
-		path: path, root: -1, gid: gid, null: -1, scratch: [2]int{-1, -1},
+		path: path, root: -1, gid: gid, null: -1,
 		sinks: map[key]*Sink{}, listed: map[string]map[string][]int64{},
-		alarm: func(Alarm) {}, now: time.Now, began: time.Now(),
+		alarm: func(Alarm) {}, now: time.Now,
 	}
 	if d.root, err = d.openRoot(); err != nil {
 		return nil, fmt.Errorf("cannot open log directory %s: %w", dir, err)
 	}
+	var st unix.Stat_t
+	if unix.Fstat(d.root, &st) == nil {
+		d.device = st.Dev
+	}
 	return d, nil
 }
 
-// OnAlarm sets who hears of alarms; it is called from within Drain.
+// OnAlarm sets who hears of alarms; it is called from within Drain, so
+// from several goroutines if several drain.
 func (d *Dir) OnAlarm(f func(Alarm)) { d.alarm = f }
 
 func (d *Dir) openRoot() (int, error) {
@@ -100,17 +105,24 @@ func (d *Dir) reopen() error {
 		return err
 	}
 	defer unix.Close(fd)
+	d.mu.Lock()
 	d.listed = map[string]map[string][]int64{}
+	d.mu.Unlock()
 	return unix.Dup3(fd, d.root, unix.O_CLOEXEC)
 }
 
-// Close closes all sinks and the directory. Nothing is lost by not calling it.
+// Close closes all sinks and the directory; nobody drains any more. Nothing is
+// lost by not calling it.
 func (d *Dir) Close() {
 	for _, s := range d.sinks {
 		s.Idle()
 	}
 	clear(d.sinks)
-	for _, fd := range []*int{&d.root, &d.null, &d.scratch[0], &d.scratch[1]} {
+	for _, l := range d.spare {
+		l.close()
+	}
+	d.spare = nil
+	for _, fd := range []*int{&d.root, &d.null} {
 		if *fd >= 0 {
 			_ = unix.Close(*fd)
 		}
@@ -123,12 +135,14 @@ func (d *Dir) Close() {
 // the policy of the last call. Nothing is opened or made until the first byte.
 func (d *Dir) Sink(program string, index int, name string, p Policy) *Sink {
 	k := key{program, index, name}
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if s, ok := d.sinks[k]; ok {
 		s.SetPolicy(p)
 		return s
 	}
 	st, err := newStream(program, index, name)
-	s := &Sink{dir: d, key: k, stream: st, invalid: err, fd: -1, stageFD: -1, staged: true, policy: p}
+	s := &Sink{dir: d, key: k, stream: st, invalid: err, fd: -1, stageFD: -1, staged: true, policy: p, device: d.device}
 	d.sinks[k] = s
 	return s
 }
@@ -137,20 +151,30 @@ func (d *Dir) Sink(program string, index int, name string, p Policy) *Sink {
 // and an instance that comes later under the same name continues them.
 func (d *Dir) Forget(program string, index int) {
 	for _, name := range streams {
-		if s, ok := d.sinks[key{program, index, name}]; ok {
+		d.mu.Lock()
+		s, ok := d.sinks[key{program, index, name}]
+		d.mu.Unlock()
+		if ok {
 			s.Close()
 		}
 	}
 }
 
-// segments takes what is known of a stream's put aside files, oldest first.
+// segments takes what is known of a stream's put aside files, oldest first. The
+// directory is read without the lock; that two may do so at once does no harm.
 func (d *Dir) segments(dir int, st stream) ([]int64, error) {
+	d.mu.Lock()
 	all, ok := d.listed[st.program]
+	d.mu.Unlock()
 	if !ok {
 		var err error
 		if all, err = listSegments(dir); err != nil {
 			return nil, err
 		}
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !ok {
 		d.listed[st.program] = all
 	}
 	segs := all[st.base]
@@ -160,6 +184,8 @@ func (d *Dir) segments(dir int, st stream) ([]int64, error) {
 
 // giveBack is for a sink that ends: the next one need not read the directory.
 func (d *Dir) giveBack(st stream, segs []int64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	all, ok := d.listed[st.program]
 	switch {
 	case ok && len(segs) > 0:
@@ -167,6 +193,13 @@ func (d *Dir) giveBack(st stream, segs []int64) {
 	case ok:
 		delete(all, st.base)
 	}
+}
+
+// unlist has the directory of a program read again.
+func (d *Dir) unlist(program string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.listed, program)
 }
 
 // listSegments reads a program's directory: starts by base, sorted.

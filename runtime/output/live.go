@@ -97,7 +97,7 @@ func (s *Sink) open(now time.Time) error {
 			return err
 		}
 	case err == nil:
-		s.fd = fd
+		s.fd, s.device = fd, st.Dev
 	case !errors.Is(err, unix.ENOENT):
 		return err
 	}
@@ -122,7 +122,7 @@ func (s *Sink) create(dir int, now time.Time) error {
 		_ = unix.Close(fd)
 		return err
 	}
-	s.fd, s.inode, s.pos, s.born = fd, st.Ino, 0, now
+	s.fd, s.inode, s.device, s.pos, s.born = fd, st.Ino, st.Dev, 0, now
 	s.markBegin(dir, now)
 	return nil
 }

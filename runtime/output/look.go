@@ -8,63 +8,98 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// lens looks at bytes in a pipe with tee(2), which takes none.
+type lens struct {
+	pipe [2]int
+	buf  []byte
+}
+
+// spareMost is how many lenses are kept that nobody needs.
+const spareMost = 2
+
 // look returns a copy of the next bytes in the pipe, at most n, without taking
 // them. The slice is good until the next call.
-func (d *Dir) look(pipe, n int) ([]byte, error) {
-	if err := d.openScratch(); err != nil {
-		return nil, err
+func (s *Sink) look(pipe, n int) ([]byte, error) {
+	if s.lens == nil {
+		var err error
+		if s.lens, err = s.dir.takeLens(); err != nil {
+			return nil, err
+		}
 	}
-	n = min(n, len(d.buf))
-	got, err := unix.Tee(pipe, d.scratch[1], n, unix.SPLICE_F_NONBLOCK)
+	data, left, err := s.lens.look(pipe, n)
+	if left { // it would be taken for the next look's
+		s.lens.close()
+		s.lens = nil
+	}
+	return data, err
+}
+
+// look says with left that something stayed in the lens.
+func (l *lens) look(pipe, n int) (data []byte, left bool, err error) {
+	n = min(n, len(l.buf))
+	got, err := unix.Tee(pipe, l.pipe[1], n, unix.SPLICE_F_NONBLOCK)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	data := d.buf[:got]
+	data = l.buf[:got]
 	for done := 0; done < len(data); {
-		k, err := unix.Read(d.scratch[0], data[done:])
+		k, err := unix.Read(l.pipe[0], data[done:])
 		if err != nil && !errors.Is(err, unix.EINTR) || k == 0 {
-			// What is left would be taken for the next look's.
-			d.closeScratch()
-			return nil, fmt.Errorf("cannot look into a pipe: %w", err)
+			return nil, true, fmt.Errorf("cannot look into a pipe: %w", err)
 		}
 		done += max(0, k)
 	}
-	return data, nil
+	return data, false, nil
 }
 
-func (d *Dir) openScratch() error {
-	if d.scratch[0] >= 0 {
-		return nil
+func (l *lens) close() {
+	_ = unix.Close(l.pipe[0])
+	_ = unix.Close(l.pipe[1])
+}
+
+func (d *Dir) takeLens() (*lens, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if n := len(d.spare); n > 0 {
+		l := d.spare[n-1]
+		d.spare = d.spare[:n-1]
+		return l, nil
 	}
 	var p [2]int
 	if err := unix.Pipe2(p[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
-		return fmt.Errorf("cannot make a pipe: %w", err)
+		return nil, fmt.Errorf("cannot make a pipe: %w", err)
 	}
-	d.scratch = p
-	d.buf = make([]byte, 2*lookMax)
 	// A failure only makes looks shorter.
 	_, _ = unix.FcntlInt(uintptr(p[1]), unix.F_SETPIPE_SZ, 4*lookMax)
-	return nil
+	return &lens{p, make([]byte, 2*lookMax)}, nil
 }
 
-func (d *Dir) closeScratch() {
-	_ = unix.Close(d.scratch[0])
-	_ = unix.Close(d.scratch[1])
-	d.scratch = [2]int{-1, -1}
+// putLens gives the lens back when a Drain is over.
+func (s *Sink) putLens() {
+	l := s.lens
+	if l == nil {
+		return
+	}
+	s.lens = nil
+	d := s.dir
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.spare) < spareMost {
+		d.spare = append(d.spare, l)
+		return
+	}
+	l.close()
 }
 
 // consume takes n bytes out of the pipe and drops them.
 func (d *Dir) consume(pipe, n int) (int, error) {
-	if d.null < 0 {
-		fd, err := unix.Open("/dev/null", unix.O_WRONLY|unix.O_CLOEXEC, 0)
-		if err != nil {
-			return 0, fmt.Errorf("cannot open the null device: %w", err)
-		}
-		d.null = fd
+	null, err := d.nullDevice()
+	if err != nil {
+		return 0, err
 	}
 	done := 0
 	for done < n {
-		k, err := unix.Splice(pipe, nil, d.null, nil, n-done, unix.SPLICE_F_NONBLOCK)
+		k, err := unix.Splice(pipe, nil, null, nil, n-done, unix.SPLICE_F_NONBLOCK)
 		switch {
 		case errors.Is(err, unix.EINTR):
 			continue
@@ -76,6 +111,19 @@ func (d *Dir) consume(pipe, n int) (int, error) {
 		done += int(k)
 	}
 	return done, nil
+}
+
+func (d *Dir) nullDevice() (int, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.null < 0 {
+		fd, err := unix.Open("/dev/null", unix.O_WRONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return -1, fmt.Errorf("cannot open the null device: %w", err)
+		}
+		d.null = fd
+	}
+	return d.null, nil
 }
 
 // discard drops bytes and counts them.

@@ -66,18 +66,29 @@ func (p *pace) drained(s *Sink, pipe, avail int, now time.Time, blocked bool) {
 // grow gives a busy pipe the largest size that the kernel and our bound allow.
 func (p *pace) grow(s *Sink) {
 	more := int64(pipeMax - p.capacity)
-	if p.capacity >= pipeMax || p.inode != 0 || s.dir.grown+more > grownMax {
+	if p.capacity >= pipeMax || p.inode != 0 || !s.dir.lend(more) {
 		return
 	}
 	var st unix.Stat_t
-	if unix.Fstat(p.pipe, &st) != nil {
-		return
+	if unix.Fstat(p.pipe, &st) == nil {
+		p.inode = st.Ino // once, even if it fails
+		if _, err := unix.FcntlInt(uintptr(p.pipe), unix.F_SETPIPE_SZ, pipeMax); err == nil {
+			p.more, p.capacity = more, pipeMax
+			return
+		}
 	}
-	p.inode = st.Ino // once, even if it fails
-	if _, err := unix.FcntlInt(uintptr(p.pipe), unix.F_SETPIPE_SZ, pipeMax); err == nil {
-		p.more, p.capacity = more, pipeMax
-		s.dir.grown += more
+	s.dir.lend(-more)
+}
+
+// lend books bytes for a pipe, if there are enough.
+func (d *Dir) lend(more int64) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.grown+more > grownMax {
+		return false
 	}
+	d.grown += more
+	return true
 }
 
 // rest gives back what grow took, if it is still the same pipe.
@@ -101,7 +112,9 @@ func (p *pace) renew(s *Sink) {
 
 // forget is rest for a pipe that is closed.
 func (p *pace) forget(s *Sink) {
-	s.dir.grown -= p.more
+	if p.more > 0 {
+		s.dir.lend(-p.more)
+	}
 	*p = pace{}
 }
 

@@ -22,7 +22,7 @@ const (
 // cut moves what still belongs into the live file and puts it aside. left
 // bytes are in the pipe, more than room.
 func (s *Sink) cut(pipe, left, room int, now time.Time) (int, error) {
-	data, err := s.dir.look(pipe, min(left, room+lookMax))
+	data, err := s.look(pipe, min(left, room+lookMax))
 	if err != nil { // no descriptor, no memory: then at any byte
 		data = nil
 	}

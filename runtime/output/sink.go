@@ -52,6 +52,7 @@ type Sink struct {
 	stageFD int    // see stage.go; -1: closed
 	staged  bool   // there is, or may be, something on it
 	inode   uint64 // of the live file
+	device  uint64 // it is on
 	known   bool   // start and pos are; the files were looked at before
 	// start is the offset of the live file's first byte, pos its size, and off
 	// the number of the stream's next byte: start+pos, but for times and marks.
@@ -75,6 +76,7 @@ type Sink struct {
 	// indexFault is why the last record could not be added, or nil.
 	indexFault error
 	pace       pace
+	lens       *lens // while Drain needs one
 }
 
 // Drain moves at most max bytes from the pipe to the file. It never waits for
@@ -92,6 +94,7 @@ func (s *Sink) Drain(pipe, max int) (n int, more bool, err error) {
 	now := s.dir.now()
 	if avail > 0 || s.unmarked > 0 || s.staged && s.invalid == nil && s.onStage() {
 		n, err = s.take(pipe, min(avail, max), now)
+		s.putLens()
 	}
 	blocked := err != nil && !s.policy.Drop
 	s.pace.drained(s, pipe, avail, now, blocked)
@@ -230,6 +233,10 @@ func (s *Sink) EndRun() {
 	}
 }
 
+// Device is where the file is, as far as is known: what makes one writer there
+// wait may make others wait.
+func (s *Sink) Device() uint64 { return s.device }
+
 // Offset is the number of the child's next byte, as far as this process knows: 0
 // before the first Drain.
 func (s *Sink) Offset() int64 { return s.off }
@@ -244,7 +251,7 @@ func (s *Sink) Idle() {
 	s.closeStage()
 	s.checked = time.Time{}
 	if len(s.segs) > idleSegments { // the next Drain reads the directory again
-		delete(s.dir.listed, s.program)
+		s.dir.unlist(s.program)
 		s.segs, s.known = nil, false
 	}
 }
@@ -258,6 +265,8 @@ func (s *Sink) Close() {
 	if s.known {
 		s.dir.giveBack(s.stream, s.segs)
 	}
+	s.dir.mu.Lock()
+	defer s.dir.mu.Unlock()
 	delete(s.dir.sinks, s.key)
 }
 

@@ -23,7 +23,7 @@ const copyMax = 64 << 10
 
 // copy moves bytes with a time before each line. They go over the stage.
 func (s *Sink) copy(pipe, left int, now time.Time) (int, error) {
-	data, err := s.dir.look(pipe, min(left, copyMax))
+	data, err := s.look(pipe, min(left, copyMax))
 	if err != nil {
 		return 0, err
 	}
@@ -59,7 +59,7 @@ func (s *Sink) copy(pipe, left int, now time.Time) (int, error) {
 // leave the pipe only when they are in the file: being killed between the two
 // repeats them (at most copyMax), it never loses any.
 func (s *Sink) plainCopy(pipe, left int, now time.Time) (int, error) {
-	data, err := s.dir.look(pipe, min(left, copyMax))
+	data, err := s.look(pipe, min(left, copyMax))
 	if err != nil {
 		return 0, err
 	}

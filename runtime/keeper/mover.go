@@ -1,0 +1,341 @@
+package keeper
+
+import (
+	"fmt"
+	"log/slog"
+	"runtime"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// moverThreads move output. One that waits for a slow disk is missed by
+	// nobody as long as another is free.
+	moverThreads = 4
+	maxOpen      = 512 // sinks with open files
+	idleAfter    = 2 * time.Second
+	// slowAfter is how long one move may take before people hear of it.
+	slowAfter = 5 * time.Second
+)
+
+// mover moves output on threads of its own, so that a disk which makes its
+// writers wait holds up neither the loop nor the output of others. A flow is
+// with one thread at a time. Nobody waits for a disk, or for a pipe, while he
+// holds mu.
+type mover struct {
+	log   *slog.Logger
+	ep    int // pipes, one-shot, and the timer
+	timer int
+	tell  func() // wakes whoever takes news
+
+	mu      sync.Mutex
+	idle    *sync.Cond // a flow is no longer busy, for acquire
+	slots   []flowSlot // by descriptor
+	gen     int32
+	due     flowHeap // what is to be served at a time, or now
+	rings   int64    // when the timer rings; 0: never
+	waiting int      // threads without work
+	flows   map[flowKey]*flow
+	busy    map[*flow]struct{}
+	on      map[uint64]*traffic // by device
+	open    map[*flow]struct{}  // sinks with open files
+	sweepAt int64               // when to look for idle ones; 0: none is open
+	news    []func(*keeper)
+	ended   bool
+}
+
+// flowSlot is what is watched at one descriptor number; see slot.
+type flowSlot struct {
+	f   *flow
+	gen int32
+}
+
+// newMover makes the threads at once: later there may be none to be had.
+func newMover(log *slog.Logger, tell func()) (*mover, error) {
+	ep, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("cannot make an epoll set: %w", err)
+	}
+	timer, err := unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_CLOEXEC|unix.TFD_NONBLOCK)
+	if err == nil {
+		// Edge-triggered: each ring wakes one thread, and nobody need read it.
+		err = unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, timer, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET, Fd: int32(timer)})
+	}
+	if err != nil {
+		unix.Close(ep)
+		return nil, fmt.Errorf("cannot make a timer: %w", err)
+	}
+	m := &mover{
+		log: log, ep: ep, timer: timer, tell: tell,
+		flows: map[flowKey]*flow{}, busy: map[*flow]struct{}{}, on: map[uint64]*traffic{}, open: map[*flow]struct{}{},
+	}
+	m.idle = sync.NewCond(&m.mu)
+	for range moverThreads {
+		go m.run()
+	}
+	return m, nil
+}
+
+// run is one thread.
+func (m *mover) run() {
+	runtime.LockOSThread()
+	// A signal that lands on a thread which waits for a disk would wait with it.
+	blockSignals(append([]unix.Signal{unix.SIGCHLD}, handOver...))
+	var last [1]unix.EpollEvent
+	m.mu.Lock()
+	for turn := 0; !m.ended; turn++ {
+		// By turns, so that neither who has much to say nor who has little waits
+		// for the other.
+		var f *flow
+		if turn&1 == 0 {
+			f = m.next()
+		}
+		if f == nil {
+			f = m.wait(last[:])
+		}
+		if f != nil && !m.ended {
+			m.serve(f)
+		}
+	}
+	m.mu.Unlock()
+}
+
+// next takes the next flow that is due.
+func (m *mover) next() *flow {
+	now := sinceBegan()
+	if m.sweepAt != 0 && now >= m.sweepAt {
+		m.sweep(now)
+	}
+	for len(m.due) > 0 && m.due[0].at <= now {
+		f := m.due.pop()
+		f.again = f.busy // whoever has it sees to that
+		if f.busy || !m.admit(f) {
+			continue
+		}
+		if first := m.first(); m.waiting > 0 && first != 0 {
+			m.ring(first) // another one is to take it, now or then
+		}
+		return f
+	}
+	return nil
+}
+
+// wait waits for a pipe or the timer, or only looks when something is due.
+func (m *mover) wait(events []unix.EpollEvent) *flow {
+	timeout := -1
+	switch first := m.first(); {
+	case first == 0:
+	case first <= sinceBegan():
+		timeout = 0
+	default:
+		m.ring(first)
+	}
+	m.waiting++
+	m.mu.Unlock()
+	n, err := unix.EpollWait(m.ep, events, timeout)
+	m.mu.Lock()
+	m.waiting--
+	if err != nil || n == 0 {
+		return nil
+	}
+	ev := events[0]
+	if int(ev.Fd) == m.timer {
+		m.rings = 0
+		return m.next()
+	}
+	s := m.slots[ev.Fd]
+	if s.f == nil || s.gen != ev.Pad {
+		return nil // it is no longer watched
+	}
+	s.f.armed, s.f.again = false, s.f.busy
+	if s.f.busy || s.f.index >= 0 || !m.admit(s.f) {
+		return nil // it is looked at soon anyway
+	}
+	return s.f
+}
+
+// serve does what a flow has to do. It lets mu go meanwhile.
+func (m *mover) serve(f *flow) {
+	m.enter(f)
+	jobs := f.todo
+	f.todo, f.again, f.jobs = nil, false, len(f.todo) > 0
+	m.mu.Unlock()
+	f.work(jobs)
+	what := f.move(drainTurn)
+	m.mu.Lock()
+	m.leave(f)
+	m.settle(f, what)
+}
+
+// settle decides when a flow is served again.
+func (m *mover) settle(f *flow, what moved) {
+	if what.n > 0 {
+		m.touch(f)
+	}
+	f.much = what.n >= loud
+	if f.slow {
+		f.report()
+	}
+	now := sinceBegan()
+	switch {
+	case len(f.todo) > 0 || f.again:
+		m.queue(f, now)
+	case f.pipe < 0:
+	case what.more:
+		m.queue(f, now)
+	case what.delay > 0:
+		m.queue(f, now+int64(what.delay))
+	default:
+		m.arm(f)
+	}
+}
+
+// watch has a pipe served whenever there is something in it.
+func (m *mover) watch(f *flow) error {
+	m.gen++
+	for len(m.slots) <= f.pipe {
+		m.slots = append(m.slots, flowSlot{})
+	}
+	ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLONESHOT, Fd: int32(f.pipe), Pad: m.gen}
+	if err := unix.EpollCtl(m.ep, unix.EPOLL_CTL_ADD, f.pipe, &ev); err != nil {
+		return fmt.Errorf("cannot watch descriptor %d: %w", f.pipe, err)
+	}
+	m.slots[f.pipe] = flowSlot{f, m.gen}
+	f.armed = true
+	return nil
+}
+
+func (m *mover) arm(f *flow) {
+	if f.armed {
+		return
+	}
+	ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLONESHOT, Fd: int32(f.pipe), Pad: m.slots[f.pipe].gen}
+	f.armed = unix.EpollCtl(m.ep, unix.EPOLL_CTL_MOD, f.pipe, &ev) == nil
+}
+
+// unwatch must come before the close.
+func (m *mover) unwatch(f *flow) {
+	if f.pipe >= 0 && f.pipe < len(m.slots) && m.slots[f.pipe].f == f {
+		_ = unix.EpollCtl(m.ep, unix.EPOLL_CTL_DEL, f.pipe, nil)
+		m.slots[f.pipe] = flowSlot{}
+	}
+	f.armed = false
+	if f.index >= 0 && len(f.todo) == 0 {
+		m.due.drop(f)
+	}
+}
+
+// touch notes that a sink has its files open. They are closed when nothing came
+// for a while, or when too many are.
+func (m *mover) touch(f *flow) {
+	f.touched = true
+	if _, ok := m.open[f]; ok {
+		return
+	}
+	if len(m.open) >= maxOpen {
+		for other := range m.open { // any: maps iterate in no order
+			m.closeFiles(other)
+			break
+		}
+	}
+	m.open[f] = struct{}{}
+}
+
+func (m *mover) closeFiles(f *flow) {
+	delete(m.open, f)
+	f.todo = append(f.todo, job{false, func() { f.sink.Idle() }})
+	m.queue(f, sinceBegan())
+}
+
+// sweep closes the files of sinks that were not written for a while, and tells
+// of moves that take too long.
+func (m *mover) sweep(now int64) {
+	for f := range m.busy {
+		if now-f.since > int64(slowAfter) && !f.slow {
+			f.slow = true
+			f.tellSlow()
+		}
+	}
+	for f := range m.open {
+		switch {
+		case f.touched || f.busy:
+		case f.dropping: // a quiet program's mark is written, too
+			m.queue(f, now)
+		default:
+			m.closeFiles(f)
+		}
+		f.touched = false
+	}
+	m.sweepAt = 0
+	if len(m.open)+len(m.busy) > 0 {
+		m.sweepAt = now + int64(idleAfter)
+	}
+}
+
+// post has the loop do something.
+func (m *mover) post(do func(*keeper)) {
+	first := len(m.news) == 0
+	m.news = append(m.news, do)
+	if first {
+		m.tell()
+	}
+}
+
+// take returns what was posted.
+func (m *mover) take() []func(*keeper) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	news := m.news
+	m.news = nil
+	return news
+}
+
+// rest waits until all jobs are done, and says whether that came to be.
+func (m *mover) rest(most time.Duration) bool {
+	for deadline := time.Now().Add(most); ; time.Sleep(time.Millisecond) {
+		if quiet := m.resting(); quiet || time.Now().After(deadline) {
+			return quiet
+		}
+	}
+}
+
+func (m *mover) resting() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for f := range m.busy {
+		if f.jobs || len(f.todo) > 0 {
+			return false
+		}
+	}
+	for _, f := range m.due {
+		if len(f.todo) > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// stuck reports whether somebody has waited for his disk for so long.
+func (m *mover) stuck(long time.Duration) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := sinceBegan()
+	for f := range m.busy {
+		if now-f.since > int64(long) {
+			return true
+		}
+	}
+	return false
+}
+
+// stop ends the threads, as far as they do not wait, and says whether none is
+// at work any more.
+func (m *mover) stop(most time.Duration) bool {
+	m.rest(most)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.ended = true
+	return len(m.busy) == 0
+}
