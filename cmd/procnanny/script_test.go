@@ -21,9 +21,9 @@ import (
 
 // How long scripts wait: for a condition, and for a daemon to end.
 const (
-	untilTimeout = 20 * time.Second
+	untilTimeout = time.Minute
 	untilPause   = 30 * time.Millisecond
-	stopTimeout  = 30 * time.Second
+	stopTimeout  = time.Minute
 )
 
 // binaries builds commands of this module, each once, into a directory that is

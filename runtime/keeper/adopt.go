@@ -2,6 +2,7 @@ package keeper
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -12,8 +13,11 @@ import (
 // adopt takes over what a former keeper left: descriptors by its will, and the
 // rest by its notes, which say which processes to look for; whether they are
 // still the same says the kernel.
-func (k *keeper) adopt() {
-	notes := k.notes.read(k)
+func (k *keeper) adopt() error {
+	notes, err := k.notes.read(k)
+	if err != nil {
+		return err
+	}
 	noted := map[uint64]bool{}
 	for i := range notes {
 		noted[notes[i].Run] = true
@@ -28,9 +32,11 @@ func (k *keeper) adopt() {
 		case v.PID != 0 || k.findStarted(v):
 			k.adoptNoted(v)
 		default:
-			_ = unix.Unlink(k.notes.path(v.Run)) // nothing was started
+			_ = unix.Unlink(k.notes.path(v.Run)) // nothing was started, or it has ended and nobody saw it
 		}
 	}
+	k.adoptUnnoted()
+	return nil
 }
 
 // inherit takes over what a will says. Where we were executed in the place of
@@ -81,7 +87,9 @@ func (k *keeper) inherit(w *Will, noted map[uint64]bool) {
 // inheritEnded lists a run whose end is known already; others of it may live.
 func (k *keeper) inheritEnded(r *run, l *legacy) {
 	k.runs[r.id], r.in.run = r, r
-	r.ended, r.emptied, r.exit = true, l.Emptied, l.exit()
+	k.unheard = append(k.unheard, r)
+	k.set(alarmNotes, endWait)
+	r.ended, r.emptied, r.exit = true, l.Emptied, exitOf(l.Exit)
 	if r.exit == nil {
 		f := r.fact(FactExited)
 		f.Code, f.Unknown = -1, true
@@ -139,6 +147,10 @@ func (k *keeper) adoptNoted(v *note) {
 	if in.run != nil {
 		k.log.Error("two notes for one instance; the later one counts", "program", v.Program, "instance", v.Index)
 	}
+	if v.Ended {
+		k.adoptDead(r, v)
+		return
+	}
 	if fd, ok := v.open(); ok {
 		r.pidfd = fd
 		k.adoptPipes(r, v.Pipes)
@@ -146,7 +158,7 @@ func (k *keeper) adoptNoted(v *note) {
 		k.log.Info("found a program that runs", "program", v.Program, "instance", v.Index, "pid", v.PID)
 		return
 	}
-	k.adoptDead(r)
+	k.adoptDead(r, v)
 }
 
 // open holds the process of a note, if it still lives.
@@ -167,15 +179,17 @@ func (v *note) open() (pidfd int, ok bool) {
 	return fd, true
 }
 
-// adoptDead lists a run whose main process ended while no keeper lived; others
-// of it may live on.
-func (k *keeper) adoptDead(r *run) {
+// adoptDead lists a run whose main process ended while no keeper lived, or while
+// no control heard of it; others of it may live on.
+func (k *keeper) adoptDead(r *run, v *note) {
 	k.runs[r.id], r.in.run = r, r
-	r.ended = true
-	f := r.fact(FactExited)
-	f.Code, f.Unknown = -1, true
-	f.Left, _ = k.box.left(r)
-	r.exit = &f
+	r.ended, r.emptied, r.exit = true, v.Ended && v.Emptied, exitOf(v.Exit)
+	if r.exit == nil {
+		f := r.fact(FactExited)
+		f.Code, f.Unknown = -1, true
+		f.Left, _ = k.box.left(r)
+		r.exit = &f
+	}
 	k.lookEmpty(r)
 }
 
@@ -190,13 +204,22 @@ func (k *keeper) adoptPipes(r *run, inodes [2]uint64) {
 		}
 		fd, err := openPipeOf(r.pid, i+1, inode)
 		if err != nil {
-			k.log.Warn("cannot take over the output of a program", "program", r.in.program, "instance", r.in.index, "error", err)
+			k.sayNoPipe(r, err)
 			continue
 		}
 		s := &r.in.streams[i]
 		s.fd, s.inode = fd, inode
 		k.openSink(s, names[i], r.id)
 	}
+}
+
+// sayNoPipe says why output cannot be taken over. Who has ended has closed its
+// pipe: what nobody had read of it went with it.
+func (k *keeper) sayNoPipe(r *run, err error) {
+	if st := readStat(r.pid); !st.known || st.zombie || st.exiting {
+		err = errors.New("it ended while nobody held its pipe; what it wrote last is lost")
+	}
+	k.log.Warn("cannot take over the output of a program", "program", r.in.program, "instance", r.in.index, "pid", r.pid, "error", err)
 }
 
 func openPipeOf(pid, number int, inode uint64) (int, error) {

@@ -2,7 +2,9 @@ package keeper
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -93,7 +95,122 @@ func TestLeftoversOfADeadRunAreFound(t *testing.T) {
 	r.begin(0, "exit 0")
 }
 
-// Processes in a leaf that no note accounts for are killed before a start.
+// The end of a run is not forgotten before control has said that it wrote it
+// down, also when both die in between.
+func TestEndsAreKeptUntilAcknowledged(t *testing.T) {
+	modes(t, func(t *testing.T, c testConfig) {
+		r := startRig(t, c)
+		run := r.begin(0, "exit 7")
+		r.next(FactEmptied, run.Run)
+		path := filepath.Join(r.c.Dir, "keeper", strconv.FormatUint(run.Run, 10))
+		r.poll("the end to be noted", func() bool {
+			b, _ := os.ReadFile(path)
+			v, err := parseNote(b)
+			return err == nil && v.Ended
+		})
+		r.killKeeper()
+		r.start()
+		r.connect()
+		v, ok := byRun(r.hello, run.Run)
+		if !ok || !v.Ended || !v.Emptied || v.Exit.Code != 7 || v.Exit.Unknown {
+			t.Fatalf("%+v", r.hello.Runs)
+		}
+		r.send(Order{Kind: OrderAck, Run: run.Run})
+		r.poll("the note to be removed", func() bool { _, err := os.Stat(path); return os.IsNotExist(err) })
+	})
+}
+
+// A program whose note is damaged or gone is known by the marks in its cgroup.
+func TestProgramsWithoutNotes(t *testing.T) {
+	box, err := newCgroups(t.TempDir())
+	if err != nil {
+		t.Skip("no cgroup v2 that we may write to:", err)
+	}
+	box.close(true)
+	r := startRig(t, testConfig{})
+	runs := map[uint64]int{}
+	for i, damage := range []func(path string) error{
+		os.Remove,
+		func(path string) error { return os.Truncate(path, 20) },
+		func(path string) error { return os.Truncate(path, 0) },
+		func(path string) error { return os.WriteFile(path, make([]byte, 500), 0o600) },
+	} {
+		o := r.shell(i, `echo up; trap "echo bye; exit 3" TERM; while :; do sleep 0.01; done`)
+		o.Start.Launch.Env = append(o.Start.Launch.Env, fmt.Sprint("PROCNANNY_INSTANCE=", i))
+		r.send(o)
+		run := r.next(FactStarted, o.Start.Run)
+		r.logged(i, "up")
+		runs[run.Run] = run.PID
+		must(t, damage(filepath.Join(r.c.Dir, "keeper", strconv.FormatUint(run.Run, 10))))
+	}
+	r.killKeeper()
+	r.start()
+	r.connect()
+	for id, pid := range runs {
+		if v, ok := byRun(r.hello, id); !ok || v.Ended || v.PID != pid {
+			t.Fatalf("%+v", r.hello.Runs)
+		}
+		r.send(Order{Kind: OrderSignal, Run: id, Signal: spec.SIGTERM})
+		r.next(FactEmptied, id)
+	}
+	r.logged(0, "bye")
+	r.begin(0, "exit 0")
+}
+
+// A keeper that was killed while it started something finds that, however long it
+// takes to execute.
+func TestUnbornProcessIsWaitedFor(t *testing.T) {
+	self := readStat(os.Getpid())
+	if self.unborn() {
+		t.Errorf("%+v", self)
+	}
+	kthread := readStat(2)
+	if kthread.known && kthread.unborn() {
+		t.Errorf("%+v", kthread)
+	}
+	if !ourBinary(os.Getpid()) {
+		t.Error("our own binary is not ours")
+	}
+	cmd := exec.Command("sh", "-c", "(while :; do :; done) & echo $!; wait")
+	out, err := cmd.StdoutPipe()
+	must(t, err)
+	must(t, cmd.Start())
+	var child int
+	_, err = fmt.Fscan(out, &child)
+	must(t, err)
+	st := readStat(child)
+	must(t, unix.Kill(child, unix.SIGKILL))
+	_ = cmd.Wait()
+	if !st.unborn() || ourBinary(child) {
+		t.Errorf("a subshell: %+v", st)
+	}
+}
+
+// Somebody removes the cgroup that holds the leaves, while nothing runs.
+func TestBaseCgroupIsRemoved(t *testing.T) {
+	box, err := newCgroups(t.TempDir())
+	if err != nil {
+		t.Skip("no cgroup v2 that we may write to:", err)
+	}
+	box.close(true)
+	r := startRig(t, testConfig{})
+	base := filepath.Join(filepath.Dir(box.dir), baseName(r.c.Dir))
+	r.next(FactEmptied, r.begin(0, "exit 0").Run)
+	r.poll("the base to be removed", func() bool {
+		for _, leaf := range subdirectories(base) {
+			_ = os.Remove(filepath.Join(base, leaf))
+		}
+		return os.Remove(base) == nil
+	})
+	o := r.shell(0, "exit 0")
+	r.send(o)
+	r.next(FactStartFailed, o.Start.Run) // its leaf is gone
+	r.next(FactEmptied, r.begin(0, "exit 0").Run)
+	r.next(FactEmptied, r.begin(1, "exit 0").Run)
+}
+
+// Processes in a leaf that neither a note nor their marks account for are killed
+// before a start.
 func TestUnknownProcessesInALeaf(t *testing.T) {
 	box, err := newCgroups(t.TempDir())
 	if err != nil {
@@ -101,7 +218,8 @@ func TestUnknownProcessesInALeaf(t *testing.T) {
 	}
 	box.close(true)
 	r := startRig(t, testConfig{})
-	run := r.begin(0, "exec sleep 100")
+	run := r.begin(0, "exec env -i /bin/sleep 100")
+	r.poll("its marks to be gone", func() bool { return variable(run.PID, cookieName) == "" })
 	r.killKeeper()
 	must(t, os.Remove(filepath.Join(r.c.Dir, "keeper", strconv.FormatUint(run.Run, 10))))
 	r.start()
@@ -170,9 +288,14 @@ func TestFalseNotes(t *testing.T) {
 	if len(r.hello.Runs) != 1 || !r.hello.Runs[0].Ended || r.hello.Runs[0].Run != 1 {
 		t.Errorf("%+v", r.hello.Runs)
 	}
-	left, err := os.ReadDir(dir)
-	must(t, err)
-	if len(left) != 0 {
-		t.Errorf("notes are left: %v", left)
+	left := func() []os.DirEntry {
+		list, err := os.ReadDir(dir)
+		must(t, err)
+		return list
 	}
+	if list := left(); len(list) != 1 || list[0].Name() != "1" {
+		t.Errorf("notes are left: %v", list)
+	}
+	r.send(Order{Kind: OrderAck, Run: 1})
+	r.poll("its note to be removed", func() bool { return len(left()) == 0 })
 }

@@ -17,6 +17,7 @@ const (
 	alarmOutput                // somebody has waited long for his output to be moved
 	alarmShutdown              // somebody asked us to stop, and it takes too long
 	alarmTidy                  // give memory back after a burst of starts
+	alarmNotes                 // note ends that control has not acknowledged
 	alarmWatchdog              // tell the service manager that we are not stuck
 	alarms
 )
@@ -33,6 +34,7 @@ func init() {
 		alarmOutput:   (*keeper).waitNoLonger,
 		alarmShutdown: (*keeper).shutdownLate,
 		alarmTidy:     (*keeper).tidy,
+		alarmNotes:    (*keeper).noteEnds,
 		alarmWatchdog: (*keeper).feedWatchdog,
 	}
 }

@@ -180,7 +180,7 @@ func (c *cgroups) enter(k *keeper, in *instance, limits *spec.Cgroup) (int, erro
 		in.entered, in.killed = false, false
 	}
 	if !in.entered {
-		err := os.Mkdir(leaf, 0o755)
+		err := c.makeLeaf(leaf)
 		if err != nil && !errors.Is(err, fs.ErrExist) {
 			return -1, stepError("making cgroup "+leaf, underlying(err))
 		}

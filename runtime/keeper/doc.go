@@ -56,6 +56,12 @@
 //   - Restarting control is not delayed at its first death, and once we are
 //     asked to stop not at all: after three tries the keeper stops everything
 //     itself. A daemon that cannot end is worse than one without an order.
+//   - A note stays until control acknowledges the end, and gets the end itself
+//     after a while. Refused: removing it with the news of the end, which a control
+//     that is stopped or dead never reads: a run was then said never to have been.
+//   - Where a note is gone or makes no sense, the marks in the environment of the
+//     oldest process in the leaf say which run it is. Outside our cgroups nothing
+//     proves that such marks are ours.
 //   - A note has two lines, one written before the start and one after it: a kill
 //     in between leaves a note of a process that its environment names. Refused:
 //     one note after the start, which left a moment in which a second copy could

@@ -149,7 +149,7 @@ func (k *keeper) setEmpty(r *run) {
 	r.emptied, r.seen = true, nil
 	k.closePipes(r.in)
 	k.tell(r.fact(FactEmptied))
-	k.over = append(k.over, r) // its note is removed after the news is out
+	k.over = append(k.over, r)
 }
 
 // reap takes note of every child that has ended. Those we know are reaped by

@@ -83,6 +83,7 @@ type keeper struct {
 	exiting map[*run]struct{} // adopted, ended, exit status not yet known
 	gone    []*run            // main process ended in this turn
 	over    []*run            // emptied in this turn
+	unheard []*run            // ended, and control has perhaps not written it down
 	fresh   int               // started since the last flush
 	mover   *mover
 	// emptyings are ends that wait until output was moved.
@@ -135,11 +136,14 @@ func keepHere(c Config, change func(*deps)) (int, error) {
 	}
 	defer k.close()
 	change(&k.deps)
-	k.adopt()
+	if err := k.adopt(); err != nil {
+		return 1, err
+	}
 	k.tidyRuns()
 	k.feedWatchdog()
 	k.startControl()
 	code, err := k.loop()
+	k.noteEnds()
 	if k.done {
 		k.farewell()
 	}
@@ -227,21 +231,22 @@ func (k *keeper) loop() (int, error) {
 }
 
 // tidyRuns does what can wait until control has heard of the ends of this turn:
-// marks in the index of the output, and the notes, which do no harm when the
-// process is dead.
+// marks in the index of the output; and it sees to it that an end which control
+// does not acknowledge is noted.
 func (k *keeper) tidyRuns() {
-	for i, r := range k.gone {
+	for _, r := range k.gone {
 		for s := range r.in.streams {
 			if f := r.in.streams[s].flow; f != nil {
 				f.end()
 			}
 		}
-		k.gone[i] = nil
 	}
-	for i, r := range k.over {
-		k.notes.remove(k, r)
-		k.over[i] = nil
+	if len(k.gone)+len(k.over) > 0 {
+		k.unheard = append(append(k.unheard, k.gone...), k.over...)
+		k.set(alarmNotes, endWait)
 	}
+	clear(k.gone)
+	clear(k.over)
 	k.gone, k.over = k.gone[:0], k.over[:0]
 }
 

@@ -100,16 +100,18 @@ func TestNothingLeaks(t *testing.T) {
 					continue
 				}
 				r.next(FactEmptied, o.Start.Run)
+				r.send(Order{Kind: OrderAck, Run: o.Start.Run})
 			}
 		}
 		r.poll(fmt.Sprintf("descriptors to be %d again", fds), func() bool { return countFDs(t, pid) == fds })
 		if now := countThreads(t, pid); now > threads+4 {
 			t.Errorf("threads: %d, before %d", now, threads)
 		}
-		notes, _ := os.ReadDir(r.c.Dir + "/keeper")
-		if len(notes) != 0 {
-			t.Errorf("%d notes are left", len(notes))
-		}
+		r.send(Order{Kind: OrderAck, Run: warm})
+		r.poll("all notes to be removed", func() bool {
+			notes, _ := os.ReadDir(r.c.Dir + "/keeper")
+			return len(notes) == 0
+		})
 	})
 }
 

@@ -2,13 +2,16 @@ package keeper
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -18,8 +21,10 @@ import (
 // notes is the directory <run>/keeper: a file for each live run, named by its
 // number, so that a keeper after us finds what lives. A note is begun before the
 // start and finished, by a second line, right after it: whenever we are killed,
-// there is either no process or a note of it. Each line is one write(2); and
-// after a reboot a note means nothing, so nothing is synced.
+// there is either no process or a note of it. It is removed when control says
+// that it has written the end down; one that waits long for that gets the end as
+// a third line. Each line is one write(2); and after a reboot a note means
+// nothing, so nothing is synced.
 type notes struct{ dir string }
 
 // note is what the next keeper must know of a run.
@@ -42,6 +47,11 @@ type note struct {
 	Output       Output      `json:"output"`
 	// Pipes are the inodes of stdout's and stderr's pipe, 0 is none.
 	Pipes [2]uint64 `json:"pipes"`
+	// Ended and Emptied, with Exit as a frame, are in a note whose end control
+	// has not acknowledged.
+	Ended   bool   `json:"ended,omitempty"`
+	Emptied bool   `json:"emptied,omitempty"`
+	Exit    []byte `json:"exit,omitempty"`
 }
 
 func openNotes(runDir string) (notes, error) {
@@ -64,16 +74,22 @@ func (n notes) write(k *keeper, r *run) {
 }
 
 // begin notes a run that is about to start. The descriptor is for finish or
-// abandon; -1 is that there is no note.
-func (n notes) begin(k *keeper, r *run) (fd int) {
-	fd, err := open(n.path(r.id), unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC)
-	if err != nil {
-		k.log.Error("cannot note a run", "program", r.in.program, "instance", r.in.index, "error", err)
-		return -1
+// abandon; -1 is that there is no note. A cgroup tells what it is all the same;
+// where there is none, nothing may start that the next keeper would start again.
+func (n notes) begin(k *keeper, r *run) (fd int, err error) {
+	fd, err = open(n.path(r.id), unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC)
+	if err == nil {
+		r.noted = true
+		if _, err = unix.Write(fd, append(k.noteText(r), '\n')); err == nil {
+			return fd, nil
+		}
 	}
-	r.noted = true
-	n.line(k, r, fd, k.noteText(r))
-	return fd
+	if _, sweeping := k.box.(*sweep); sweeping {
+		n.abandon(r, fd)
+		return -1, stepError("noting the run", underlying(err))
+	}
+	k.log.Error("cannot note a run", "program", r.in.program, "instance", r.in.index, "error", err)
+	return fd, nil
 }
 
 // finish says which process the run got.
@@ -87,6 +103,7 @@ func (n notes) finish(k *keeper, r *run, fd int) {
 
 // abandon removes the note of a start that failed.
 func (n notes) abandon(r *run, fd int) {
+	r.noted = false
 	if fd >= 0 {
 		unix.Close(fd)
 		_ = unix.Unlink(n.path(r.id))
@@ -123,7 +140,34 @@ func (k *keeper) noteOf(r *run) note {
 			v.Pipes[i] = r.in.streams[i].inode
 		}
 	}
+	if r.ended {
+		v.Ended, v.Emptied, v.Exit = true, r.emptied, exitFrame(r.exit)
+	}
 	return v
+}
+
+// endWait is how long control may take to acknowledge an end before the end is
+// noted: then it may be stopped, or dead, and die with us.
+const endWait = 50 * time.Millisecond
+
+// noteEnds notes the ends that control has not acknowledged.
+func (k *keeper) noteEnds() {
+	for _, r := range k.unheard {
+		if k.runs[r.id] == r && r.noted {
+			k.notes.end(k, r)
+		}
+	}
+	k.unheard = nil
+}
+
+func (n notes) end(k *keeper, r *run) {
+	fd, err := open(n.path(r.id), unix.O_WRONLY|unix.O_APPEND)
+	if err != nil {
+		k.log.Error("cannot note the end of a run", "program", r.in.program, "instance", r.in.index, "error", err)
+		return
+	}
+	n.line(k, r, fd, k.noteText(r))
+	unix.Close(fd)
 }
 
 // replace puts another note in the place of a run's first one.
@@ -143,36 +187,56 @@ func (n notes) remove(k *keeper, r *run) {
 	}
 }
 
-// read returns the notes of this boot and removes the others.
-func (n notes) read(k *keeper) (list []note) {
-	entries, err := os.ReadDir(n.dir)
-	if err != nil {
-		k.log.Error("cannot read the notes of a former keeper", "error", err)
-		return nil
+// How long, and how often, we try to read a note that is there: without it a
+// program that runs would be taken for one that does not.
+const (
+	readTries = 30
+	readPause = 100 * time.Millisecond
+)
+
+// read returns the notes of this boot, by run, and removes the others. What the
+// kernel does not let us read now is no reason to go on without it.
+func (n notes) read(k *keeper) (list []note, err error) {
+	var entries []os.DirEntry
+	if err := patiently(func() (err error) { entries, err = os.ReadDir(n.dir); return err }); err != nil {
+		return nil, fmt.Errorf("cannot read the notes of a former keeper: %w", err)
 	}
 	for _, e := range entries {
 		path := filepath.Join(n.dir, e.Name())
-		v, err := readNote(path)
+		var text []byte
+		if err := patiently(func() (err error) { text, err = os.ReadFile(path); return err }); err != nil {
+			return nil, fmt.Errorf("cannot read the note of a former keeper: %w", err)
+		}
+		v, err := parseNote(text)
 		if err == nil && v.Boot == k.boot && e.Name() == strconv.FormatUint(v.Run, 10) {
 			list = append(list, v)
 			continue
 		}
 		if err != nil {
-			k.log.Warn("a former keeper's note is unreadable", "file", path, "error", err)
+			k.log.Warn("a former keeper's note makes no sense", "file", path, "error", err)
 		}
 		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			k.log.Warn("cannot remove a note", "file", path, "error", err)
 		}
 	}
-	return list
+	slices.SortFunc(list, func(a, b note) int { return cmp.Compare(a.Run, b.Run) })
+	return list, nil
 }
 
-// readNote reads the last line that is whole.
-func readNote(path string) (v note, err error) {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return v, err
+// patiently tries again what fails for want of descriptors or memory, or by an
+// error of the disk.
+func patiently(do func() error) (err error) {
+	for range readTries {
+		if err = do(); err == nil || errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+			return err
+		}
+		time.Sleep(readPause)
 	}
+	return err
+}
+
+// parseNote reads the last line that is whole.
+func parseNote(b []byte) (v note, err error) {
 	err = errors.New("it is empty")
 	for line := range bytes.Lines(b) {
 		var next note

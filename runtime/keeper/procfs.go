@@ -20,10 +20,21 @@ type stat struct {
 	exit                int    // wait status of a zombie; 0 where we may not know
 	zombie, known       bool
 	exiting             bool // on its way out: its environment is gone already
+	forked              bool // it has not executed anything yet
+	kernel              bool // a thread of the kernel's
+	empty               bool // without arguments: it is executing at this moment, or a thread of the kernel's
 }
 
-// pfExiting is PF_EXITING of the kernel's sched.h.
-const pfExiting = 0x4
+// Flags of the kernel's sched.h: PF_EXITING, PF_FORKNOEXEC, PF_KTHREAD.
+const (
+	pfExiting    = 0x4
+	pfForkNoExec = 0x40
+	pfKthread    = 0x200000
+)
+
+// unborn reports whether a process may yet become another program: it was cloned
+// and has not executed, or is right at it and shows no environment yet.
+func (s stat) unborn() bool { return !s.kernel && !s.exiting && (s.forked || s.empty) }
 
 func readStat(pid int) (s stat) {
 	var room [1024]byte
@@ -47,6 +58,8 @@ func readStat(pid int) (s stat) {
 	s.session, _ = strconv.Atoi(f[3])
 	flags, _ := strconv.ParseUint(f[6], 10, 64)
 	s.exiting = flags&pfExiting != 0
+	s.forked, s.kernel = flags&pfForkNoExec != 0, flags&pfKthread != 0
+	s.empty = f[45] == "0" || f[47] == "0"
 	s.start, _ = strconv.ParseUint(f[19], 10, 64)
 	s.exit, _ = strconv.Atoi(f[49])
 	return s
@@ -109,11 +122,25 @@ func allPids() (list []int) {
 
 // hasVariable reports whether a process was executed with this KEY=value.
 func hasVariable(pid int, variable string) bool {
+	return slices.ContainsFunc(environ(pid), func(v []byte) bool { return string(v) == variable })
+}
+
+// variable is the value of the variable that begins with KEY=, or empty.
+func variable(pid int, key string) string {
+	for _, v := range environ(pid) {
+		if value, ok := bytes.CutPrefix(v, []byte(key)); ok {
+			return string(value)
+		}
+	}
+	return ""
+}
+
+func environ(pid int) [][]byte {
 	b, err := readWhole("/proc/" + strconv.Itoa(pid) + "/environ")
 	if err != nil {
-		return false
+		return nil
 	}
-	return slices.ContainsFunc(bytes.Split(b, []byte{0}), func(v []byte) bool { return string(v) == variable })
+	return bytes.Split(b, []byte{0})
 }
 
 // member is a process held by a descriptor: a signal to it reaches nobody else.

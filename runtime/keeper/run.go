@@ -105,11 +105,12 @@ func (r *run) take(v *note) {
 	r.launch, r.tuning, r.stopping = v.LaunchDigest, v.TuningDigest, v.Stopping
 }
 
-// drop takes a run that is over out of the table.
+// drop forgets a run that is over, and whose end control has written down.
 func (k *keeper) drop(r *run) {
 	if r == nil || !r.emptied {
 		return
 	}
+	k.notes.remove(k, r)
 	delete(k.runs, r.id)
 	if r.in.run == r {
 		r.in.run = nil

@@ -70,6 +70,9 @@ func (k *keeper) orderShutdown(o *Order) {
 		k.stopEverything("control says that everything has ended, but it has not")
 		return
 	}
+	for _, r := range k.runs {
+		k.drop(r) // control wrote their ends down before it said so
+	}
 	k.ctl.leaving = true
 	k.unset(alarmShutdown)
 	k.set(alarmShutdown, killGrace)

@@ -90,7 +90,12 @@ func (k *keeper) launch(in *instance, s *Start) (*run, error) {
 	r := newRun(in, s.Run)
 	r.started, r.cookie = boottime(), cookieOf(s)
 	r.launch, r.tuning, r.generation = s.LaunchDigest, s.TuningDigest, s.Generation
-	note := k.notes.begin(k, r)
+	note, err := k.notes.begin(k, r)
+	if err != nil {
+		closeStdio(io)
+		k.closePipes(in)
+		return nil, err
+	}
 	p, err := k.deps.start(&s.Launch, io, cgroup)
 	closeStdio(io)
 	if err != nil {

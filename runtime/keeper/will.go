@@ -82,9 +82,9 @@ func exitFrame(f *Fact) []byte {
 	return b
 }
 
-// exit is what exitFrame wrote.
-func (l *legacy) exit() *Fact {
-	body, _, ok, err := cutFrame(l.Exit)
+// exitOf is what exitFrame wrote.
+func exitOf(frame []byte) *Fact {
+	body, _, ok, err := cutFrame(frame)
 	if err != nil || !ok {
 		return nil
 	}

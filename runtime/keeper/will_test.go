@@ -203,7 +203,7 @@ func TestOfferAndClaim(t *testing.T) {
 		b := make([]byte, 10)
 		n, err := unix.Pread(l.FDs[1], b, 0)
 		must(t, err)
-		if string(b[:n]) != fmt.Sprint(i) || l.exit().Code != i || (l.FDs[0] >= 0) != (i%2 == 0) {
+		if string(b[:n]) != fmt.Sprint(i) || exitOf(l.Exit).Code != i || (l.FDs[0] >= 0) != (i%2 == 0) {
 			t.Fatalf("run %d has %q, %+v", i, b[:n], l)
 		}
 	}
