@@ -35,7 +35,8 @@ type Evaluator struct {
 	Path string
 	// Args are its arguments; none for procnanny-eval.
 	Args []string
-	// Deadline ends an evaluation; 0 is 5 s.
+	// Deadline ends an evaluation; 0 is 5 s. Time in which the machine did not
+	// let it run does not count, up to twelve times as much in all.
 	Deadline time.Duration
 	// Resolve answers which users and groups there are; nil is this host.
 	Resolve func(spec.EvalNames) spec.Resolved
@@ -51,15 +52,16 @@ func (e *Evaluator) Evaluate(ctx context.Context, src spec.Source, overrides []s
 	if limit == 0 {
 		limit = evalDeadline
 	}
-	within, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
+	within, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	run, err := e.start(within)
 	if err != nil {
 		return spec.EvalResult{}, fmt.Errorf("cannot run the evaluator %s: %w", e.Path, err)
 	}
+	defer watchClock(limit, run.cmd.Process.Pid, func() { cancel(context.DeadlineExceeded) }).stop()
 	result, me, talk := e.talk(run, spec.EvalRequest{Source: src, Overrides: overrides}, lenient)
 	if talk != nil && !errors.Is(talk, io.EOF) && !errors.Is(talk, syscall.EPIPE) {
-		cancel() // whatever it still does is of no use; else it is about to die by itself
+		cancel(nil) // whatever it still does is of no use; else it is about to die by itself
 	}
 	died := run.wait()
 	switch {
@@ -173,7 +175,7 @@ func (run *evaluation) diagnose(ctx context.Context, talk, died error, limit tim
 	case ws.Signaled() && (ws.Signal() == syscall.SIGXCPU || st.UserTime()+st.SystemTime() >= evalCPU/2):
 		// Half, because the limit counts ticks: on a busy machine it comes early.
 		return fmt.Sprintf("evaluation used more than %s of CPU", evalCPU)
-	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+	case errors.Is(context.Cause(ctx), context.DeadlineExceeded):
 		return fmt.Sprintf("evaluation took longer than %s", limit)
 	case ws.Signaled() && !errors.Is(ctx.Err(), context.Canceled):
 		return fmt.Sprintf("the evaluator was killed by signal %d (%s)", ws.Signal(), ws.Signal())
