@@ -2,7 +2,8 @@
 // sockets and publishes events on XPUB sockets; [Dial] and [Subscribe] are the
 // other ends.
 //
-// Promises of the server: one locked thread owns every socket. What only reads
+// Promises of the server: one locked thread owns every socket, and lends them to
+// who publishes while it sleeps. What only reads
 // the picture is answered on it at once; everything else runs on a bounded
 // number of goroutines, few for each connection, and never holds up another
 // client. [Server.Publish] never blocks. Every queue is bounded and counts
@@ -25,6 +26,9 @@
 //   - The thread waits in poll(2) on the sockets' own descriptors and an eventfd,
 //     not in zmq_poll with an inproc socket: a wake-up from another goroutine is
 //     one write, and costs no second socket hop.
+//   - Who publishes sends with its own hands while the thread sleeps: libzmq allows
+//     it behind a lock, and a subscriber hears a twentieth of a millisecond sooner.
+//     A send that takes long gives the work back to the thread.
 //   - ipc sockets are bound, given their mode and listened on by us, under
 //     another name, then renamed and handed to libzmq (ZMQ_USE_FD). libzmq's own
 //     bind unlinks whatever file is in its way and makes the name visible before

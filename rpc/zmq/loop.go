@@ -245,7 +245,9 @@ func (l *loop) wait(busy bool, end time.Time) (woken bool) {
 	if timeout >= 0 {
 		ms = int((timeout + time.Millisecond - 1) / time.Millisecond)
 	}
+	l.server.lent.Unlock()
 	_, err := unix.Poll(l.fds, ms)
+	l.server.lent.Lock()
 	if err != nil && !errors.Is(err, unix.EINTR) {
 		l.server.log.Error("cannot wait for requests", "error", err)
 		time.Sleep(10 * time.Millisecond) // ENOMEM: nothing better to do than not to spin

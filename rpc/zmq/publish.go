@@ -4,6 +4,7 @@ import (
 	"sort"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/procnanny/procnanny/rpc"
 )
@@ -49,24 +50,67 @@ func (q *publishQueue) take() []Message {
 // what the queue has no room for is dropped and counted; subscribers see the
 // gap by prev and seq, and refill it by `events`.
 func (s *Server) Publish(list []Message) {
-	legacy := s.legacy.any()
+	list = s.wantedOf(list)
+	if len(list) == 0 || s.lend(list) {
+		return
+	}
 	s.mu.Lock()
 	for _, m := range list {
-		if legacy && m.Legacy == nil {
-			m.Legacy = rpc.LegacyEvent(m.Body)
-		}
-		if !s.wanted(&m) {
-			continue
-		}
 		if !s.queue.push(m) {
 			s.counters.Dropped++
 		}
 	}
-	waiting := len(s.queue.list) > 0
 	s.mu.Unlock()
-	if waiting {
+	s.waker.wake()
+}
+
+// wantedOf saves the way to the sockets for what nobody subscribed to.
+func (s *Server) wantedOf(list []Message) []Message {
+	legacy := s.legacy.any()
+	var out []Message
+	for _, m := range list {
+		if legacy && m.Legacy == nil {
+			m.Legacy = rpc.LegacyEvent(m.Body)
+		}
+		if s.wanted(&m) {
+			out = append(out, m)
+		}
+	}
+	return out
+}
+
+// lendMost is what a publisher may need for the sockets; with more, because
+// there are many subscribers, they are the thread's alone for lendRest.
+const (
+	lendMost = time.Millisecond
+	lendRest = time.Second
+)
+
+// lend has the publisher use the sockets itself while their thread sleeps: to
+// wake it first would take longer than all the rest. Nothing may be overtaken.
+func (s *Server) lend(list []Message) bool {
+	if len(list) > burst || !s.lent.TryLock() {
+		return false
+	}
+	defer s.lent.Unlock()
+	now := time.Now()
+	s.mu.Lock()
+	free := !s.closing && len(s.queue.list) == 0 && now.After(s.slowUntil)
+	if free {
+		s.counters.Published += uint64(len(list))
+	}
+	s.mu.Unlock()
+	if !free {
+		return false
+	}
+	s.loop.publish(list)
+	if took := time.Since(now); took > lendMost {
+		s.slowUntil = now.Add(took + lendRest)
+	}
+	if s.loop.readable() { // its descriptor told us, not the thread
 		s.waker.wake()
 	}
+	return true
 }
 
 // wanted saves the way to the thread for what nobody subscribed to.

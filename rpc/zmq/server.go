@@ -52,6 +52,12 @@ type Server struct {
 	stop    sync.Once
 	changed atomic.Pointer[func()] // see OnSubscribe
 
+	// lent guards the sockets: the thread has it except while it sleeps, and for
+	// ever once it has ended. See lend.
+	lent      sync.Mutex
+	loop      *loop
+	slowUntil time.Time
+
 	mu       sync.Mutex // guards what other goroutines leave for the thread
 	closing  bool
 	finished []finished
@@ -89,7 +95,9 @@ func (s *Server) own(c Config, ready chan<- error) {
 	defer runtime.UnlockOSThread()
 	defer close(s.stopped)
 	defer s.waker.close()
+	s.lent.Lock()
 	l, err := newLoop(s, c)
+	s.loop = l
 	ready <- err
 	if err == nil {
 		l.run()

@@ -1,0 +1,52 @@
+package zmq
+
+import (
+	"context"
+	"encoding/binary"
+	"math/rand/v2"
+	"testing"
+	"time"
+)
+
+// Whoever sends, the publisher with its own hands or the thread when it is
+// awake: nothing is overtaken.
+func TestEventsKeepTheirOrderWhoeverSendsThem(t *testing.T) {
+	endpoint := endpointIn(t)
+	s := listen(t, Config{RPC: []string{endpoint + "r"}, Events: []string{endpoint}}, &fakeBackend{view: programs(1)})
+	sub := subscribe(t, endpoint)
+	waitUntil(t, "it is subscribed", func() bool { return s.Subscribed("x") })
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	client := dial(t, endpoint+"r")
+	asked := make(chan struct{})
+	go func() { // keeps the thread awake now and then
+		defer close(asked)
+		for ctx.Err() == nil && client.Call(ctx, "dance", nil, nil) == nil {
+			time.Sleep(time.Duration(rand.IntN(200)) * time.Microsecond)
+		}
+	}()
+	const events = 20_000
+	next := uint64(0)
+	for sent := uint64(0); sent < events; {
+		list := make([]Message, 1+rand.IntN(2*burst))
+		for i := range list {
+			sent++
+			list[i] = Message{Topic: "x", Body: binary.BigEndian.AppendUint64(nil, sent)}
+		}
+		s.Publish(list)
+		for next+eventWater/2 < sent { // before libzmq would drop what waits
+			_, body, err := sub.NextRaw(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if next++; binary.BigEndian.Uint64(body) != next {
+				t.Fatalf("event %d came in place of %d", binary.BigEndian.Uint64(body), next)
+			}
+		}
+	}
+	cancel()
+	<-asked
+	if c := s.Counters(); c.Dropped != 0 || c.Published < events {
+		t.Errorf("published %d, dropped %d", c.Published, c.Dropped)
+	}
+}
