@@ -37,6 +37,7 @@ var rooms = map[string]room{
 	"runtime/probe":   {may: []string{"spec", "reconcile"}, why: "it reports facts"},
 	"runtime/sink":    {may: []string{"spec", "reconcile"}, why: "it consumes events and cannot answer"},
 	"runtime/control": {may: []string{"spec", "reconcile", "rpc", "runtime/engine", "runtime/keeper", "runtime/lean", "runtime/output", "runtime/place", "runtime/proc", "runtime/sink", "runtime/store", "runtime/watch"}, why: "the reconciler's process, assembled: desired state meets the engine, the methods meet both"},
+	"runtime/sim":     {may: []string{"spec", "reconcile", "runtime/engine", "runtime/keeper", "runtime/proc"}, why: "the real engine and proc against a model of the keeper, for which it speaks the keeper's protocol"},
 	"runtime/engine":  {may: []string{"spec", "reconcile"}, why: "the single writer declares the interfaces it needs, so that tests can fake the world"},
 
 	"rpc":     {may: []string{"spec", "reconcile"}, why: "methods stand on rpc.Backend, not on the engine"},
@@ -46,7 +47,7 @@ var rooms = map[string]room{
 	"cmd/procnannyd":        {may: []string{"spec", "runtime/keeper", "runtime/launch", "runtime/output", "runtime/place"}, why: "the keeper's process"},
 	"cmd/procnanny-control": {may: []string{"rpc", "rpc/zmq", "rpc/web", "runtime/control", "runtime/keeper", "runtime/place"}, why: "flags, the keeper's socket and the transports are wired here"},
 	"cmd/procnanny-eval":    {may: []string{"spec", "spec/specfile"}, why: "one evaluation, then gone: it needs nothing else"},
-	"cmd/procnanny":         {may: []string{"spec", "reconcile", "rpc", "rpc/zmq", "runtime/doctor", "runtime/keeper", "runtime/launch", "runtime/output", "runtime/place", "runtime/watch"}, why: "the client; watch because vet reads files as the daemon does, keeper because doctor tries what it does"},
+	"cmd/procnanny":         {may: []string{"spec", "reconcile", "rpc", "rpc/zmq", "runtime/doctor", "runtime/keeper", "runtime/launch", "runtime/output", "runtime/place", "runtime/sim", "runtime/watch"}, why: "the client; watch because vet reads files as the daemon does, keeper because doctor tries what it does, sim to foretell"},
 
 	"examples":            {may: nil, why: "only tests"},
 	"examples/clients/go": {may: nil, why: "a client with plain libraries, to be copied"},
