@@ -90,6 +90,9 @@ func serve(d place.Daemon, conn *keeper.Conn, hello keeper.Hello, orphaned func(
 	if err != nil {
 		return err
 	}
+	if err := checkKeys(&d, len(hello.Runs) == 0, log); err != nil {
+		return err
+	}
 	return control.Run(context.Background(), control.Config{
 		Place: d, Keeper: conn, Hello: hello, Eval: eval, Version: version, Rights: rights, Environ: os.Environ(), Log: log,
 		Schema:       func() (string, error) { return schema(eval) },
@@ -113,7 +116,7 @@ func listen(d place.Daemon, h rpc.RequestHandler, log *slog.Logger) (control.Tra
 		return nil, err
 	}
 	s, err := zmq.Listen(zmq.Config{
-		RPC: d.Listen, Events: d.Events, LegacyEvents: d.LegacyEvents, InsecureLoopback: d.InsecureLoopback, Group: gid, Log: log,
+		RPC: d.Listen, Events: d.Events, LegacyEvents: d.LegacyEvents, InsecureLoopback: d.InsecureLoopback, Keys: keys(d), Group: gid, Log: log,
 	}, h)
 	if err != nil {
 		return nil, err

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/procnanny/procnanny/rpc"
+	"github.com/procnanny/procnanny/rpc/zmq"
 	"github.com/procnanny/procnanny/runtime/place"
 )
 
@@ -72,10 +73,10 @@ func (a *app) eventsEndpoint() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if e := place.ClientEvents(endpoint, a.getenv); e != "" {
+	if e := place.ClientEvents(a.place, endpoint, a.getenv); e != "" {
 		return e, nil
 	}
-	return "", errors.New("cannot tell where events are published: set PROCNANNY_EVENTS")
+	return "", errors.New("cannot tell where events are published: say --events, or set PROCNANNY_EVENTS")
 }
 
 // call asks the daemon and returns its answer as a tree.
@@ -94,6 +95,9 @@ func (a *app) open(ctx context.Context, timeout time.Duration) (rpc.Caller, stri
 	if err != nil {
 		return nil, "", err
 	}
+	if _, err := a.keys(endpoint); err != nil {
+		return nil, endpoint, err
+	}
 	if err := knock(ctx, endpoint, min(timeout, patience)); err != nil {
 		return nil, endpoint, unreachable(endpoint, err)
 	}
@@ -111,11 +115,14 @@ func ask(ctx context.Context, c rpc.Caller, endpoint, method string, args map[st
 	switch {
 	case err == nil:
 		return normal(reply), nil
-	case errors.As(err, &refused):
+	case errors.As(err, &refused) || errors.Is(err, zmq.ErrNotAllowed):
 		return nil, err
 	case ctx.Err() != nil && errors.Is(ctx.Err(), context.Canceled):
 		return nil, ctx.Err()
 	case errors.Is(err, context.DeadlineExceeded):
+		if strings.HasPrefix(endpoint, "tcp://") {
+			break // why, the handshake tells
+		}
 		err = errors.New("it does not answer in time (--timeout gives it more)")
 	}
 	return nil, unreachable(endpoint, err)

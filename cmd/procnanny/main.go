@@ -26,20 +26,31 @@ func main() {
 
 // newApp is the app of a real process.
 func newApp() *app {
-	return &app{
+	a := &app{
 		in: os.Stdin, out: os.Stdout, err: os.Stderr, getenv: os.Getenv, now: time.Now, uid: os.Geteuid(),
-		dial: func(endpoint string, timeout time.Duration) (rpc.Caller, error) { return zmq.Dial(endpoint, timeout) },
-		subscribe: func(endpoint string, topics []string) (subscription, error) {
-			s, err := zmq.Subscribe(endpoint, topics)
-			if err != nil {
-				return nil, err
-			}
-			return s, nil
-		},
 		terminal: terminal{
 			is: term.IsTerminal(int(os.Stdout.Fd())), err: term.IsTerminal(int(os.Stderr.Fd())), size: terminalSize,
 		},
 	}
+	a.dial = func(endpoint string, timeout time.Duration) (rpc.Caller, error) {
+		keys, err := a.keys(endpoint)
+		if err != nil {
+			return nil, err
+		}
+		return zmq.DialKeys(endpoint, timeout, keys)
+	}
+	a.subscribe = func(endpoint string, topics []string) (subscription, error) {
+		keys, err := a.keys(endpoint)
+		if err != nil {
+			return nil, err
+		}
+		s, err := zmq.SubscribeKeys(endpoint, topics, keys)
+		if err != nil {
+			return nil, err
+		}
+		return s, nil
+	}
+	return a
 }
 
 // terminalSize is the size of stdout, or the one that terminals always had.

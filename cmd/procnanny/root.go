@@ -19,7 +19,7 @@ func (a *app) commands() []*cobra.Command {
 		a.scaleCommand(), a.startCommand(), a.stopCommand(), a.restartCommand(), a.signalCommand(),
 		a.setCommand(), a.createCommand(), a.deleteCommand(), a.overridesCommand(), a.resetCommand(), a.exportCommand(),
 		a.statesCommand(), a.schemaCommand(), a.methodsCommand(), a.callCommand(),
-		a.doctorCommand(), a.versionCommand(), a.upgradeCommand(), a.shutdownCommand(), a.completionCommand(),
+		a.doctorCommand(), a.keygenCommand(), a.versionCommand(), a.upgradeCommand(), a.shutdownCommand(), a.completionCommand(),
 	}
 }
 
@@ -51,6 +51,9 @@ func (a *app) root() *cobra.Command {
 	f.StringVarP(&a.output, "output", "o", "text", "`FORMAT` of what is printed: text for people; json or yaml, stable, for scripts")
 	f.StringVar(&a.place.Run, "run", "", "the daemon's run `DIR` (default $PROCNANNY_RUN, or as for procnannyd)")
 	f.StringVar(&a.place.Connect, "connect", "", "instead, the daemon's `ENDPOINT`, ipc://PATH or tcp://ADDRESS:PORT (default $PROCNANNY_CONNECT)")
+	f.StringVar(&a.place.Events, "events", "", "where it publishes events, an `ENDPOINT` (default $PROCNANNY_EVENTS, or beside an ipc endpoint)")
+	f.StringVar(&a.place.Key, "key", "", "our key pair, a `FILE` that \"keygen client\" made, for a tcp endpoint (default $PROCNANNY_KEY)")
+	f.StringVar(&a.place.ServerKey, "server-key", "", "the daemon's public `KEY`, or a file with it (default $PROCNANNY_SERVER_KEY)")
 	f.DurationVar(&a.timeout, "timeout", 0, "how long to wait for an answer, a `DURATION` (default 10s, with --wait 60s)")
 	f.BoolP("help", "h", false, "print help")
 	root.Flags().Bool("version", false, "print the version of this command")

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -134,7 +135,17 @@ func setUp(env *testscript.Env) error {
 	env.Setenv("STATE", short+"/state")
 	env.Setenv("LOGS", short+"/log")
 	env.Setenv("PROCNANNY_RUN", short+"/run")
+	env.Setenv("LOOP", loopback())
 	return nil
+}
+
+// scripts counts the scripts of this process.
+var scripts atomic.Uint32
+
+// loopback is an address that nobody else uses, so that every port is free.
+func loopback() string {
+	n := uint32(os.Getpid())<<6 | scripts.Add(1)&63
+	return fmt.Sprintf("127.%d.%d.%d", 1+n>>16%250, n>>8&255, 1+n&255%250)
 }
 
 // running is the daemon of a script.
@@ -260,7 +271,7 @@ func shell(ts *testscript.TestScript, line string) *exec.Cmd {
 // scriptEnv is the script's environment, as far as our commands need it.
 func scriptEnv(ts *testscript.TestScript) []string {
 	var env []string
-	for _, key := range []string{"PATH", "HOME", "TZ", "NO_COLOR", "RUN", "STATE", "LOGS", "WORK", "TMPDIR", "DAEMON", "PROCNANNY_RUN", "PROCNANNY_CONNECT", "PROCNANNY_CONFIG"} {
+	for _, key := range []string{"PATH", "HOME", "TZ", "NO_COLOR", "RUN", "STATE", "LOGS", "LOOP", "WORK", "TMPDIR", "DAEMON", "PROCNANNY_RUN", "PROCNANNY_CONNECT", "PROCNANNY_CONFIG"} {
 		if v := ts.Getenv(key); v != "" || strings.HasPrefix(key, "NO_") {
 			env = append(env, key+"="+v)
 		}

@@ -69,6 +69,11 @@ func run(d place.Daemon, log *slog.Logger) (int, error) {
 	if err := place.Prepare(d); err != nil {
 		return 1, err
 	}
+	if will == nil { // one of us has run like this already: programs matter more
+		if err := d.CheckKeys(); err != nil {
+			return 1, err
+		}
+	}
 	gid, err := d.LogGID()
 	if err != nil {
 		return 1, err

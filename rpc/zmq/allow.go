@@ -42,6 +42,23 @@ func AllowLine(role rpc.Access, key, name string) (string, error) {
 	return line + "\n", nil
 }
 
+// NewAllowed makes an empty list; one that exists is not touched.
+func NewAllowed(path string) error { return writeNew(path, allowHead, secretMode) }
+
+// ReadAllowed reads a list: the role of each key.
+func ReadAllowed(path string) (map[string]rpc.Access, error) {
+	raw, _, err := readRegular(path, maxAllowFile)
+	if err != nil {
+		return nil, err
+	}
+	list, _ := parseAllow(string(raw))
+	out := make(map[string]rpc.Access, len(list))
+	for key, a := range list {
+		out[key] = a.role
+	}
+	return out, nil
+}
+
 // parseAllow reads a list. What cannot be read allows nobody, and is a problem;
 // the other lines hold. Of a key that is there twice the lesser role counts.
 func parseAllow(text string) (list map[string]allowed, problems []string) {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	zmq4 "github.com/pebbe/zmq4"
@@ -28,7 +29,10 @@ func (e *endpoint) bind(s *zmq4.Socket) error {
 		return fmt.Errorf("cannot listen on %s: %w", e.text, err)
 	}
 	if e.path == "" {
-		e.text, err = s.GetLastEndpoint() // a wildcard port is decided now
+		e.bound, err = s.GetLastEndpoint()
+		if strings.HasSuffix(e.text, ":*") { // a port is chosen now
+			e.text = strings.TrimSuffix(e.text, "*") + e.bound[strings.LastIndexByte(e.bound, ':')+1:]
+		}
 	}
 	return err
 }
@@ -44,7 +48,7 @@ func (e *endpoint) cut(mend time.Time) error {
 		return nil
 	}
 	e.mendAt = mend
-	return e.socket.Unbind(e.text)
+	return e.socket.Unbind(e.bound)
 }
 
 // mend takes connections again, when it is time.
@@ -52,7 +56,7 @@ func (e *endpoint) mend(now time.Time) error {
 	if e.mendAt.IsZero() || now.Before(e.mendAt) {
 		return nil
 	}
-	err := e.socket.Bind(e.text)
+	err := e.socket.Bind(e.bound)
 	if err == nil {
 		e.mendAt = time.Time{}
 		return nil
@@ -67,9 +71,7 @@ func (e *endpoint) mend(now time.Time) error {
 // admit looks who may connect, answers who asks, and opens what was cut.
 func (l *loop) admit(now time.Time) {
 	if l.keys != nil {
-		if l.keys.look(now) {
-			l.cut(func(e *endpoint) bool { return e.kind == kindCurve && l.published(e) }, now, "a key is not allowed any more")
-		}
+		l.expel(now)
 		l.zap.answer(now)
 	}
 	if l.gate.shut {
@@ -79,6 +81,14 @@ func (l *loop) admit(now time.Time) {
 		if err := e.mend(now); err != nil {
 			l.server.log.Error("cannot accept connections", "error", err)
 		}
+	}
+}
+
+// expel looks whether a key is gone, before anything is sent to who has it.
+func (l *loop) expel(now time.Time) {
+	if l.keys != nil && l.keys.look(now) {
+		l.cut(func(e *endpoint) bool { return e.kind == kindCurve && l.published(e) }, now, "a key is not allowed any more")
+		l.server.waker.wake() // to mend it
 	}
 }
 

@@ -38,8 +38,10 @@ const (
 // endpoint is one place where clients reach us.
 type endpoint struct {
 	kind kind
-	text string // as libzmq wants it
-	path string // of an ipc socket; empty for tcp
+	text string // as people know it
+	// bound is what libzmq calls it.
+	bound string
+	path  string // of an ipc socket; empty for tcp
 	// listener is an ipc socket that listens, until bind gives it to libzmq.
 	listener int
 	inode    uint64 // of the ipc socket's name

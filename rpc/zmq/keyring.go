@@ -44,25 +44,36 @@ type stamp struct {
 	mtime, ctime unix.Timespec
 }
 
-func newKeyring(k Keys, log func(map[string]allowed, []string)) (*keyring, error) {
+// Check says why endpoints with keys cannot be served.
+func (k Keys) Check() error {
+	_, err := k.pair()
+	return err
+}
+
+// pair is the server's own.
+func (k Keys) pair() (KeyPair, error) {
 	if k.Server == "" {
-		return nil, errors.New("it needs keys, and none are set up: procnanny keygen server")
+		return KeyPair{}, errors.New("it needs keys, and none are set up: procnanny keygen server")
 	}
 	if !HasCurve() {
-		return nil, errors.New("this libzmq was built without CURVE")
+		return KeyPair{}, errors.New("this libzmq was built without CURVE")
 	}
-	r := &keyring{keys: k, log: log}
 	pair, err := ReadKeyPair(k.Server)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("there is no key %s: procnanny keygen server", k.Server)
+		return pair, fmt.Errorf("there is no key %s: procnanny keygen server", k.Server)
 	}
 	if err == nil && k.Trust != nil {
 		err = k.Trust(k.Server)
 	}
+	return pair, err
+}
+
+func newKeyring(k Keys, log func(map[string]allowed, []string)) (*keyring, error) {
+	pair, err := k.pair()
 	if err != nil {
 		return nil, err
 	}
-	r.server = pair
+	r := &keyring{keys: k, server: pair, log: log}
 	r.stamp, r.problem = stampOf(k.Allow)
 	r.read()
 	return r, nil

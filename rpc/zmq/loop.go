@@ -199,6 +199,9 @@ func receive(s *zmq4.Socket) (frames [][]byte, meta map[string]string) {
 }
 
 func (l *loop) publish(list []Message) {
+	if len(list) > 0 {
+		l.expel(time.Now())
+	}
 	for i := range list {
 		for _, p := range l.publishers {
 			m := &list[i]

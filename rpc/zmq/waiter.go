@@ -19,6 +19,9 @@ type ClientKeys struct {
 	Server string
 }
 
+// ErrNotAllowed is that the daemon does not want our key.
+var ErrNotAllowed = errors.New("the daemon does not allow the key")
+
 // dialled is a socket of a client, with what is known about its connection.
 type dialled struct {
 	*zmq4.Socket
@@ -109,7 +112,7 @@ func (d *dialled) refused() error {
 	if d.failed != zmq4.EVENT_HANDSHAKE_FAILED_AUTH {
 		return nil
 	}
-	return fmt.Errorf("the daemon does not allow the key %s: it must stand in its list of allowed keys", d.keys.public())
+	return fmt.Errorf("%w %s: it must stand in its list of allowed keys", ErrNotAllowed, d.keys.public())
 }
 
 func (k *ClientKeys) public() string {

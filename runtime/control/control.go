@@ -71,6 +71,7 @@ type Control struct {
 	desk   *desk
 	hooks  *hooks
 	losses chan string
+	guard  *guard
 	rec    *recorder
 	look   *observer
 	trim   *trimmer
@@ -105,6 +106,7 @@ var ErrOrphaned = errors.New("the keeper is gone")
 // it down. nil is an orderly shutdown: nothing of ours lives any more.
 func Run(ctx context.Context, cfg Config) error {
 	c := &Control{cfg: cfg, log: cfg.Log, end: make(chan ending, 1), losses: make(chan string, maxLosses)}
+	c.guard = newGuard(c.emitRefusals)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	if err := c.build(); err != nil {
@@ -118,6 +120,7 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	go c.hooks.Run(ctx)
 	go c.tellLosses(ctx)
+	go c.guard.run(ctx)
 	go c.receive(ctx)
 	go c.desk.run(ctx)
 	go c.look.run(ctx)
@@ -206,7 +209,7 @@ func (c *Control) adopt() error {
 // already tells what shall run and what does.
 func (c *Control) listen() error {
 	server := rpc.NewServer(rpc.Options{
-		Backend: c, Logs: logReader{c.logs}, Access: c.cfg.Rights, Schema: c.cfg.Schema, CUE: spec.CUE, Log: c.log,
+		Backend: c, Logs: logReader{c.logs}, Access: c.cfg.Rights, Schema: c.cfg.Schema, CUE: spec.CUE, Log: c.log, OnRefusal: c.guard.take,
 		States: map[string]func() string{"text": reconcile.States, "dot": reconcile.StatesDot},
 	})
 	net, err := c.cfg.Listen(server)

@@ -43,7 +43,9 @@ type Daemon struct {
 	// AdminGroup may use every method, LogGroup may read output files; names or
 	// numbers, empty is none.
 	AdminGroup, LogGroup string
-	// InsecureLoopback allows tcp endpoints on loopback addresses.
+	// Keys is the directory of the keys that tcp endpoints need.
+	Keys string
+	// InsecureLoopback lets tcp endpoints on loopback addresses go without keys.
 	InsecureLoopback bool
 	// Supervised says whether a service manager starts the daemon again when it
 	// dies: auto, yes or no.
@@ -149,10 +151,13 @@ func dashes(message string) string {
 
 // complete fills in what follows from the rest, and checks what spans flags.
 func (d *Daemon) complete() error {
+	if d.Keys == "" && d.State != "" {
+		d.Keys = filepath.Join(d.State, keysDir)
+	}
 	for _, p := range []struct {
 		flag string
 		path *string
-	}{{"config", &d.Config}, {"state", &d.State}, {"run", &d.Run}, {"log-dir", &d.LogDir}} {
+	}{{"config", &d.Config}, {"state", &d.State}, {"run", &d.Run}, {"log-dir", &d.LogDir}, {"keys", &d.Keys}} {
 		if *p.path == "" {
 			return fmt.Errorf("cannot find a default for --%s: HOME is not set", p.flag)
 		}
@@ -171,12 +176,9 @@ func (d *Daemon) complete() error {
 	if len(d.Events) == 0 {
 		d.Events = []string{"ipc://" + filepath.Join(d.Run, eventsSocket)}
 	}
-	for _, list := range []struct {
-		flag      string
-		endpoints []string
-	}{{"listen", d.Listen}, {"events", d.Events}, {"legacy-events", d.LegacyEvents}} {
+	for _, list := range d.endpoints() {
 		for i, endpoint := range list.endpoints {
-			e, err := d.endpoint(endpoint)
+			e, err := parseEndpoint(endpoint)
 			if err != nil {
 				return fmt.Errorf("cannot use --%s %s: %w", list.flag, endpoint, err)
 			}

@@ -49,7 +49,7 @@ func TestFlagsBeatVariablesBeatDefaults(t *testing.T) {
 	wd, _ := os.Getwd()
 	want := Daemon{
 		Config: filepath.Join(wd, "c"), State: "/s", Run: "/r", LogDir: d.LogDir, Apply: "auto", OnExit: "stop", Supervised: "auto",
-		Listen: []string{"ipc:///a", "ipc:///b"}, Events: []string{"ipc:///e"}, InsecureLoopback: true,
+		Listen: []string{"ipc:///a", "ipc:///b"}, Events: []string{"ipc:///e"}, Keys: "/s/keys", InsecureLoopback: true,
 	}
 	if !reflect.DeepEqual(d, want) {
 		t.Errorf("got  %+v\nwant %+v", d, want)
@@ -61,10 +61,10 @@ func TestFlagsBeatVariablesBeatDefaults(t *testing.T) {
 
 func TestArgsSayEverything(t *testing.T) {
 	hostile := env("PROCNANNY_CONFIG", "/x", "PROCNANNY_LISTEN", "ipc:///x", "PROCNANNY_LEGACY_EVENTS", "ipc:///x", "PROCNANNY_APPLY", "manual",
-		"PROCNANNY_TRUST_CONFIG", "77", "PROCNANNY_ADMIN_GROUP", "x", "PROCNANNY_INSECURE_LOOPBACK", "true", "PROCNANNY_SHUTDOWN_TIMEOUT", "9s")
+		"PROCNANNY_TRUST_CONFIG", "77", "PROCNANNY_ADMIN_GROUP", "x", "PROCNANNY_INSECURE_LOOPBACK", "true", "PROCNANNY_SHUTDOWN_TIMEOUT", "9s", "PROCNANNY_KEYS", "/x")
 	for _, args := range [][]string{
 		nil,
-		{"--config", "/a b,c", "--state", "/s", "--run", "/r", "--log-dir", "/l", "--on-exit", "leave", "--trust-config", "1000"},
+		{"--config", "/a b,c", "--state", "/s", "--run", "/r", "--log-dir", "/l", "--on-exit", "leave", "--trust-config", "1000", "--keys", "/k"},
 		{"--listen", "ipc:///a,b", "--listen", "tcp://127.0.0.1:9", "--legacy-events", "ipc:///l", "--insecure-loopback", "--admin-group", "5", "--log-group", "adm", "--supervised", "yes", "--shutdown-timeout", "1m"},
 	} {
 		d := parse(t, env(), args...)
@@ -106,8 +106,7 @@ func TestBadValuesNameTheirFlagOrVariable(t *testing.T) {
 		{[]string{"PROCNANNY_INSECURE_LOOPBACK", "maybe"}, nil, `cannot use PROCNANNY_INSECURE_LOOPBACK "maybe": expected true or false`},
 		{nil, []string{"--listen", "http://x"}, `cannot use --listen http://x: expected ipc://PATH or tcp://ADDRESS:PORT, found http://`},
 		{nil, []string{"--listen", "rubbish"}, `expected ipc://PATH`},
-		{nil, []string{"--listen", "tcp://127.0.0.1:5"}, `tcp cannot tell who asks; --insecure-loopback allows it`},
-		{nil, []string{"--insecure-loopback", "--events", "tcp://0.0.0.0:5"}, `cannot use --events tcp://0.0.0.0:5: expected a loopback address such as 127.0.0.1, found "0.0.0.0"`},
+		{nil, []string{"--events", "tcp://example.org:5"}, `cannot use --events tcp://example.org:5: expected an address such as 127.0.0.1 or [::1], or * for all, found "example.org"`},
 		{nil, []string{"--insecure-loopback", "--events", "tcp://[::1]:99999"}, `expected a port`},
 		{nil, []string{"--run", long}, `the path of a socket has at most 107 bytes, this one has 130: choose a shorter --run`},
 		{nil, []string{"--run", "/x", "--state", "/x"}, `cannot use /x for both --state and --run`},
@@ -159,10 +158,13 @@ func TestClientFindsItsDaemon(t *testing.T) {
 			t.Errorf("%+v: %s", bad, got)
 		}
 	}
-	if got := ClientEvents("ipc:///r/rpc.sock", env()); got != "ipc:///r/events.sock" {
+	if got := ClientEvents(Client{}, "ipc:///r/rpc.sock", env()); got != "ipc:///r/events.sock" {
 		t.Error(got)
 	}
-	if got := ClientEvents("tcp://127.0.0.1:1", env("PROCNANNY_EVENTS", "tcp://127.0.0.1:2")); got != "tcp://127.0.0.1:2" {
+	if got := ClientEvents(Client{Events: "tcp://a:3"}, "tcp://127.0.0.1:1", env("PROCNANNY_EVENTS", "tcp://127.0.0.1:2")); got != "tcp://a:3" {
+		t.Error(got)
+	}
+	if got := ClientEvents(Client{}, "tcp://127.0.0.1:1", env("PROCNANNY_EVENTS", "tcp://127.0.0.1:2")); got != "tcp://127.0.0.1:2" {
 		t.Error(got)
 	}
 }

@@ -1,6 +1,7 @@
 package place
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -21,8 +22,18 @@ const (
 // bytes, one of them for the end.
 const maxSocketPath = 107
 
-// endpoint checks one endpoint and makes its path absolute.
-func (d *Daemon) endpoint(text string) (string, error) {
+// flagged are the endpoints that a flag names.
+type flagged struct {
+	flag      string
+	endpoints []string
+}
+
+func (d *Daemon) endpoints() []flagged {
+	return []flagged{{"listen", d.Listen}, {"events", d.Events}, {"legacy-events", d.LegacyEvents}}
+}
+
+// parseEndpoint checks one endpoint and makes its path absolute.
+func parseEndpoint(text string) (string, error) {
 	scheme, rest, ok := strings.Cut(text, "://")
 	switch {
 	case !ok || rest == "":
@@ -30,7 +41,8 @@ func (d *Daemon) endpoint(text string) (string, error) {
 	case scheme == "ipc":
 		return socketEndpoint(rest)
 	case scheme == "tcp":
-		return text, d.loopback(rest)
+		_, err := splitTCP(rest)
+		return text, err
 	}
 	return "", fmt.Errorf("expected ipc://PATH or tcp://ADDRESS:PORT, found %s://", scheme)
 }
@@ -46,30 +58,61 @@ func socketEndpoint(path string) (string, error) {
 	return "ipc://" + abs, nil
 }
 
-// loopback allows a tcp endpoint only where the user said so, and only on this
-// machine's own addresses.
-func (d *Daemon) loopback(address string) error {
-	if !d.InsecureLoopback {
-		return errors.New("tcp cannot tell who asks; --insecure-loopback allows it on loopback addresses, where every local user can then do everything")
-	}
-	host, port := address, ""
+// splitTCP takes the host from ADDRESS:PORT. A name is no address: whose it is
+// may change.
+func splitTCP(address string) (host string, err error) {
+	port := ""
 	if i := strings.LastIndexByte(address, ':'); i >= 0 {
 		host, port = address[:i], address[i+1:]
 	}
 	if _, err := strconv.ParseUint(port, 10, 16); err != nil && port != "*" {
-		return fmt.Errorf("expected a port from 0 to 65535, found %q", port)
+		return "", fmt.Errorf("expected a port from 0 to 65535, found %q", port)
 	}
-	ip, err := netip.ParseAddr(strings.Trim(host, "[]"))
-	if host != "localhost" && (err != nil || !ip.IsLoopback()) {
-		return fmt.Errorf("expected a loopback address such as 127.0.0.1, found %q", host)
+	if host == "*" || host == "localhost" {
+		return host, nil
 	}
-	return nil
+	if _, err := netip.ParseAddr(strings.Trim(host, "[]")); err != nil {
+		return "", fmt.Errorf("expected an address such as 127.0.0.1 or [::1], or * for all, found %q", host)
+	}
+	return host, nil
+}
+
+// NeedsKeys reports whether an endpoint is served to those with a key only: tcp,
+// unless it is a loopback address and the user said so.
+func (d *Daemon) NeedsKeys(endpoint string) bool {
+	address, ok := strings.CutPrefix(endpoint, "tcp://")
+	return ok && !(d.InsecureLoopback && loopback(address))
+}
+
+func loopback(address string) bool {
+	host, err := splitTCP(address)
+	ip, perr := netip.ParseAddr(strings.Trim(host, "[]"))
+	return err == nil && (host == "localhost" || perr == nil && ip.IsLoopback())
 }
 
 // Client is how a client was told to find its daemon.
 type Client struct {
 	// Run is the daemon's run directory, Connect an endpoint; both may be empty.
 	Run, Connect string
+	// Events is where events are published; empty is where ClientEvents thinks.
+	Events string
+	// Key is the file of the client's key pair, ServerKey the daemon's public
+	// key or a file with it: both or none, for endpoints that need keys.
+	Key, ServerKey string
+}
+
+// ClientKeys are the files of the keys to use for an endpoint: what the flags
+// say, or else PROCNANNY_KEY and PROCNANNY_SERVER_KEY. Both are empty when none
+// are wanted, as for a socket of this machine.
+func ClientKeys(c Client, endpoint string, getenv func(string) string) (key, serverKey string, err error) {
+	if !strings.HasPrefix(endpoint, "tcp://") {
+		return "", "", nil
+	}
+	key, serverKey = cmp.Or(c.Key, getenv("PROCNANNY_KEY")), cmp.Or(c.ServerKey, getenv("PROCNANNY_SERVER_KEY"))
+	if (key == "") != (serverKey == "") {
+		return "", "", errors.New("--key FILE and --server-key KEY belong together: our own key, and the one that the daemon must have")
+	}
+	return key, serverKey, nil
 }
 
 // ClientEndpoint is where a client finds its daemon: --connect, --run, then
@@ -106,8 +149,12 @@ func clientEndpoint(text string) (string, error) {
 }
 
 // ClientEvents is where the daemon that answers at endpoint publishes events:
-// beside its socket, else what PROCNANNY_EVENTS says. Empty is not known.
-func ClientEvents(endpoint string, getenv func(string) string) string {
+// what was said, else beside its socket, else what PROCNANNY_EVENTS says. Empty
+// is not known.
+func ClientEvents(c Client, endpoint string, getenv func(string) string) string {
+	if c.Events != "" {
+		return c.Events
+	}
 	if dir, ok := strings.CutSuffix(endpoint, "/"+rpcSocket); ok && strings.HasPrefix(dir, "ipc://") {
 		return dir + "/" + eventsSocket
 	}

@@ -34,7 +34,7 @@ func flags() []flagRow {
 		text("state", "DIR", "what must outlive a reboot", func(d *Daemon) *string { return &d.State }),
 		text("run", "DIR", "sockets, and what must only outlive our processes", func(d *Daemon) *string { return &d.Run }),
 		text("log-dir", "DIR", "the programs' output", func(d *Daemon) *string { return &d.LogDir }),
-		list("listen", "ENDPOINT", "where requests are answered; may be repeated (default ipc://RUN/rpc.sock)", func(d *Daemon) *[]string { return &d.Listen }),
+		list("listen", "ENDPOINT", "where requests are answered, ipc://PATH or tcp://ADDRESS:PORT (with keys); may be repeated (default ipc://RUN/rpc.sock)", func(d *Daemon) *[]string { return &d.Listen }),
 		list("events", "ENDPOINT", "where events are published; may be repeated (default ipc://RUN/events.sock)", func(d *Daemon) *[]string { return &d.Events }),
 		list("legacy-events", "ENDPOINT", "where events are published in the form of 2011; may be repeated", func(d *Daemon) *[]string { return &d.LegacyEvents }),
 		choice("apply", "auto: a save is applied; manual: it waits for `procnanny apply`", []string{ApplyAuto, ApplyManual}, func(d *Daemon) *string { return &d.Apply }),
@@ -52,8 +52,12 @@ func flags() []flagRow {
 		optional("admin-group", "GROUP", "whose members may use every method", func(d *Daemon) *string { return &d.AdminGroup }),
 		optional("log-group", "GROUP", "whose members may read the programs' output", func(d *Daemon) *string { return &d.LogGroup }),
 		{
+			name: "keys", arg: "DIR", doc: "the keys of tcp endpoints, made by `procnanny keygen` (default STATE/keys)",
+			set: text("keys", "", "", func(d *Daemon) *string { return &d.Keys }).set, get: func(d Daemon) []string { return []string{d.Keys} },
+		},
+		{
 			name: "insecure-loopback", boolean: true,
-			doc: "allow tcp endpoints on loopback addresses: every local user can then do everything, as nobody can tell who asks",
+			doc: "serve tcp endpoints on loopback addresses without keys: every local user can then do everything, as nobody can tell who asks",
 			set: func(d *Daemon, v []string) (err error) { d.InsecureLoopback, err = parseBool(v[0]); return err },
 			get: func(d Daemon) []string { return []string{strconv.FormatBool(d.InsecureLoopback)} },
 		},

@@ -163,9 +163,9 @@ func (w *walk) remedy(path string) string {
 		return "choose another place"
 	}
 	if uid := owner(info).Uid; !w.known(uid) {
-		return fmt.Sprintf("give it to root (chown root %s), or say --trust-config %d", quote(path), uid)
+		return fmt.Sprintf("give it to root (chown root %s), or say --trust-config %d", Quote(path), uid)
 	}
-	return fmt.Sprintf("take the right away (chmod go-w %s), or choose another place", quote(path))
+	return fmt.Sprintf("take the right away (chmod go-w %s), or choose another place", Quote(path))
 }
 
 func owner(info fs.FileInfo) *syscall.Stat_t {
@@ -175,12 +175,12 @@ func owner(info fs.FileInfo) *syscall.Stat_t {
 	return &syscall.Stat_t{Uid: ^uint32(0), Gid: ^uint32(0)} // not a file of this system: nobody's
 }
 
-// quote makes a path one word of a shell, if it is none yet.
-func quote(path string) string {
-	if strings.ContainsAny(path, " \t\n'\"\\$`*?[]{}()<>|&;#~!") {
-		return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
+// Quote makes a text one word of a shell, if it is none yet.
+func Quote(text string) string {
+	if strings.ContainsAny(text, " \t\n'\"\\$`*?[]{}()<>|&;#~!^") {
+		return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
 	}
-	return path
+	return text
 }
 
 func userText(uid uint32) string {
