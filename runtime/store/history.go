@@ -162,7 +162,8 @@ func (w *work) empty() bool {
 }
 
 func (w *work) put(tx *bbolt.Tx) error {
-	return errors.Join(w.putEvents(tx), w.putRuns(tx), w.putWorld(tx), w.putMeta(tx.Bucket(bucketMeta)))
+	meta := tx.Bucket(bucketMeta)
+	return errors.Join(w.putTallies(tx), w.putEvents(tx), w.putRuns(tx), w.putWorld(tx), w.putMeta(meta), putUint(meta, keyTallied, w.seq))
 }
 
 func (w *work) putEvents(tx *bbolt.Tx) error {
@@ -247,7 +248,7 @@ func parseRunStat(v []byte) runStat {
 
 func putRunStat(tx *bbolt.Tx, program string, s runStat) error {
 	if s.count <= 0 {
-		return tx.Bucket(bucketRunStats).Delete([]byte(program))
+		return errors.Join(tx.Bucket(bucketRunStats).Delete([]byte(program)), forgetTallies(tx, program))
 	}
 	b := binary.BigEndian.AppendUint64(nil, uint64(s.count))
 	return tx.Bucket(bucketRunStats).Put([]byte(program), seal(binary.BigEndian.AppendUint64(b, uint64(s.bytes))))
