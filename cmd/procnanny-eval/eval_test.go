@@ -109,7 +109,7 @@ func TestBombs(t *testing.T) {
 			if first := res.Problems[0].Error(); !strings.Contains(first, b.says) || strings.Contains(first, "no verdict") || len(first) > 1000 {
 				t.Errorf("expected %q, found %.1000q", b.says, first)
 			}
-			if took > 10*time.Second {
+			if took > time.Minute { // on a busy machine; else the deadline of 5 s is kept
 				t.Errorf("it took %v", took)
 			}
 		})

@@ -1,8 +1,6 @@
 package specfile
 
 import (
-	"encoding/json"
-	"fmt"
 	"slices"
 
 	"cuelang.org/go/cue"
@@ -19,8 +17,18 @@ type Evaluation struct {
 	tree   *tree
 	ctx    *cue.Context
 	schema *schema
-	files  *view
-	edits  *overrides // nil without overrides
+	plain  *plainFiles // nil when the files are more than data
+	files  *view       // what is not plain
+	base   base        // what overrides are put on
+	edits  *overrides  // nil without overrides
+
+	thorough bool // CUE is asked about everything: to compare
+}
+
+// base is the part of the files that overrides are put on.
+type base struct {
+	root []*ast.File
+	view *view
 }
 
 // view is one evaluation of the tree, as it is or with overrides in it.
@@ -49,45 +57,112 @@ func (p *program) path() []string {
 }
 
 // Start evaluates the files as far as that goes without the host.
-func Start(req spec.EvalRequest) *Evaluation {
-	e := &Evaluation{tree: parseTree(req.Source), ctx: newContext()}
-	e.schema = compileSchema(e.ctx)
+func Start(req spec.EvalRequest) *Evaluation { return start(req, false) }
+
+func start(req spec.EvalRequest, thorough bool) *Evaluation {
+	e := &Evaluation{tree: parseTree(req.Source), thorough: thorough}
 	if len(e.tree.problems) > 0 {
 		e.files = &view{problems: e.tree.problems}
 		return e
 	}
-	e.files = e.view()
-	if len(req.Overrides) > 0 && len(e.files.problems) == 0 {
-		e.edits = e.override(req.Overrides)
+	list := judged(req.Overrides)
+	if !thorough {
+		e.plain = readPlain(e.tree)
 	}
+	if e.plain == nil {
+		e.files = e.view(e.tree.root)
+		e.base = base{e.tree.root, e.files}
+	} else {
+		e.files = e.view(e.tree.only(e.plain.rest))
+		e.base.root = e.tree.only(programsOf(list))
+	}
+	if len(list) == 0 || len(e.files.problems) > 0 {
+		return e
+	}
+	if e.base.view == nil {
+		e.base.view = e.view(e.base.root)
+	}
+	e.edits = e.override(list)
 	return e
+}
+
+// cue is CUE, made when it is needed for the first time.
+func (e *Evaluation) cue() *cue.Context {
+	if e.ctx == nil {
+		e.ctx = newContext()
+		e.schema = compileSchema(e.ctx)
+	}
+	return e.ctx
 }
 
 // Names lists the user and group names that the files and overrides use.
 func (e *Evaluation) Names() spec.EvalNames {
-	all := e.files.programs
-	if e.edits != nil {
-		all = append(slices.Clip(all), e.edits.view.programs...)
+	all := e.files.asks()
+	if e.plain != nil {
+		all = append(all, e.plain.asks()...)
 	}
-	if e.files.root != nil {
-		all = append(slices.Clip(all), e.files.root)
+	if e.edits != nil {
+		all = append(all, e.edits.view.asks()...)
 	}
 	return names(all)
 }
 
+// asks are all who are asked for.
+func (v *view) asks() []asked {
+	var out []asked
+	add := func(p *program) {
+		out = append(out, p.asked)
+		for _, h := range p.hooks {
+			out = append(out, h.asked)
+		}
+	}
+	for _, p := range v.programs {
+		add(p)
+	}
+	if v.root != nil {
+		add(v.root)
+	}
+	return out
+}
+
 // Finish gives the verdict, with what the host knows of the names.
 func (e *Evaluation) Finish(host spec.Resolved) spec.EvalResult {
-	s, problems := e.judge(e.files, host, nil)
-	problems.Sort()
-	res := spec.EvalResult{Problems: problems}
-	if len(problems.Errors()) > 0 {
-		return res
+	res, _ := e.finish(host)
+	return res
+}
+
+// finish is Finish; short has the JSON of some of the programs, see
+// [accepted.short].
+func (e *Evaluation) finish(host spec.Resolved) (res spec.EvalResult, short map[string][]byte) {
+	if e.plain != nil {
+		e.settle(host)
 	}
-	res.Spec, res.Defined = &s, e.tree.defined()
+	j := e.judge(e.files, host, nil)
+	if e.plain != nil {
+		j.add(e.plain)
+	}
+	j.problems.Sort()
+	res.Problems = j.problems
+	if len(j.problems.Errors()) > 0 {
+		return res, nil
+	}
+	res.Spec, res.Defined = &j.spec, e.tree.defined()
 	if e.edits != nil {
 		res.Refused, res.Identities = e.edits.verdict(host)
 	}
-	return res
+	return res, j.short
+}
+
+// settle has CUE look at those plain programs that there is something to say
+// about, now that the host is known.
+func (e *Evaluation) settle(host spec.Resolved) {
+	n := len(e.plain.rest)
+	switch {
+	case !e.plain.resolve(host):
+		e.plain, e.files = nil, e.view(e.tree.root)
+	case len(e.plain.rest) > n:
+		e.files = e.view(e.tree.only(e.plain.rest))
+	}
 }
 
 // Evaluate is Start and Finish with an answer from ask in between.
@@ -96,19 +171,19 @@ func Evaluate(req spec.EvalRequest, ask func(spec.EvalNames) spec.Resolved) spec
 	return e.Finish(ask(e.Names()))
 }
 
-// view evaluates the tree with some more files and finds the programs.
-func (e *Evaluation) view(extra ...*ast.File) *view {
+// view evaluates files of the tree, with some more, and finds the programs.
+func (e *Evaluation) view(root []*ast.File, extra ...*ast.File) *view {
 	v := &view{}
-	if len(e.tree.root)+len(extra) == 0 {
+	if len(root)+len(extra) == 0 {
 		return v // an empty directory says nothing, which is no mistake of its own
 	}
-	inst := e.tree.build(extra...)
+	inst := e.tree.build(append(slices.Clone(root), extra...))
 	if inst.Err != nil {
 		v.problems = append(v.problems, e.tree.problems...) // an imported file that cannot be parsed
 		e.translate(&v.problems, inst.Err)
 		return v
 	}
-	doc := e.ctx.BuildInstance(inst)
+	doc := e.cue().BuildInstance(inst)
 	e.topLevel(v, doc)
 	v.exitWhen = lookup(doc, exitWhen)
 	if lookup(doc, "on").Exists() {
@@ -140,111 +215,4 @@ func (e *Evaluation) view(extra ...*ast.File) *view {
 		e.outside(v, doc)
 	}
 	return v
-}
-
-// judge checks the programs of a view against the schema and our own rules, with
-// their ids filled in. only, unless nil, names the programs that this is for;
-// of the others it is checked that the files can be true.
-func (e *Evaluation) judge(v *view, host spec.Resolved, only map[string]bool) (spec.Spec, spec.Problems) {
-	out := spec.Spec{Programs: make(map[string]spec.Program, len(v.programs))}
-	problems := append(spec.Problems(nil), v.problems...)
-	rules := map[idKey]filled{}
-	for _, p := range v.programs {
-		if only != nil && !only[p.name] {
-			if err := p.value.Validate(); err != nil {
-				e.translate(&problems, err)
-			}
-			continue
-		}
-		id, who := resolve(p.asked, host)
-		rule := e.fill(rules, idKey{uid: id.UID, gid: id.GID})
-		got, err := decode(p, rule.schema)
-		if err != nil {
-			if key := e.closedTo(p.value, id); key.noUID || key.noGID {
-				rule = e.fill(rules, key)
-				got, err = decode(p, rule.schema)
-			}
-		}
-		if err != nil || len(who) > 0 {
-			e.explain(&problems, p, id, who, rule.ids, err)
-		}
-		if err != nil {
-			continue
-		}
-		got.Identity = id
-		e.identify(&problems, p, host, got.On, got.Stop.Before)
-		for _, f := range append(check(got), checkHost(got, host)...) {
-			e.report(&problems, p, f)
-		}
-		out.Programs[p.name] = got
-	}
-	if v.root != nil && only == nil {
-		out.On = e.judgeHooks(&problems, v.root, host)
-	}
-	out.ExitWhen = e.judgeExitWhen(&problems, v)
-	return out, problems
-}
-
-// filled is the schema for programs that run with certain ids.
-type filled struct{ ids, schema cue.Value }
-
-// idKey are the ids of a filled schema; those that a program is closed to are
-// not filled in.
-type idKey struct {
-	uid, gid     uint32
-	noUID, noGID bool
-}
-
-func (e *Evaluation) fill(rules map[idKey]filled, key idKey) filled {
-	rule, ok := rules[key]
-	if ok {
-		return rule
-	}
-	text := ""
-	if !key.noUID {
-		text += fmt.Sprintf("uid: %d\n", key.uid)
-	}
-	if !key.noGID {
-		text += fmt.Sprintf("gid: %d\n", key.gid)
-	}
-	ids := e.ctx.CompileString(text, cue.Filename(identityName))
-	rule = filled{ids: ids, schema: e.schema.program.Unify(ids)}
-	rules[key] = rule
-	return rule
-}
-
-// closedTo finds the ids that a program made of a definition has no key for,
-// although the files' rules would allow them: the file is right, it only says
-// nothing about ids. It is asked when something is wrong already.
-func (e *Evaluation) closedTo(v cue.Value, id spec.Identity) idKey {
-	closed := func(key string, id uint32) bool {
-		path := cue.MakePath(cue.Str(key))
-		if v.LookupPath(path).Exists() {
-			return false
-		}
-		n := e.ctx.Encode(id)
-		rule := v.LookupPath(cue.MakePath(cue.Str(key).Optional()))
-		allowed := !rule.Exists() || rule.Unify(n).Err() == nil
-		return allowed && v.FillPath(path, n).LookupPath(path).Err() != nil
-	}
-	return idKey{uid: id.UID, gid: id.GID, noUID: closed("uid", id.UID), noGID: closed("gid", id.GID)}
-}
-
-// decode is the good path: one unification with the schema and the ids, and the
-// result as plain Go.
-func decode(p *program, schema cue.Value) (spec.Program, error) {
-	var out spec.Program
-	v := p.value.Unify(schema)
-	if err := v.Validate(cue.Concrete(true)); err != nil {
-		return out, err
-	}
-	raw, err := v.MarshalJSON()
-	if err != nil {
-		return out, err
-	}
-	if err := json.Unmarshal(raw, &out); err != nil {
-		return out, err
-	}
-	out.UID, out.GID = p.asked.uid, p.asked.gid
-	return out, nil
 }

@@ -40,20 +40,22 @@ func hooksIn(v cue.Value) []hookAsked {
 	return out
 }
 
-// identify notes in each command who it runs as, and reports what is wrong with
+// identify notes in each command who it runs as, and finds what is wrong with
 // that. A command that names nobody runs as its program does.
-func (e *Evaluation) identify(ps *spec.Problems, p *program, host spec.Resolved, on spec.Hooks, before *spec.Before) {
-	for _, h := range p.hooks {
+func identify(hooks []hookAsked, host spec.Resolved, on spec.Hooks, before *spec.Before) []finding {
+	var out []finding
+	for _, h := range hooks {
 		id, who := resolve(h.asked, host)
 		for _, f := range who {
 			f.key = append(slices.Clone(h.key), f.key...)
-			e.report(ps, p, f)
+			out = append(out, f)
 		}
 		run := commandAt(h.key, on, before)
 		if run != nil && h.asked.any() {
 			run.Identity, run.UID, run.GID = id, h.asked.uid, h.asked.gid
 		}
 	}
+	return out
 }
 
 func commandAt(key []string, on spec.Hooks, before *spec.Before) *spec.HookRun {
@@ -91,8 +93,7 @@ func (e *Evaluation) judgeHooks(ps *spec.Problems, root *program, host spec.Reso
 		}
 		return nil
 	}
-	e.identify(ps, root, host, on, nil)
-	for _, f := range checkHooks(on, true) {
+	for _, f := range append(identify(root.hooks, host, on, nil), checkHooks(on, true)...) {
 		e.report(ps, root, f)
 	}
 	return on

@@ -49,36 +49,36 @@ func askedBy(v cue.Value) asked {
 
 func lookup(v cue.Value, key string) cue.Value { return v.LookupPath(cue.MakePath(cue.Str(key))) }
 
+// maxID is the highest uid and gid; the next number means none.
+const maxID = 4294967294
+
 func idAt(v cue.Value, key string) *uint32 {
 	n, err := lookup(v, key).Uint64()
-	if err != nil || n > 4294967294 {
+	if err != nil || n > maxID {
 		return nil
 	}
 	id := uint32(n)
 	return &id
 }
 
-// names collects the user and group names of some programs.
-func names(programs []*program) spec.EvalNames {
+// names collects the user and group names of all who are asked for.
+func names(all []asked) spec.EvalNames {
 	var out spec.EvalNames
 	users, groups := map[spec.UserRef]bool{}, map[string]bool{}
-	add := func(a asked) {
+	for _, a := range all {
 		switch {
 		case a.user != "":
 			users[spec.UserRef{Name: a.user}] = true
 		case a.uid != nil:
 			users[spec.UserRef{UID: *a.uid}] = true
 		}
-		for _, g := range append(slices.Clone(a.groups), spec.NameOrID{Name: a.group}) {
+		if a.group != "" {
+			groups[a.group] = true
+		}
+		for _, g := range a.groups {
 			if g.Name != "" {
 				groups[g.Name] = true
 			}
-		}
-	}
-	for _, p := range programs {
-		add(p.asked)
-		for _, h := range p.hooks {
-			add(h.asked)
 		}
 	}
 	for u := range users {

@@ -10,143 +10,10 @@ import (
 	"cuelang.org/go/cue/ast"
 	"cuelang.org/go/cue/build"
 	"cuelang.org/go/cue/errors"
-	"cuelang.org/go/cue/parser"
 	"cuelang.org/go/cue/token"
-	"cuelang.org/go/encoding/json"
-	"cuelang.org/go/encoding/yaml"
 
 	"github.com/procnanny/procnanny/spec"
 )
-
-// extract are the languages, by the end of a file's name.
-var extract = map[string]func(name string, data []byte) (*ast.File, error){
-	".cue":  parseCUE,
-	".json": parseJSON,
-	".yaml": parseYAML,
-	".yml":  parseYAML,
-}
-
-func parseCUE(name string, data []byte) (*ast.File, error) {
-	f, err := parser.ParseFile(name, data, parser.ParseComments, parser.AllErrors)
-	if err != nil {
-		return nil, err
-	}
-	for _, d := range f.Decls {
-		if a, ok := d.(*ast.Attribute); ok && strings.HasPrefix(a.Text, "@extern") {
-			return nil, errors.Newf(a.Pos(), "%s cannot be used: an evaluation opens no file and runs nothing", a.Text)
-		}
-	}
-	return f, nil
-}
-
-func parseJSON(name string, data []byte) (*ast.File, error) {
-	expr, err := json.Extract(name, data)
-	if err != nil {
-		return nil, err
-	}
-	if err := duplicates(expr); err != nil {
-		return nil, err
-	}
-	return exprFile(name, expr)
-}
-
-func parseYAML(name string, data []byte) (*ast.File, error) {
-	f, err := yaml.Extract(name, data)
-	if err != nil {
-		return nil, err
-	}
-	f.Filename = name
-	for _, d := range f.Decls {
-		e, ok := d.(*ast.EmbedDecl)
-		if !ok || emptyData(e.Expr) {
-			continue
-		}
-		if l, ok := e.Expr.(*ast.ListLit); ok && !l.Pos().IsValid() && len(l.Elts) > 1 {
-			return nil, errors.Newf(l.Elts[1].Pos(), "expected one document, found %d", len(l.Elts))
-		}
-		return nil, errors.Newf(e.Pos(), "expected a mapping with the key programs")
-	}
-	if err := duplicates(f); err != nil {
-		return nil, err
-	}
-	if len(f.Decls) == 1 {
-		if e, ok := f.Decls[0].(*ast.EmbedDecl); ok && emptyData(e.Expr) {
-			f.Decls = nil
-		}
-	}
-	return f, nil
-}
-
-// duplicates reports keys that stand twice in one mapping: a decoder would take
-// one of them without a word.
-func duplicates(n ast.Node) error {
-	var all errors.Error
-	ast.Walk(n, func(n ast.Node) bool {
-		var decls []ast.Decl
-		switch n := n.(type) {
-		case *ast.File:
-			decls = n.Decls
-		case *ast.StructLit:
-			decls = n.Elts
-		}
-		seen := map[string]token.Pos{}
-		for _, d := range decls {
-			f, ok := d.(*ast.Field)
-			if !ok {
-				continue
-			}
-			name, _, err := ast.LabelName(f.Label)
-			if err != nil {
-				continue
-			}
-			pos := f.Label.Pos()
-			if first, ok := seen[name]; ok {
-				all = errors.Append(all, &duplicate{name, pos, first})
-			}
-			seen[name] = pos
-		}
-		return true
-	}, nil)
-	if all == nil {
-		return nil
-	}
-	return all
-}
-
-// duplicate is a key that stands a second time.
-type duplicate struct {
-	key        string
-	pos, first token.Pos
-}
-
-func (d *duplicate) Error() string               { return fmt.Sprintf("the key %q stands here a second time", d.key) }
-func (d *duplicate) Position() token.Pos         { return d.pos }
-func (d *duplicate) InputPositions() []token.Pos { return []token.Pos{d.pos, d.first} }
-func (d *duplicate) Path() []string              { return nil }
-func (d *duplicate) Msg() (string, []any) {
-	return "the key %q stands here a second time", []any{d.key}
-}
-
-// emptyData reports whether a whole data file says nothing: null, or {}.
-func emptyData(e ast.Expr) bool {
-	switch e := e.(type) {
-	case *ast.BinaryExpr:
-		return e.Op == token.OR // *null | _: CUE's word for no document at all
-	case *ast.BasicLit:
-		return e.Kind == token.NULL
-	case *ast.StructLit:
-		return len(e.Elts) == 0
-	}
-	return false
-}
-
-func exprFile(name string, expr ast.Expr) (*ast.File, error) {
-	s, ok := expr.(*ast.StructLit)
-	if !ok {
-		return nil, errors.Newf(expr.Pos(), "expected an object with the key programs")
-	}
-	return &ast.File{Filename: name, Decls: s.Elts}, nil
-}
 
 // tree is the parsed files. It can be built again and again, also after its
 // syntax was edited.
@@ -165,8 +32,11 @@ type tree struct {
 func parseTree(src spec.Source) *tree {
 	t := &tree{files: src.Files, parsed: map[string]*ast.File{}}
 	t.module = t.moduleName()
-	for _, name := range rootFiles(src) {
-		if f := t.parse(name); f != nil {
+	names := rootFiles(src)
+	done := make([]parsed, len(names))
+	parallel(len(names), 1, func(i int) { done[i] = parseFile(src.Files, names[i]) })
+	for i, name := range names {
+		if f := t.keep(name, done[i]); f != nil {
 			t.root = append(t.root, f)
 		}
 	}
@@ -201,23 +71,42 @@ func (t *tree) parse(name string) *ast.File {
 	if f, ok := t.parsed[name]; ok {
 		return f
 	}
-	data, ok := t.files[name]
-	if !ok {
-		t.problems = append(t.problems, spec.Problem{File: name, Message: "no such file"})
-		return nil
-	}
+	return t.keep(name, parseFile(t.files, name))
+}
+
+// parsed is a file, or why it is none.
+type parsed struct {
+	file    *ast.File
+	err     error  // from the parser
+	refused string // there was nothing to parse
+}
+
+func parseFile(files map[string][]byte, name string) (p parsed) {
+	data, ok := files[name]
 	read := extract[path.Ext(name)]
-	if read == nil {
-		t.problems = append(t.problems, spec.Problem{File: name, Message: "expected a .cue, .yaml, .yml or .json file"})
+	switch {
+	case !ok:
+		p.refused = "no such file"
+	case read == nil:
+		p.refused = "expected a .cue, .yaml, .yml or .json file"
+	default:
+		p.file, p.err = read(name, data)
+	}
+	return p
+}
+
+// keep notes what came of parsing a file.
+func (t *tree) keep(name string, p parsed) *ast.File {
+	switch {
+	case p.refused != "":
+		t.problems = append(t.problems, spec.Problem{File: name, Message: p.refused})
 		return nil
+	case p.err != nil:
+		t.syntax(name, p.err)
+		p.file = nil
 	}
-	f, err := read(name, data)
-	if err != nil {
-		t.syntax(name, err)
-		f = nil
-	}
-	t.parsed[name] = f
-	return f
+	t.parsed[name] = p.file
+	return p.file
 }
 
 // onePackage refuses a directory whose files belong to several packages.
@@ -284,11 +173,11 @@ func (t *tree) moduleName() string {
 	return ""
 }
 
-// build makes an instance of the root files, with everything they import.
-func (t *tree) build(extra ...*ast.File) *build.Instance {
+// build makes an instance of files, with everything they import.
+func (t *tree) build(files []*ast.File) *build.Instance {
 	inst := build.NewContext().NewInstance("", t.loader(nil))
 	inst.PkgName = t.pkg
-	for _, f := range append(slices.Clone(t.root), extra...) {
+	for _, f := range files {
 		// A file's own import declarations are what AddSyntax resolves, so the
 		// error, if any, is in inst.Err as well.
 		_ = inst.AddSyntax(f)

@@ -10,24 +10,27 @@ import (
 // overrides judges what RPC set on top of the files.
 type overrides struct {
 	e    *Evaluation
-	list []spec.Override // those that say something about a value, in order
+	list []spec.Override // as judged gives them
 	view *view           // with all of them
 }
 
-// override evaluates the files with overrides in them. It returns nil when
-// there is nothing to judge.
+// judged are the overrides that say something about a value, in order.
+func judged(list []spec.Override) []spec.Override {
+	return slices.DeleteFunc(slices.Clone(list), func(o spec.Override) bool { return o.Field == spec.FieldAdmin })
+}
+
+// programsOf names the programs that overrides are about.
+func programsOf(list []spec.Override) map[string]bool {
+	out := map[string]bool{}
+	for _, o := range list {
+		out[o.Program] = true
+	}
+	return out
+}
+
+// override evaluates the files with overrides in them.
 func (e *Evaluation) override(list []spec.Override) *overrides {
-	o := &overrides{e: e}
-	for _, v := range list {
-		if v.Field != spec.FieldAdmin {
-			o.list = append(o.list, v)
-		}
-	}
-	if len(o.list) == 0 {
-		return nil
-	}
-	o.view = e.with(o.list)
-	return o
+	return &overrides{e: e, list: list, view: e.with(list)}
 }
 
 // with is a view of the tree with some overrides in it.
@@ -39,25 +42,21 @@ func (e *Evaluation) with(list []spec.Override) *view {
 	}
 	edits := e.edit(s.leaves)
 	defer edits.undo()
-	return e.view(extra)
+	return e.view(e.base.root, extra)
 }
 
-// judged is the verdict on the files with some overrides in them: of the
+// verdictOn is the verdict on the files with some overrides in them: of the
 // programs that have one everything, of the others only whether they can be.
-func (e *Evaluation) judged(list []spec.Override, v *view, host spec.Resolved) (spec.Spec, spec.Problems) {
-	only := map[string]bool{}
-	for _, o := range list {
-		only[o.Program] = true
-	}
-	s, problems := e.judge(v, host, only)
-	problems.Sort()
-	return s, problems.Errors()
+func (e *Evaluation) verdictOn(list []spec.Override, v *view, host spec.Resolved) (spec.Spec, spec.Problems) {
+	j := e.judge(v, host, programsOf(list))
+	j.problems.Sort()
+	return j.spec, j.problems.Errors()
 }
 
 // verdict says which overrides the files refuse, and who the programs of the
 // others run as.
 func (o *overrides) verdict(host spec.Resolved) (map[string]spec.Problems, map[string]spec.Identity) {
-	s, problems := o.e.judged(o.list, o.view, host)
+	s, problems := o.e.verdictOn(o.list, o.view, host)
 	if len(problems) == 0 {
 		return nil, identities(s, o.list)
 	}
@@ -112,7 +111,7 @@ func (b *blame) search(why spec.Problems) []spec.Override {
 func (b *blame) try(list []spec.Override) spec.Problems {
 	b.tries--
 	var why spec.Problems
-	b.spec, why = b.o.e.judged(list, b.o.e.with(list), b.host)
+	b.spec, why = b.o.e.verdictOn(list, b.o.e.with(list), b.host)
 	return why
 }
 

@@ -36,7 +36,7 @@ type branch map[string]any
 func (e *Evaluation) settings(list []spec.Override) *settings {
 	s := &settings{created: map[string]map[string]any{}}
 	inFile, changed := map[string]*program{}, map[string]branch{}
-	for _, p := range e.files.programs {
+	for _, p := range e.base.view.programs {
 		inFile[p.name] = p
 	}
 	for _, o := range list {
