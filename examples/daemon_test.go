@@ -62,11 +62,19 @@ type daemon struct {
 	cmd    *exec.Cmd
 	stderr *bytes.Buffer
 	done   chan error
+	env    []string // of clients, beside where the sockets are
 }
 
 // startDaemon starts procnannyd on copies of files and stops it when the test
 // ends, which it must do well.
 func startDaemon(t *testing.T, files ...string) *daemon {
+	t.Helper()
+	return startDaemonWith(t, func(string) []string { return nil }, files...)
+}
+
+// startDaemonWith is startDaemon with flags, which may need the directory that
+// everything is in.
+func startDaemonWith(t *testing.T, flags func(dir string) []string, files ...string) *daemon {
 	t.Helper()
 	// Not t.TempDir: the path of a socket has 107 bytes, and a daemon of root
 	// wants places that nobody else can write.
@@ -77,7 +85,8 @@ func startDaemon(t *testing.T, files ...string) *daemon {
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	d := &daemon{t: t, config: dir + "/config", run: dir + "/run", stderr: &bytes.Buffer{}, done: make(chan error, 1)}
 	copyFiles(t, d.config, files...)
-	d.cmd = exec.Command(bin+"/procnannyd", "--config", d.config, "--state", dir+"/state", "--run", d.run, "--log-dir", dir+"/logs")
+	args := append([]string{"--config", d.config, "--state", dir + "/state", "--run", d.run, "--log-dir", dir + "/logs"}, flags(dir)...)
+	d.cmd = exec.Command(bin+"/procnannyd", args...)
 	d.cmd.Stderr = d.stderr
 	d.cmd.Env = clean()
 	if err := d.cmd.Start(); err != nil {
@@ -121,7 +130,7 @@ func (d *daemon) command(name string, args ...string) *exec.Cmd {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	d.t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, name, args...)
-	cmd.Env = append(clean(), "PROCNANNY_RUN="+d.run)
+	cmd.Env = append(append(clean(), "PROCNANNY_RUN="+d.run), d.env...)
 	return cmd
 }
 

@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -132,8 +133,40 @@ func connect(kind zmq4.Type, where string) (*zmq4.Socket, error) {
 	if err := socket.SetLinger(0); err != nil {
 		return nil, err
 	}
+	if strings.HasPrefix(where, "tcp:") && os.Getenv("PROCNANNY_KEY") != "" {
+		if err := secure(socket); err != nil {
+			return nil, err
+		}
+	}
 	return socket, socket.Connect(where)
 }
+
+// secure gives a socket the keys that TCP needs, from files of `procnanny keygen`.
+func secure(socket *zmq4.Socket) error {
+	own, err := keys("PROCNANNY_KEY")
+	if err != nil {
+		return err
+	}
+	server, err := keys("PROCNANNY_SERVER_KEY")
+	if err != nil {
+		return err
+	}
+	return socket.ClientAuthCurve(server["public"], own["public"], own["secret"])
+}
+
+func keys(variable string) (map[string]string, error) {
+	text, err := os.ReadFile(os.Getenv(variable))
+	if err != nil {
+		return nil, err
+	}
+	found := map[string]string{}
+	for _, m := range keyLine.FindAllStringSubmatch(string(text), -1) {
+		found[m[1]] = m[2]
+	}
+	return found, nil
+}
+
+var keyLine = regexp.MustCompile(`(?m)^\s*(public|secret)-key = "(.*)"$`)
 
 // decode reads a map with keys of any type: instance numbers are integers.
 func decode(body []byte) (map[any]any, error) {

@@ -9,6 +9,7 @@
 //
 // Needs: npm ci (zeromq, @msgpack/msgpack)
 import { decode, encode } from "@msgpack/msgpack";
+import { readFileSync } from "node:fs";
 import { Request, Subscriber } from "zeromq";
 
 const env = process.env;
@@ -34,8 +35,19 @@ function argument(word) {
   }
 }
 
+// What a socket needs over TCP: the keys in files of `procnanny keygen`.
+function secure(endpoint) {
+  if (!endpoint.startsWith("tcp:") || !env.PROCNANNY_KEY) return {};
+  const key = (file, half) => readFileSync(file, "utf8").match(new RegExp(`^\\s*${half}-key = "(.*)"$`, "m"))[1];
+  return {
+    curvePublicKey: key(env.PROCNANNY_KEY, "public"),
+    curveSecretKey: key(env.PROCNANNY_KEY, "secret"),
+    curveServerKey: key(env.PROCNANNY_SERVER_KEY, "public"),
+  };
+}
+
 async function call(method, args) {
-  const socket = new Request({ linger: 0, receiveTimeout: 10_000 });
+  const socket = new Request({ linger: 0, receiveTimeout: 10_000, ...secure(RPC) });
   socket.connect(RPC);
   await socket.send(encode({ request: method, ...args }));
   try {
@@ -49,7 +61,7 @@ async function call(method, args) {
 }
 
 async function follow(topic = "", count = Infinity) {
-  const socket = new Subscriber();
+  const socket = new Subscriber(secure(EVENTS));
   socket.connect(EVENTS);
   socket.subscribe(topic);
   for (let seen = 0; seen < count; seen++) {

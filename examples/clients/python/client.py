@@ -16,6 +16,7 @@ import sys
 
 import msgpack
 import zmq
+import zmq.auth
 
 run = os.environ.get("PROCNANNY_RUN") or (
     "/run/procnanny" if os.getuid() == 0 else os.environ.get("XDG_RUNTIME_DIR", "") + "/procnanny")
@@ -27,6 +28,9 @@ def socket(kind, endpoint, timeout):
     s = zmq.Context.instance().socket(kind)
     s.linger = 0
     s.rcvtimeo = timeout
+    if endpoint.startswith("tcp:") and "PROCNANNY_KEY" in os.environ:  # files of `procnanny keygen`
+        s.curve_publickey, s.curve_secretkey = zmq.auth.load_certificate(os.environ["PROCNANNY_KEY"])
+        s.curve_serverkey, _ = zmq.auth.load_certificate(os.environ["PROCNANNY_SERVER_KEY"])
     s.connect(endpoint)
     return s
 

@@ -17,10 +17,23 @@ run = ENV["PROCNANNY_RUN"] ||
 RPC = ENV["PROCNANNY_CONNECT"] || "ipc://#{run}/rpc.sock"
 EVENTS = ENV["PROCNANNY_EVENTS"] || "ipc://#{run}/events.sock"
 
+# The keys in a file of `procnanny keygen`.
+def keys(variable)
+  File.read(ENV.fetch(variable)).scan(/^\s*(public|secret)-key = "(.*)"$/).to_h
+end
+
+def secure(s)
+  own = keys("PROCNANNY_KEY")
+  s.setsockopt(ZMQ::CURVE_PUBLICKEY, own["public"])
+  s.setsockopt(ZMQ::CURVE_SECRETKEY, own["secret"])
+  s.setsockopt(ZMQ::CURVE_SERVERKEY, keys("PROCNANNY_SERVER_KEY")["public"])
+end
+
 def socket(type, endpoint, timeout)
   s = ZMQ::Context.new.socket(type)
   s.setsockopt(ZMQ::LINGER, 0)
   s.setsockopt(ZMQ::RCVTIMEO, timeout)
+  secure(s) if endpoint.start_with?("tcp:") && ENV["PROCNANNY_KEY"]
   s.connect(endpoint).zero? or abort "cannot connect to #{endpoint}: #{ZMQ::Util.error_string}"
   s
 end
