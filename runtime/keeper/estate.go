@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"encoding/json"
 	"errors"
 	"runtime"
 	"sync"
@@ -20,7 +21,7 @@ type estate struct {
 	pidfd    int  // its process, -1: unknown
 	dead     bool // it was dead before we could hold it
 	locks    []int
-	runs     map[uint64]*legacy
+	runs     map[uint64]*holding
 	asked    int
 	farewell bool
 	// shed are descriptors of ends, closed when the news is out.
@@ -29,7 +30,36 @@ type estate struct {
 	parcels [][]int
 }
 
-func newEstate() *estate { return &estate{pidfd: -1, runs: map[uint64]*legacy{}} }
+// holding is what is held of one run: a thousand of them are there all the time,
+// so it is what the keeper said, as it came.
+type holding struct {
+	run     uint64
+	program string
+	index   int
+	pid     int
+	// note is the text of the run's note; empty is that the file has it.
+	note    string
+	exit    []byte // as legacy has it
+	fds     [3]int32
+	ended   bool
+	emptied bool
+}
+
+// legacy is the holding as a will has it.
+func (l *holding) legacy(boot string) legacy {
+	out := legacy{Ended: l.ended, Emptied: l.emptied, Exit: l.exit}
+	if l.note != "" {
+		_ = json.Unmarshal([]byte(l.note), &out.Note) // the file says the same, if need be
+	}
+	n := &out.Note
+	n.Boot, n.Run, n.Program, n.Index, n.PID = boot, l.run, l.program, l.index, l.pid
+	for i, fd := range l.fds {
+		out.FDs[i] = int(fd)
+	}
+	return out
+}
+
+func newEstate() *estate { return &estate{pidfd: -1, runs: map[uint64]*holding{}} }
 
 // begin takes down what the list says. Those that had ended have nothing to hold.
 func (e *estate) begin(h *Hello) {
@@ -47,19 +77,20 @@ func (e *estate) begin(h *Hello) {
 		r := &h.Runs[i]
 		if r.Ended && e.runs[r.Run] == nil {
 			l := e.entry(&Fact{Run: r.Run, Program: r.Program, Index: r.Index, PID: r.PID})
-			l.Note.StartedNS, l.Note.Generation, l.Note.Stopping = r.StartedNS, r.Generation, r.Stopping
-			l.Note.LaunchDigest, l.Note.TuningDigest = r.LaunchDigest, r.TuningDigest
-			l.Ended, l.Emptied, l.Exit = true, r.Emptied, exitFrame(&r.Exit)
+			l.note = string(note{
+				StartedNS: r.StartedNS, Generation: r.Generation, Stopping: r.Stopping,
+				LaunchDigest: r.LaunchDigest, TuningDigest: r.TuningDigest,
+			}.text())
+			l.ended, l.emptied, l.exit = true, r.Emptied, exitFrame(&r.Exit)
 		}
 	}
 }
 
 // entry finds or makes what is kept of a run.
-func (e *estate) entry(f *Fact) *legacy {
+func (e *estate) entry(f *Fact) *holding {
 	l := e.runs[f.Run]
 	if l == nil {
-		l = &legacy{FDs: [3]int{-1, -1, -1}}
-		l.Note.Boot, l.Note.Run, l.Note.Program, l.Note.Index, l.Note.PID = e.boot, f.Run, f.Program, f.Index, f.PID
+		l = &holding{run: f.Run, program: f.Program, index: f.Index, pid: f.PID, fds: [3]int32{-1, -1, -1}}
 		e.runs[f.Run] = l
 	}
 	return l
@@ -82,14 +113,14 @@ func (e *estate) take(f *Fact) (pass bool) {
 		}
 	case FactExited:
 		l := e.entry(f)
-		l.Ended, l.Exit = true, exitFrame(f)
+		l.ended, l.exit = true, exitFrame(f)
 		e.shed = l.shed(e.shed, 0, 1)
 	case FactStartFailed:
 		l := e.entry(f)
-		l.Ended, l.Emptied, l.Exit = true, true, exitFrame(f)
+		l.ended, l.emptied, l.exit = true, true, exitFrame(f)
 	case FactEmptied:
 		l := e.entry(f)
-		l.Emptied = true
+		l.emptied = true
 		e.shed = l.shed(e.shed, 0, 3)
 	default:
 	}
@@ -128,11 +159,11 @@ func (e *estate) hold(h *Hello) {
 	for i := range h.Runs {
 		r := &h.Runs[i]
 		l := e.entry(&Fact{Run: r.Run, Program: r.Program, Index: r.Index, PID: r.PID})
-		l.noted = r.Note
+		l.note = r.Note
 		l.close(0, 3)
-		for j := range l.FDs {
+		for j := range l.fds {
 			if r.Held>>j&1 == 1 {
-				l.FDs[j], fds = fds[0], fds[1:]
+				l.fds[j], fds = int32(fds[0]), fds[1:]
 			}
 		}
 	}
@@ -143,7 +174,7 @@ func (e *estate) forget(orders []Order) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for i := range orders {
-		if l := e.runs[orders[i].Run]; orders[i].Kind == OrderAck && l != nil && l.Emptied {
+		if l := e.runs[orders[i].Run]; orders[i].Kind == OrderAck && l != nil && l.emptied {
 			l.close(0, 3)
 			delete(e.runs, orders[i].Run)
 		}
@@ -164,22 +195,22 @@ func (e *estate) tidy() {
 }
 
 // shed takes the descriptors from i up to j out and adds them to fds.
-func (l *legacy) shed(fds []int, i, j int) []int {
+func (l *holding) shed(fds []int, i, j int) []int {
 	for ; i < j; i++ {
-		if l.FDs[i] >= 0 {
-			fds = append(fds, l.FDs[i])
-			l.FDs[i] = -1
+		if l.fds[i] >= 0 {
+			fds = append(fds, int(l.fds[i]))
+			l.fds[i] = -1
 		}
 	}
 	return fds
 }
 
 // close closes the descriptors from i up to j.
-func (l *legacy) close(i, j int) {
+func (l *holding) close(i, j int) {
 	for ; i < j; i++ {
-		if l.FDs[i] >= 0 {
-			unix.Close(l.FDs[i])
-			l.FDs[i] = -1
+		if l.fds[i] >= 0 {
+			unix.Close(int(l.fds[i]))
+			l.fds[i] = -1
 		}
 	}
 }
@@ -205,7 +236,7 @@ func (e *estate) drop() {
 	if e.pidfd >= 0 {
 		unix.Close(e.pidfd)
 	}
-	e.pidfd, e.locks, e.shed, e.parcels, e.runs = -1, nil, nil, nil, map[uint64]*legacy{}
+	e.pidfd, e.locks, e.shed, e.parcels, e.runs = -1, nil, nil, nil, map[uint64]*holding{}
 }
 
 // errKeeperLives is why there is nothing to inherit.
@@ -227,9 +258,7 @@ func (c *Conn) Will() (*Will, error) {
 	}
 	w := &Will{Version: WillVersion, Boot: e.boot, Origin: OriginDeath, Former: e.keeper, Locks: e.locks, Asked: e.asked}
 	for _, l := range e.runs {
-		l.read()
-		l.Note.Boot = e.boot
-		w.Runs = append(w.Runs, *l)
+		w.Runs = append(w.Runs, l.legacy(e.boot))
 	}
 	return w, nil
 }

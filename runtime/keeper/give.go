@@ -58,7 +58,7 @@ func (k *keeper) parcel(list []*run) (f Fact, fds []int) {
 			continue
 		}
 		if r.note == nil {
-			r.note = k.noteText(r)
+			r.note = k.noteOf(r).text()
 		}
 		v.Note, r.note = string(r.note), nil
 		h.Runs = append(h.Runs, v)

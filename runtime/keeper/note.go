@@ -68,7 +68,7 @@ func (n notes) path(id uint64) string { return filepath.Join(n.dir, strconv.Form
 // all the same; a keeper after us would not find it.
 func (n notes) write(k *keeper, r *run) {
 	r.noted, r.note = true, nil
-	if err := n.replace(r, k.noteText(r)); err != nil {
+	if err := n.replace(r, k.noteOf(r).text()); err != nil {
 		k.log.Error("cannot note a run", "program", r.in.program, "instance", r.in.index, "error", err)
 	}
 }
@@ -80,7 +80,7 @@ func (n notes) begin(k *keeper, r *run) (fd int, err error) {
 	fd, err = open(n.path(r.id), unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC)
 	if err == nil {
 		r.noted = true
-		if _, err = unix.Write(fd, append(k.noteText(r), '\n')); err == nil {
+		if _, err = unix.Write(fd, append(k.noteOf(r).text(), '\n')); err == nil {
 			return fd, nil
 		}
 	}
@@ -94,7 +94,7 @@ func (n notes) begin(k *keeper, r *run) (fd int, err error) {
 
 // finish says which process the run got.
 func (n notes) finish(k *keeper, r *run, fd int) {
-	r.note = k.noteText(r)
+	r.note = k.noteOf(r).text()
 	if fd >= 0 {
 		n.line(k, r, fd, r.note)
 		unix.Close(fd)
@@ -116,9 +116,9 @@ func (n notes) line(k *keeper, r *run, fd int, text []byte) {
 	}
 }
 
-// noteText is a note as it is written down.
-func (k *keeper) noteText(r *run) []byte {
-	b, err := json.Marshal(k.noteOf(r))
+// text is a note as it is written down.
+func (v note) text() []byte {
+	b, err := json.Marshal(v)
 	if err != nil {
 		panic(err) // texts and numbers always have a JSON form
 	}
@@ -166,7 +166,7 @@ func (n notes) end(k *keeper, r *run) {
 		k.log.Error("cannot note the end of a run", "program", r.in.program, "instance", r.in.index, "error", err)
 		return
 	}
-	n.line(k, r, fd, k.noteText(r))
+	n.line(k, r, fd, k.noteOf(r).text())
 	unix.Close(fd)
 }
 

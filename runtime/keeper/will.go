@@ -58,16 +58,6 @@ type legacy struct {
 	// Exit is the fact of its end as a frame: the wire's form, which goes with
 	// versions already.
 	Exit []byte `json:"exit,omitempty"`
-	// noted is Note as it came with the descriptors: it is read only when the
-	// keeper has died.
-	noted string
-}
-
-// read fills in what came with the descriptors.
-func (l *legacy) read() {
-	if l.noted != "" {
-		_ = json.Unmarshal([]byte(l.noted), &l.Note) // the file says the same, if need be
-	}
 }
 
 // exitFrame is the end of a run for a legacy; nil while there is none.

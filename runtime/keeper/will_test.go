@@ -300,7 +300,7 @@ func TestControlHoldsTwoDescriptors(t *testing.T) {
 		r.conn.estate.mu.Lock()
 		defer r.conn.estate.mu.Unlock()
 		for _, l := range r.conn.estate.runs {
-			for _, fd := range l.FDs {
+			for _, fd := range l.fds {
 				if fd >= 0 {
 					n++
 				}

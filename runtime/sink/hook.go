@@ -79,28 +79,45 @@ func (k *hook) noteJob(j *job) {
 	}
 }
 
+// wantedHook is a hook that shall be, and who its command runs as.
+type wantedHook struct {
+	spec.NamedHook
+	identity spec.Identity
+}
+
+// wantedHooks are the hooks of s: a command that names no user runs as its
+// program does.
+func wantedHooks(s spec.Spec) []wantedHook {
+	var out []wantedHook
+	for _, named := range s.AllHooks() {
+		w := wantedHook{NamedHook: named}
+		if named.Program != "" {
+			w.identity = s.Programs[named.Program].Identity
+		}
+		if r := named.Run; r != nil && r.Named() {
+			w.identity = r.Identity
+		}
+		out = append(out, w)
+	}
+	return out
+}
+
 // set takes what is wanted from now on.
-func (h *Hooks) set(s spec.Spec, last uint64) {
+func (h *Hooks) set(wanted []wantedHook, last uint64) {
 	before := h.hooks
 	h.hooks, h.byEvent = map[string]*hook{}, map[string][]*hook{}
-	for _, named := range s.AllHooks() {
+	for _, named := range wanted {
 		k := before[named.ID]
 		if k == nil {
 			k = &hook{h: h, from: last}
-			k.NamedHook = named
+			k.NamedHook = named.NamedHook
 			if raw := h.c.Saved[hookNote+k.ID]; !h.known && raw != nil {
 				k.recall(raw)
 			} else {
 				k.note()
 			}
 		}
-		k.NamedHook, k.identity = named, spec.Identity{}
-		if named.Program != "" {
-			k.identity = s.Programs[named.Program].Identity
-		}
-		if r := named.Run; r != nil && r.Named() {
-			k.identity = r.Identity
-		}
+		k.NamedHook, k.identity = named.NamedHook, named.identity
 		h.hooks[k.ID] = k
 		h.byEvent[k.Event] = append(h.byEvent[k.Event], k)
 		delete(before, k.ID)

@@ -104,7 +104,8 @@ func (h *Hooks) ask(ctx context.Context, op func()) error {
 // happens after this call.
 func (h *Hooks) Set(ctx context.Context, s spec.Spec) error {
 	last := h.c.Last()
-	return h.post(ctx, func() { h.set(s, last) })
+	wanted := wantedHooks(s) // not s itself: who waits for the next call still holds this one
+	return h.post(ctx, func() { h.set(wanted, last) })
 }
 
 // Ended says what became of a command, once nobody is left of it.
