@@ -1,7 +1,6 @@
 package rpc
 
 import (
-	"cmp"
 	"context"
 	"math"
 	"strings"
@@ -28,7 +27,7 @@ var recordMethods = []Method{
 			{Name: "since", Type: TypeTime, Doc: "only those that lived then or later: seconds since 1970"},
 			{Name: "until", Type: TypeTime, Doc: "only those that began then or before"},
 			{Name: "outcome", Type: TypeString, Max: 20, Doc: "only those that ended so: `crash` (could not start too), `exit`, `stopped` (whyever), `unknown`, or `alive`"},
-			{Name: "totals", Type: TypeBool, Doc: "add `totals` over all of the time from `since`, or from the first run that is kept, to `until`; filters by outcome and limit do not concern them"},
+			{Name: "totals", Type: TypeBool, Doc: "add `totals` over all of the time from `since` to `until`, or from the first run there ever was until now; what was before the oldest run that is kept is left out, and their `since` says so. Filters by outcome and limit do not concern them"},
 			argRecords,
 		},
 		Result:  "`runs`, each: run_id, program, instance, pid, start, end, duration, exitcode, exitsignal, core, cause, generation, by (who asked for its end, or else for its start; nil is policy or the files), start_cause; error when it could not start; exit_unknown when the kernel could not tell. A living run has no end, exitcode, exitsignal, core and cause. Also commit, started_by, cpu (seconds) and peak_memory (bytes) of the main process and the children it waited for, and drain (ok, answer, took) where they are known. `totals`, if asked for: a map for the program and, in `instances`, for each: since, until, wall, up and down (seconds; up and down are wall), up_share, starts, crashes, ends, cpu.",
@@ -93,12 +92,11 @@ func history(ctx context.Context, c *Call) (any, error) {
 	}
 	reply := Map{{"runs", out}}
 	if c.Args.Bool("totals") {
-		q.Outcome, q.Limit = "", maxRecords
-		all, err := c.Backend.Runs(ctx, q)
+		sums, err := c.totals(ctx, q)
 		if err != nil {
 			return nil, err
 		}
-		reply = append(reply, Field{"totals", totalsMap(all, q.Since, cmp.Or(q.Until, c.now()))})
+		reply = append(reply, Field{"totals", sums})
 	}
 	return reply, nil
 }

@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"cmp"
+	"context"
 	"slices"
 	"time"
 
@@ -104,6 +105,98 @@ func (t *totals) fields() Map {
 		{"ends", t.ends},
 		{"cpu", t.cpu},
 	}
+}
+
+// Tally sums up all runs of an instance, also those that are no longer kept.
+type Tally struct {
+	Index int
+	Since time.Time // when the first one began
+	// Up is how long it ran until Until, when the last one ended.
+	Up     time.Duration
+	Until  time.Time
+	CPU    time.Duration
+	Starts int
+	Ends   int
+	// Crashes counts those that could not start, too.
+	Crashes int
+	// Living is when the run began that lives; zero is none.
+	Living time.Time
+}
+
+// Tallier may be implemented by a Backend that keeps tallies, in the order of
+// the instances' indexes.
+type Tallier interface {
+	Tallies(ctx context.Context, program string, instance *int) ([]Tally, error)
+}
+
+func (l *Tally) totals(now time.Time) totals {
+	t := totals{since: l.Since, until: now, wall: max(now.Sub(l.Since), 0), up: l.Up, cpu: l.CPU, starts: l.Starts, ends: l.Ends, crashes: l.Crashes}
+	if from := later(l.Living, l.Until); !l.Living.IsZero() && now.After(from) {
+		t.up += now.Sub(from)
+	}
+	t.up = min(t.up, t.wall)
+	return t
+}
+
+// totals answers what `history` is asked for. A time that is named is summed up
+// from the runs that are kept, all time from tallies.
+func (c *Call) totals(ctx context.Context, q RunQuery) (Map, error) {
+	var tallies []Tally
+	if from, ok := c.Backend.(Tallier); ok {
+		var err error
+		if tallies, err = from.Tallies(ctx, q.Program, q.Instance); err != nil {
+			return nil, err
+		}
+		if q.Since.IsZero() && q.Until.IsZero() {
+			return tallyMap(tallies, c.now()), nil
+		}
+	}
+	q.Outcome, q.Limit = "", maxRecords
+	runs, err := c.Backend.Runs(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	if len(runs) > 0 && !q.Since.IsZero() {
+		all, err := c.Backend.Runs(ctx, RunQuery{Program: q.Program, Instance: q.Instance, Limit: maxRecords})
+		if err != nil {
+			return nil, err
+		}
+		q.Since = keptSince(q.Since, all, tallies)
+	}
+	return totalsMap(runs, q.Since, cmp.Or(q.Until, c.now())), nil
+}
+
+// keptSince is since, or the start of the oldest run that is kept, where older
+// ones were given up: nobody knows any more what was then.
+func keptSince(since time.Time, kept []Run, tallies []Tally) time.Time {
+	ever := 0
+	for i := range tallies {
+		ever += tallies[i].Starts
+	}
+	if len(kept) == 0 || len(kept) >= ever && len(kept) < maxRecords {
+		return since
+	}
+	oldest := kept[0].Start
+	for i := range kept {
+		oldest = earliest(oldest, kept[i].Start)
+	}
+	return later(since, oldest)
+}
+
+// tallyMap is totalsMap of all time.
+func tallyMap(tallies []Tally, now time.Time) Map {
+	all := totals{until: now}
+	instances := make([]Map, 0, len(tallies))
+	for i := range tallies {
+		l := &tallies[i]
+		if i == 0 || l.Since.Before(all.since) {
+			all.since = l.Since
+		}
+		t := l.totals(now)
+		all.add(t)
+		instances = append(instances, append(Map{{"instance", l.Index}}, t.fields()...))
+	}
+	return append(all.fields(), Field{"instances", instances})
 }
 
 // totalsMap sums up a program and each of its instances.

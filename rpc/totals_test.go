@@ -66,3 +66,39 @@ func TestTotalsAddUp(t *testing.T) {
 		}
 	})
 }
+
+// Totals of all time say the same as those of the runs, however many are kept;
+// those of a time before the oldest kept run begin with it.
+func TestTotalsOfTallies(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var runs []Run
+		tally := Tally{Since: at(10), Until: at(10)}
+		now := 10
+		for n := range rapid.IntRange(1, 8).Draw(t, "runs") {
+			start := now + rapid.IntRange(0, 5).Draw(t, "gap")*min(n, 1)
+			now = start + rapid.IntRange(0, 5).Draw(t, "life")
+			runs = append(runs, Run{PID: n + 1, Start: at(start), End: at(now), Exit: &reconcile.Exit{At: at(now), Cause: reconcile.CauseCrashed}})
+			tally.Starts, tally.Ends, tally.Crashes = tally.Starts+1, tally.Ends+1, tally.Crashes+1
+			tally.Up, tally.Until = tally.Up+at(now).Sub(at(start)), at(now)
+		}
+		if rapid.Bool().Draw(t, "lives") {
+			last := &runs[len(runs)-1]
+			last.Exit, last.End = nil, time.Time{}
+			tally.Ends, tally.Crashes = tally.Ends-1, tally.Crashes-1
+			tally.Up -= at(now).Sub(last.Start)
+			tally.Living, tally.Until = last.Start, last.Start
+		}
+		end := at(now + rapid.IntRange(0, 5).Draw(t, "later"))
+		if got, want := tally.totals(end), totalsOf(runs, time.Time{}, end); got != want {
+			t.Fatalf("%+v is not %+v", got, want)
+		}
+		kept := runs[rapid.IntRange(0, len(runs)-1).Draw(t, "given up"):]
+		want := at(3)
+		if len(kept) < len(runs) {
+			want = kept[0].Start
+		}
+		if got := keptSince(at(3), kept, []Tally{tally}); !got.Equal(want) {
+			t.Fatalf("totals begin at %v, not %v", got.Unix(), want.Unix())
+		}
+	})
+}

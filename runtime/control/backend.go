@@ -17,6 +17,7 @@ var (
 	_ rpc.Backend = (*Control)(nil)
 	_ rpc.Definer = (*Control)(nil)
 	_ rpc.Hooker  = (*Control)(nil)
+	_ rpc.Tallier = (*Control)(nil)
 )
 
 // View implements rpc.Backend.
@@ -144,6 +145,21 @@ func (c *Control) Runs(_ context.Context, q rpc.RunQuery) ([]rpc.Run, error) {
 		}
 		if r.EndBy != nil {
 			out[i].StartedBy = r.By
+		}
+	}
+	return out, nil
+}
+
+// Tallies implements rpc.Tallier.
+func (c *Control) Tallies(_ context.Context, program string, instance *int) ([]rpc.Tally, error) {
+	kept, err := c.store.Tallies(program, instance)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the history: %w", err)
+	}
+	out := make([]rpc.Tally, len(kept))
+	for i, t := range kept {
+		out[i] = rpc.Tally{
+			Index: t.Index, Since: t.Since, Up: t.Up, Until: t.Until, CPU: t.CPU, Starts: t.Starts, Ends: t.Ends, Crashes: t.Crashes, Living: t.Living,
 		}
 	}
 	return out, nil
