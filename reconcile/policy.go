@@ -45,8 +45,11 @@ func comesBack(pol *spec.Policy, x *Exit) bool {
 // most max_delay, and then up to jitter of that on top, so that what died
 // together does not come back together.
 func delay(r *spec.Restart, id InstanceID, attempt int) time.Duration {
+	if r.Delay <= 0 {
+		return 0 // whatever the factor grows to
+	}
 	base := float64(r.Delay) * math.Pow(r.Factor, float64(max(attempt, 1)-1))
-	if base > float64(r.MaxDelay) || math.IsNaN(base) {
+	if base > float64(r.MaxDelay) {
 		base = float64(r.MaxDelay)
 	}
 	return time.Duration(base + base*r.Jitter*dice(id, attempt))
