@@ -34,6 +34,9 @@ type book struct {
 	end    time.Time
 	starts int
 	until  time.Time // the next start that was told last
+	// ends and lastEnd are how many ends flapping counts, and the last of them.
+	ends    int
+	lastEnd time.Time
 }
 
 func newAudit(m *Machine, thorough bool) audit {
@@ -176,7 +179,7 @@ func (a *audit) recorded(b reconcile.Batch) {
 		switch ev.Kind {
 		case reconcile.EventRunEnded:
 			a.ended(ev)
-			if i, _ := a.instance(ev.ID); i != nil {
+			if i, _ := a.instance(ev.ID); i != nil && a.book(ev.ID).counts(i) {
 				a.judged(i)
 			}
 		case reconcile.EventState:
@@ -260,12 +263,24 @@ func (a *audit) bounded(i *reconcile.Instance, b *book) {
 	})
 }
 
+// unplanned are the causes of ends that nobody ordered.
+var unplanned = map[reconcile.Cause]bool{
+	reconcile.CauseExit: true, reconcile.CauseCrashed: true, reconcile.CauseNoStart: true, reconcile.CauseLost: true,
+}
+
+// counts reports whether an end was one more of those that flapping counts.
+func (b *book) counts(i *reconcile.Instance) bool {
+	n := len(i.Ends)
+	more := n > 0 && (n != b.ends || !i.Ends[n-1].Equal(b.lastEnd))
+	if b.ends = n; n > 0 {
+		b.lastEnd = i.Ends[n-1]
+	}
+	return more && i.LastExit != nil && i.Ends[n-1].Equal(i.LastExit.At) && unplanned[i.LastExit.Cause]
+}
+
 // judged holds the verdict of an unplanned end against policy.
 func (a *audit) judged(i *reconcile.Instance) {
 	n := len(i.Ends)
-	if n == 0 || i.LastExit == nil || !i.Ends[n-1].Equal(i.LastExit.At) {
-		return // it was planned
-	}
 	a.byPolicy(i.ID, func(pol *spec.Policy) string {
 		flap := pol.Restart.Flap
 		if i.Flapping || n < flap.Count || i.Ends[n-1].Sub(i.Ends[n-flap.Count]) > flap.Within.D() {

@@ -70,7 +70,8 @@ type Machine struct {
 	keeperGone bool
 	orderDue   time.Time
 	desired    *engine.Desired
-	ending     bool // it was shut down, and is not yet over
+	ending     bool   // it was shut down, and is not yet over
+	down       func() // called when it is over; nil is nobody
 	audit      audit
 	count      Count
 }
@@ -282,6 +283,9 @@ func (m *Machine) stop() {
 	m.audit.stopped()
 	m.KillBoth()
 	m.ending = false
+	if m.down != nil {
+		m.down()
+	}
 }
 
 // raise starts a control, as the keeper does when it has none.

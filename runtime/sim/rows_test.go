@@ -12,6 +12,7 @@ import (
 // unreachable are the rows of the tables that no history can take today, and
 // why. They stand in the tables so that those are total.
 var unreachable = map[string]string{
+	"new + preflight":       "what is new is started or settled by the first look, before anything is asked",
 	"starting + drained":    "the answer comes to the control that asked, to which it is stopping or has ended",
 	"running + drained":     "the same",
 	"backoff + drained":     "an end that was ordered has no delay after it",
