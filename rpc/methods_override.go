@@ -25,14 +25,15 @@ var overrideMethods = []Method{
 	},
 	{
 		Name: "set", Access: AccessAdmin,
-		Doc: "Set any key of a program on top of the files, within what they allow.",
+		Doc: "Set any keys of a program on top of the files, within what they allow: all that are given, or none.",
 		Args: []Arg{
 			argProgram,
-			{Name: "field", Type: TypeString, Required: true, Max: 1000, Doc: "a key, with dots into maps: `nice`, `limits.nofile`, `env.LANG`"},
-			{Name: "value", Type: TypeAny, Required: true, Doc: "as in a file; nil gives the key its default"},
+			{Name: "field", Type: TypeString, Max: 1000, Doc: "a key, with dots into maps: `nice`, `limits.nofile`, `env.LANG`"},
+			{Name: "value", Type: TypeAny, Doc: "as in a file; nil gives the key its default"},
+			{Name: "fields", Type: TypeMap, Doc: "instead of field and value: several keys, each with its value; they are one change"},
 			argUntil, argReason, argWait, argTimeout,
 		},
-		Result:  "`program`; `field`; `was`, the value before; `override`, as in `overrides`.",
+		Result:  "`program`; `field`; `was`, the value before; `override`, as in `overrides`. With `fields`: `program`, and `set`, a list of field, was, override.",
 		Request: `{"program": "web", "field": "limits.nofile", "value": 1024}`,
 		Reply:   `{"program": "web", "field": "limits.nofile", "was": null, "override": {"program": "web", "field": "limits.nofile", "value": 1024, "replaced": null, "by": {"how": "rpc", "uid": 0, "gid": 0, "pid": 42}, "at": 1767323045, "until": null, "reason": null}}`,
 		Handler: set,
@@ -86,21 +87,35 @@ var overrideMethods = []Method{
 	},
 }
 
-// override sets one field of a defined program and returns what came of it.
-func (c *Call) override(ctx context.Context, p *ProgramView, field string, value json.RawMessage) (any, error) {
+// override changes a defined program, all of it or nothing, and returns each
+// override as it was stored: with what it replaced.
+func (c *Call) override(ctx context.Context, p *ProgramView, changes ...change) ([]Map, error) {
 	if !p.Defined {
 		return nil, Errorf(CodeConflict, "%s is being removed", p.Name)
 	}
-	o := c.stamped(spec.Override{Program: p.Name, Field: field, Value: value})
-	if err := c.Backend.Override(ctx, []spec.Override{o}); err != nil {
+	list := make([]spec.Override, len(changes))
+	for i, f := range changes {
+		list[i] = c.stamped(spec.Override{Program: p.Name, Field: f.field, Value: f.value})
+	}
+	if err := c.Backend.Override(ctx, list); err != nil {
 		return nil, err
 	}
-	for _, kept := range c.Backend.Overrides() { // as it was stored: with what it replaced
-		if kept.Key() == o.Key() {
-			o = kept
+	all, out := c.Backend.Overrides(), make([]Map, len(list))
+	for i, o := range list {
+		for _, kept := range all {
+			if kept.Key() == o.Key() {
+				o = kept
+			}
 		}
+		out[i] = overrideMap(o)
 	}
-	return overrideMap(o), c.awaitSettled(ctx, []string{p.Name}, o.At)
+	return out, c.awaitSettled(ctx, []string{p.Name}, list[0].At)
+}
+
+// change is a key of a program and its new value.
+type change struct {
+	field string
+	value json.RawMessage
 }
 
 func scale(ctx context.Context, c *Call) (any, error) {
@@ -113,8 +128,11 @@ func scale(ctx context.Context, c *Call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	o, err := c.override(ctx, p, "instances", value)
-	return Map{{"program", p.Name}, {"instances", n}, {"was", p.Spec.Instances}, {"override", o}}, err
+	o, err := c.override(ctx, p, change{"instances", value})
+	if o == nil {
+		return nil, err
+	}
+	return Map{{"program", p.Name}, {"instances", n}, {"was", p.Spec.Instances}, {"override", o[0]}}, err
 }
 
 func set(ctx context.Context, c *Call) (any, error) {
@@ -122,19 +140,69 @@ func set(ctx context.Context, c *Call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	field := c.Args.Str("field")
-	if err := checkField(field); err != nil {
-		return nil, err
-	}
-	value, err := toJSON("value", c.Args["value"])
+	fields, err := wishedFields(c.Args)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := p.Spec.Set(field, value); err != nil {
-		return nil, Errorf(CodeBadArgument, "%v", err)
+	var changes []change
+	becomes := *p.Spec
+	for _, field := range sortedKeys(fields) {
+		if err := checkField(field); err != nil {
+			return nil, err
+		}
+		if n := len(changes); n > 0 && strings.HasPrefix(field, changes[n-1].field+".") {
+			return nil, Errorf(CodeBadArgument, "'%s' is a part of '%s': set one of them", field, changes[n-1].field)
+		}
+		value, err := toJSON(field, fields[field])
+		if err != nil {
+			return nil, err
+		}
+		if becomes, err = becomes.Set(field, value); err != nil {
+			return nil, Errorf(CodeBadArgument, "%v", err)
+		}
+		changes = append(changes, change{field, value})
 	}
-	o, err := c.override(ctx, p, field, value)
-	return Map{{"program", p.Name}, {"field", field}, {"was", redact(field, p.Spec.Get(field))}, {"override", o}}, err
+	kept, err := c.override(ctx, p, changes...)
+	if kept == nil {
+		return nil, err
+	}
+	set := make([]Map, len(kept))
+	for i, o := range kept {
+		field := changes[i].field
+		set[i] = Map{{"field", field}, {"was", redact(field, p.Spec.Get(field))}, {"override", o}}
+	}
+	if c.Args.Has("fields") {
+		return Map{{"program", p.Name}, {"set", set}}, err
+	}
+	return append(Map{{"program", p.Name}}, set[0]...), err
+}
+
+// wishedFields are the keys to set, with their values.
+func wishedFields(a Args) (map[string]any, error) {
+	if !a.Has("fields") {
+		for _, name := range []string{"field", "value"} {
+			if !a.Has(name) {
+				return nil, Errorf(CodeMissingArgument, "Message is missing '%s' field", name)
+			}
+		}
+		return map[string]any{a.Str("field"): a["value"]}, nil
+	}
+	given, _ := a["fields"].(map[any]any)
+	out := make(map[string]any, len(given))
+	for k, v := range given {
+		field, ok := k.(string)
+		if !ok {
+			return nil, Errorf(CodeBadArgument, "'fields' must have keys of a program, found %s", describe(k))
+		}
+		out[field] = v
+	}
+	switch {
+	case len(out) == 0:
+		return nil, Errorf(CodeBadArgument, "'fields' is empty")
+	case a.Has("field") || a.Has("value"):
+		return nil, Errorf(CodeBadArgument, "give either 'fields' or 'field' and 'value'")
+	}
+	return out, nil
 }
 
 // checkField refuses what is no dotted path of a program's keys.

@@ -25,8 +25,8 @@ func (a *app) setCommand() *cobra.Command {
 
 A KEY may be a path into a map (limits.nofile=1024). A VALUE is as in a file:
 JSON where it is JSON, else a string; null gives the key its default. What a
-change costs is as if it stood in the file. Several keys are set one after the
-other.`,
+change costs is as if it stood in the file. Several keys are one change: all of
+them are set, or none.`,
 		Example:           "  procnanny set web nice=5 limits.nofile=65536\n  procnanny set web 'args=[\"-v\"]' --wait",
 		Args:              cobra.MinimumNArgs(2),
 		ValidArgsFunction: a.completeSet,
@@ -63,40 +63,29 @@ func keyWords() []string {
 	return out
 }
 
-// set sets one key after the other, because that is what the method does. The
-// first that is refused ends it; what was set before is printed.
+// set sets all the keys, or none.
 func (a *app) set(ctx context.Context, f *changeFlags, program string, fields map[string]any) error {
-	var replies []any
-	var failed error
 	keys := slices.Sorted(maps.Keys(fields))
-	for _, key := range keys {
-		ask, err := f.add(a, map[string]any{"program": program, "field": key, "value": fields[key]})
-		if err != nil {
-			return err
-		}
-		tree, err := a.call(ctx, "set", ask)
-		if err != nil {
-			failed = err
-			break
-		}
-		replies = append(replies, tree)
-	}
-	if len(replies) == 0 {
-		return failed
-	}
-	var tree any = map[string]any{"replies": replies}
+	ask := map[string]any{"program": program, "fields": fields}
 	if len(keys) == 1 {
-		tree = replies[0]
+		ask = map[string]any{"program": program, "field": keys[0], "value": fields[keys[0]]}
 	}
-	err := a.emit(tree, func() error {
-		for _, key := range keys[:len(replies)] {
+	ask, err := f.add(a, ask)
+	if err != nil {
+		return err
+	}
+	tree, err := a.call(ctx, "set", ask)
+	if err != nil {
+		return err
+	}
+	return a.emit(tree, func() error {
+		for _, key := range keys {
 			if err := a.say("%s: %s is set", program, key); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
-	return errors.Join(failed, err)
 }
 
 // pairs reads KEY=VALUE words about a program.

@@ -28,6 +28,7 @@ var requests = []struct {
 	{[]string{"signal", "--all", "1"}, "signal", m{"targets": []string{"*"}, "signal": "HUP"}},
 	{[]string{"scale", "web", "0", "--until=2h"}, "scale", m{"program": "web", "instances": 0, "until": "2h"}},
 	{[]string{"set", "web", "nice=5"}, "set", m{"program": "web", "field": "nice", "value": int64(5)}},
+	{[]string{"set", "web", "nice=5", "umask=027"}, "set", m{"program": "web", "fields": m{"nice": int64(5), "umask": "027"}}},
 	{[]string{"set", "web", "env.PORT", "80"}, "set", m{"program": "web", "field": "env.PORT", "value": "80"}},
 	{[]string{"set", "web", `args=["-v"]`}, "set", m{"program": "web", "field": "args", "value": []any{"-v"}}},
 	{[]string{"set", "web", "nice=null"}, "set", m{"program": "web", "field": "nice", "value": nil}},
