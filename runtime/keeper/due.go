@@ -2,18 +2,8 @@ package keeper
 
 import (
 	"container/heap"
-
-	"golang.org/x/sys/unix"
+	"time"
 )
-
-// first is when something is due; 0 is never.
-func (m *mover) first() int64 {
-	at := m.sweepAt
-	if len(m.due) > 0 && (at == 0 || m.due[0].at < at) {
-		at = max(m.due[0].at, 1)
-	}
-	return at
-}
 
 // ring has the timer wake a thread at a time.
 func (m *mover) ring(at int64) {
@@ -21,20 +11,24 @@ func (m *mover) ring(at int64) {
 		return
 	}
 	m.rings = at
-	spec := unix.ItimerSpec{Value: unix.NsecToTimespec(max(1, at-sinceBegan()))}
-	_ = unix.TimerfdSettime(m.timer, 0, &spec, nil) // cannot fail with these arguments
+	setTimer(m.timer, time.Duration(max(1, at-sinceBegan())))
 }
 
 // queue has a flow served at a time; a thread that waits is woken for it.
 func (m *mover) queue(f *flow, at int64) {
+	if m.plan(f, at) && m.waiting > 0 && f.index == 0 {
+		m.ring(at)
+	}
+}
+
+// plan is queue for a thread of the mover: it looks itself what is due.
+func (m *mover) plan(f *flow, at int64) bool {
 	switch {
 	case f.busy:
 		f.again = true
-		return
-	case f.waits:
-		return // for a device: it will be served then
-	case f.index >= 0 && f.at <= at:
-		return
+		return false
+	case f.waits, f.index >= 0 && f.at <= at:
+		return false // for its device, or sooner
 	case f.index >= 0:
 		f.at = at
 		heap.Fix(&m.due, f.index)
@@ -42,9 +36,7 @@ func (m *mover) queue(f *flow, at int64) {
 		f.at = at
 		heap.Push(&m.due, f)
 	}
-	if m.waiting > 0 && f.index == 0 {
-		m.ring(at)
-	}
+	return true
 }
 
 // flowHeap has what is due first at its top.

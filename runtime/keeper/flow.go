@@ -159,8 +159,12 @@ func (f *flow) release() {
 	f.m.mu.Lock()
 	defer f.m.mu.Unlock()
 	f.m.leave(f)
+	now := sinceBegan()
 	if len(f.todo) > 0 || f.again {
-		f.m.queue(f, sinceBegan())
+		f.m.plan(f, now)
+	}
+	if f.m.waiting > 0 && len(f.m.due) > 0 {
+		f.m.ring(max(f.m.due[0].at, now)) // the loop does not look itself
 	}
 }
 

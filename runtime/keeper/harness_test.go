@@ -40,6 +40,7 @@ type testConfig struct {
 	Watchdog        time.Duration
 	Control         *Control // a real control process instead of Socket
 	FullDisk        bool
+	SlowDisk        bool
 	Self            Exec
 	Will            *Will // its descriptors are inherited under their numbers
 }
@@ -84,6 +85,12 @@ func keeperMain() int {
 				return &fullSink{sink: real(p, i, s, o), o: o, file: filepath.Join(tc.Dir, "full")}
 			}
 		}
+		if tc.SlowDisk {
+			real := d.newSink
+			d.newSink = func(p string, i int, s string, o Output) sink {
+				return &slowSink{sink: real(p, i, s, o), file: filepath.Join(tc.Dir, fmt.Sprintf("slow.%d", i))}
+			}
+		}
 	})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "keeper:", err)
@@ -126,6 +133,22 @@ func (f *fullSink) Drain(pipe, limit int) (int, bool, error) {
 		n, _ = unix.Read(pipe, make([]byte, limit))
 	}
 	return max(n, 0), false, unix.ENOSPC
+}
+
+// slowSink waits, as for a disk that does not answer, while a file of its
+// instance exists.
+type slowSink struct {
+	sink
+	file string
+}
+
+func (f *slowSink) Drain(pipe, limit int) (int, bool, error) {
+	for {
+		if _, err := os.Stat(f.file); err != nil {
+			return f.sink.Drain(pipe, limit)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
 }
 
 // rig is a keeper's process and what a control of it sees.

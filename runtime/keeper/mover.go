@@ -11,11 +11,11 @@ import (
 )
 
 const (
-	// moverThreads move output. One that waits for a slow disk is missed by
-	// nobody as long as another is free.
-	moverThreads = 4
-	maxOpen      = 512 // sinks with open files
-	idleAfter    = 2 * time.Second
+	// Movers is how many threads move output. One that waits for a slow disk is
+	// missed by nobody as long as another is free.
+	Movers    = 4
+	maxOpen   = 512 // sinks with open files
+	idleAfter = 2 * time.Second
 	// slowAfter is how long one move may take before people hear of it.
 	slowAfter = 5 * time.Second
 )
@@ -26,8 +26,9 @@ const (
 // holds mu.
 type mover struct {
 	log   *slog.Logger
-	ep    int // pipes, one-shot, and the timer
-	timer int
+	ep    int    // pipes, one-shot, and the timers
+	timer int    // rings for what is due
+	clock int    // rings every idleAfter while files are open
 	tell  func() // wakes whoever takes news
 
 	mu      sync.Mutex
@@ -41,7 +42,7 @@ type mover struct {
 	busy    map[*flow]struct{}
 	on      map[uint64]*traffic // by device
 	open    map[*flow]struct{}  // sinks with open files
-	sweepAt int64               // when to look for idle ones; 0: none is open
+	clocked bool                // clock is on
 	news    []func(*keeper)
 	ended   bool
 }
@@ -58,24 +59,39 @@ func newMover(log *slog.Logger, tell func()) (*mover, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot make an epoll set: %w", err)
 	}
-	timer, err := unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_CLOEXEC|unix.TFD_NONBLOCK)
-	if err == nil {
-		// Edge-triggered: each ring wakes one thread, and nobody need read it.
-		err = unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, timer, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET, Fd: int32(timer)})
-	}
+	timer, err := newTimer(ep)
 	if err != nil {
 		unix.Close(ep)
-		return nil, fmt.Errorf("cannot make a timer: %w", err)
+		return nil, err
+	}
+	clock, err := newTimer(ep)
+	if err != nil {
+		unix.Close(ep)
+		unix.Close(timer)
+		return nil, err
 	}
 	m := &mover{
-		log: log, ep: ep, timer: timer, tell: tell,
+		log: log, ep: ep, timer: timer, clock: clock, tell: tell,
 		flows: map[flowKey]*flow{}, busy: map[*flow]struct{}{}, on: map[uint64]*traffic{}, open: map[*flow]struct{}{},
 	}
 	m.idle = sync.NewCond(&m.mu)
-	for range moverThreads {
+	for range Movers {
 		go m.run()
 	}
 	return m, nil
+}
+
+// newTimer makes a timer each ring of which wakes one thread; nobody need read it.
+func newTimer(ep int) (int, error) {
+	fd, err := unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_CLOEXEC|unix.TFD_NONBLOCK)
+	if err != nil {
+		return -1, fmt.Errorf("cannot make a timer: %w", err)
+	}
+	if err := unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET, Fd: int32(fd)}); err != nil {
+		unix.Close(fd)
+		return -1, fmt.Errorf("cannot watch a timer: %w", err)
+	}
+	return fd, nil
 }
 
 // run is one thread.
@@ -105,17 +121,14 @@ func (m *mover) run() {
 // next takes the next flow that is due.
 func (m *mover) next() *flow {
 	now := sinceBegan()
-	if m.sweepAt != 0 && now >= m.sweepAt {
-		m.sweep(now)
-	}
 	for len(m.due) > 0 && m.due[0].at <= now {
 		f := m.due.pop()
 		f.again = f.busy // whoever has it sees to that
 		if f.busy || !m.admit(f) {
 			continue
 		}
-		if first := m.first(); m.waiting > 0 && first != 0 {
-			m.ring(first) // another one is to take it, now or then
+		if m.waiting > 0 && len(m.due) > 0 {
+			m.ring(m.due[0].at) // another one is to take it, now or then
 		}
 		return f
 	}
@@ -125,12 +138,12 @@ func (m *mover) next() *flow {
 // wait waits for a pipe or the timer, or only looks when something is due.
 func (m *mover) wait(events []unix.EpollEvent) *flow {
 	timeout := -1
-	switch first := m.first(); {
-	case first == 0:
-	case first <= sinceBegan():
+	switch {
+	case len(m.due) == 0:
+	case m.due[0].at <= sinceBegan():
 		timeout = 0
 	default:
-		m.ring(first)
+		m.ring(m.due[0].at)
 	}
 	m.waiting++
 	m.mu.Unlock()
@@ -141,9 +154,13 @@ func (m *mover) wait(events []unix.EpollEvent) *flow {
 		return nil
 	}
 	ev := events[0]
-	if int(ev.Fd) == m.timer {
+	switch int(ev.Fd) {
+	case m.timer:
 		m.rings = 0
 		return m.next()
+	case m.clock:
+		m.sweep(sinceBegan())
+		return nil
 	}
 	s := m.slots[ev.Fd]
 	if s.f == nil || s.gen != ev.Pad {
@@ -181,12 +198,12 @@ func (m *mover) settle(f *flow, what moved) {
 	now := sinceBegan()
 	switch {
 	case len(f.todo) > 0 || f.again:
-		m.queue(f, now)
+		m.plan(f, now)
 	case f.pipe < 0:
 	case what.more:
-		m.queue(f, now)
+		m.plan(f, now)
 	case what.delay > 0:
-		m.queue(f, now+int64(what.delay))
+		m.plan(f, now+int64(what.delay))
 	default:
 		m.arm(f)
 	}
@@ -268,10 +285,22 @@ func (m *mover) sweep(now int64) {
 		}
 		f.touched = false
 	}
-	m.sweepAt = 0
+	m.clocked = false
 	if len(m.open)+len(m.busy) > 0 {
-		m.sweepAt = now + int64(idleAfter)
+		m.wind()
 	}
+}
+
+// wind has somebody sweep in a while.
+func (m *mover) wind() {
+	m.clocked = true
+	setTimer(m.clock, idleAfter)
+}
+
+// setTimer sets a timer to ring once.
+func setTimer(fd int, after time.Duration) {
+	spec := unix.ItimerSpec{Value: unix.NsecToTimespec(int64(after))}
+	_ = unix.TimerfdSettime(fd, 0, &spec, nil) // cannot fail with these arguments
 }
 
 // post has the loop do something.

@@ -3,8 +3,8 @@ package keeper
 const (
 	// What may be under way on one device: of all, and of those that move much.
 	// The rest is for other devices, and for those who have a line to say.
-	deviceMost = moverThreads - 1
-	deviceLoud = moverThreads - 2
+	deviceMost = Movers - 1
+	deviceLoud = Movers - 2
 	// loud is how much in one go makes a pipe a loud one; bytes.
 	loud = 64 << 10
 )
@@ -48,11 +48,8 @@ func (m *mover) enter(f *flow) {
 	}
 	f.busy, f.since, f.entered, f.enteredMuch = true, sinceBegan(), f.device, f.much
 	m.busy[f] = struct{}{}
-	if m.sweepAt == 0 {
-		m.sweepAt = f.since + int64(idleAfter)
-		if m.waiting > 0 {
-			m.ring(m.sweepAt)
-		}
+	if !m.clocked {
+		m.wind()
 	}
 }
 
@@ -73,7 +70,7 @@ func (m *mover) leave(f *flow) {
 	}
 	if next != nil {
 		next.waits = false
-		m.queue(next, sinceBegan())
+		m.plan(next, sinceBegan())
 	}
 	m.idle.Broadcast()
 }

@@ -7,16 +7,20 @@ import (
 )
 
 const (
-	// batch is the longest that bytes wait in a pipe so that more come along.
-	batch = time.Millisecond
+	// batch is the longest that bytes wait in a pipe so that more come along; of
+	// a pipe that is loud, longMost: loudRate or more, bytes a second.
+	batch    = time.Millisecond
+	longMost = 8 * time.Millisecond
+	loudRate = 4 << 20
 	// tooShort is a wait that costs more than it saves.
-	tooShort = 100 * time.Microsecond
+	tooShort = 60 * time.Microsecond
 	// The wait after a failure, doubled up to the latter.
 	backoffMin = 20 * time.Millisecond
 	backoffMax = time.Second
 
 	pipeDefault = 64 << 10
-	pipeMax     = 1 << 20
+	pipeSome    = 256 << 10 // for each of many
+	pipeMax     = 1 << 20   // for a few
 	// grownMax bounds what the pipes of a process get beyond their default,
 	// together: kernel memory, and for an ordinary user a share of what he may
 	// have in all (pipe-user-pages-soft: 64 MiB).
@@ -27,10 +31,12 @@ const (
 // costs the same for one byte as for a quarter of a pipe.
 type pace struct {
 	pipe     int
-	inode    uint64 // of the pipe, once we tried to make it larger
+	inode    uint64 // of the pipe, once it got larger
 	more     int64  // bytes it got
+	refused  bool   // it cannot get larger
 	capacity int
-	last     time.Time
+	last     time.Time // when the pipe was empty
+	moved    int       // bytes since then
 	delay    time.Duration
 }
 
@@ -38,46 +44,63 @@ type pace struct {
 // at once, up to 1 ms when much comes, longer after an error.
 func (s *Sink) Delay() time.Duration { return s.pace.delay }
 
-// drained learns from one Drain that found avail bytes; blocked: and left them.
-func (p *pace) drained(s *Sink, pipe, avail int, now time.Time, blocked bool) {
-	since := now.Sub(p.last)
-	p.last = now
+// drained learns from one Drain that found avail bytes and took n; blocked: it
+// could take no more.
+func (p *pace) drained(s *Sink, pipe, avail, n int, now time.Time, blocked bool) {
 	if p.capacity == 0 || p.pipe != pipe {
 		p.pipe, p.capacity = pipe, max(pipeSize(pipe), 1)
 	}
-	switch {
-	case blocked:
+	p.moved += n
+	if blocked {
 		p.delay = min(max(2*p.delay, backoffMin), backoffMax)
 		return
-	case avail == 0 || since > 4*batch:
-		p.delay = 0 // the first after a pause goes at once
-		return
 	}
-	if avail >= p.capacity/2 {
-		p.grow(s)
+	since := max(now.Sub(p.last), time.Microsecond)
+	rate := float64(p.moved) / since.Seconds()
+	if avail >= p.capacity/2 && since <= 2*longMost {
+		p.grow(s, rate)
 	}
-	// When it will be a quarter full, if it goes on like this.
-	p.delay = min(batch, time.Duration(float64(since)*float64(p.capacity/4)/float64(avail)))
+	if avail > n {
+		return // it is drained again at once
+	}
+	p.last, p.moved, p.delay = now, 0, 0
+	if rate == 0 || since > 2*longMost {
+		return // the first after a pause goes at once
+	}
+	most := batch
+	if rate >= loudRate {
+		most = longMost
+	}
+	// When it will be half full, if it goes on like this.
+	p.delay = time.Duration(min(most.Seconds(), float64(p.capacity/2)/rate) * float64(time.Second))
 	if p.delay < tooShort {
 		p.delay = 0
 	}
 }
 
-// grow gives a busy pipe the largest size that the kernel and our bound allow.
-func (p *pace) grow(s *Sink) {
-	more := int64(pipeMax - p.capacity)
-	if p.capacity >= pipeMax || p.inode != 0 || !s.dir.lend(more) {
+// grow gives a busy pipe more room, as far as the kernel and our bound allow: at
+// first some, then, if that too is soon full, much.
+func (p *pace) grow(s *Sink, rate float64) {
+	size := pipeSome
+	if p.capacity >= pipeSome {
+		size = pipeMax
+	}
+	// Much only where it is half full before the longest wait is over.
+	if p.capacity >= size || p.refused || size == pipeMax && rate*longMost.Seconds() < pipeMax/2 {
 		return
 	}
+	more := int64(size - p.capacity)
 	var st unix.Stat_t
-	if unix.Fstat(p.pipe, &st) == nil {
-		p.inode = st.Ino // once, even if it fails
-		if _, err := unix.FcntlInt(uintptr(p.pipe), unix.F_SETPIPE_SZ, pipeMax); err == nil {
-			p.more, p.capacity = more, pipeMax
-			return
-		}
+	if unix.Fstat(p.pipe, &st) != nil || !s.dir.lend(more) {
+		p.refused = true
+		return
 	}
-	s.dir.lend(-more)
+	if _, err := unix.FcntlInt(uintptr(p.pipe), unix.F_SETPIPE_SZ, size); err != nil {
+		p.refused = true
+		s.dir.lend(-more)
+		return
+	}
+	p.inode, p.more, p.capacity = st.Ino, p.more+more, size
 }
 
 // lend books bytes for a pipe, if there are enough.

@@ -97,7 +97,7 @@ func (s *Sink) Drain(pipe, max int) (n int, more bool, err error) {
 		s.putLens()
 	}
 	blocked := err != nil && !s.policy.Drop
-	s.pace.drained(s, pipe, avail, now, blocked)
+	s.pace.drained(s, pipe, avail, n, now, blocked)
 	return n, avail > n && !blocked, err
 }
 

@@ -460,13 +460,12 @@ func TestBusyPipeGrowsAndIdleGivesItBack(t *testing.T) {
 	if size := pipeSize(r.r); size != pipeDefault {
 		t.Skipf("pipes have %d bytes here", size)
 	}
-	full := strings.Repeat("x", pipeDefault)
-	for range 3 {
-		r.clock = r.clock.Add(time.Millisecond)
-		r.say(full)
-	}
-	if size := pipeSize(r.r); size != pipeMax {
-		t.Errorf("a busy pipe has %d bytes", size)
+	for _, want := range []int{pipeDefault, pipeSome, pipeMax} {
+		r.clock = r.clock.Add(time.Millisecond / 2)
+		r.say(strings.Repeat("x", pipeSize(r.r)))
+		if size := pipeSize(r.r); size != want {
+			t.Errorf("a busy pipe has %d bytes, not %d", size, want)
+		}
 	}
 	if d := r.sink.Delay(); d <= 0 || d > batch {
 		t.Errorf("a busy pipe waits %v", d)
