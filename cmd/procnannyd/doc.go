@@ -33,6 +33,8 @@
 //     holder is dead, and then either inherits or names who did.
 //   - Our path is the one we were started by, not where its links led: an upgrade
 //     follows a link that leads to a new version.
-//   - Two Go threads of work are enough for one loop, and each costs memory: so
-//     GOMAXPROCS is 2 on any machine, and the collector runs early.
+//   - GOMAXPROCS is two for the loop and the runtime, and one for each thread that
+//     moves output: who comes back from a disk never waits for one that does not.
+//     It is the same on any machine, because each costs memory; for the same
+//     reason the collector runs early.
 package main

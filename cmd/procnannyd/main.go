@@ -51,7 +51,7 @@ func main() {
 // until the process is gone: the kernel drops them then, and not before, unless
 // control holds them too.
 func run(d place.Daemon, log *slog.Logger) (int, error) {
-	runtime.GOMAXPROCS(2)
+	runtime.GOMAXPROCS(2 + keeper.Movers)
 	debug.SetGCPercent(25)
 	unix.Umask(0o022)
 	self, err := selfPath()
