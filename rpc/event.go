@@ -9,6 +9,15 @@ import (
 // SourceMerged is the source of output that is stdout and stderr in one.
 const SourceMerged = "merged"
 
+// TopicKinds are what topics begin with, all but that of output, which is a
+// thousand times as much: who wants to know everything else subscribes to these.
+func TopicKinds() []string {
+	return []string{
+		"command", "config", "drain", "drift", "flapping", "full", "held", "hook", "ignored", "keeper", "override", "pending", "security",
+		"state", "store",
+	}
+}
+
 // EscapeTopic keeps a program's name one part of a topic: . and % are %-escaped.
 func EscapeTopic(program string) string { return topicEscapes.Replace(program) }
 

@@ -181,8 +181,8 @@ func (e *eventReader) listen(ctx context.Context) (<-chan map[string]any, func()
 		return nil, nil, err
 	}
 	topics := e.topics
-	if len(topics) == 0 {
-		topics = []string{""}
+	if len(topics) == 0 { // output only where it was asked for
+		topics = rpc.TopicKinds()
 	}
 	sub, err := e.app.subscribe(endpoint, topics)
 	if err != nil {
@@ -201,9 +201,6 @@ func (e *eventReader) listen(ctx context.Context) (<-chan map[string]any, func()
 			m, _ := normal(event).(map[string]any)
 			if m == nil {
 				continue
-			}
-			if len(e.topics) == 0 && m["seq"] == nil {
-				continue // output only where it was asked for
 			}
 			m["topic"] = topic
 			select {
