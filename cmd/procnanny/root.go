@@ -15,7 +15,7 @@ import (
 func (a *app) commands() []*cobra.Command {
 	return []*cobra.Command{
 		a.statusCommand(), a.whyCommand(), a.logsCommand(), a.eventsCommand(), a.historyCommand(), a.hooksCommand(),
-		a.planCommand(), a.applyCommand(), a.vetCommand(), a.diffCommand(), a.generationsCommand(), a.rollbackCommand(),
+		a.planCommand(), a.applyCommand(), a.vetCommand(), a.simCommand(), a.diffCommand(), a.generationsCommand(), a.rollbackCommand(),
 		a.scaleCommand(), a.startCommand(), a.stopCommand(), a.restartCommand(), a.signalCommand(),
 		a.setCommand(), a.createCommand(), a.deleteCommand(), a.overridesCommand(), a.resetCommand(), a.exportCommand(),
 		a.statesCommand(), a.schemaCommand(), a.methodsCommand(), a.callCommand(),

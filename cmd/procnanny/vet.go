@@ -30,21 +30,31 @@ Users and groups that this host does not know are warnings; with --host they are
 errors, and limits, executables and directories of this host are looked at, too.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			path := a.getenv("PROCNANNY_CONFIG")
-			if path == "" {
-				path = place.Defaults(a.uid, a.getenv).Config
-			}
-			if len(args) > 0 {
-				path = args[0]
-			}
-			if path == "" {
-				return fmt.Errorf("expected the PATH of a configuration")
+			path, err := a.configPath(args)
+			if err != nil {
+				return err
 			}
 			return a.vet(cmd.Context(), path, host)
 		},
 	}
 	cmd.Flags().BoolVar(&host, "host", false, "also check what only this host can tell")
 	return cmd
+}
+
+// configPath is the configuration that is meant: by default that of a daemon of
+// ours.
+func (a *app) configPath(args []string) (string, error) {
+	path := a.getenv("PROCNANNY_CONFIG")
+	if path == "" {
+		path = place.Defaults(a.uid, a.getenv).Config
+	}
+	if len(args) > 0 {
+		path = args[0]
+	}
+	if path == "" {
+		return "", fmt.Errorf("expected the PATH of a configuration")
+	}
+	return path, nil
 }
 
 func (a *app) vet(ctx context.Context, path string, host bool) error {

@@ -2,6 +2,9 @@ package sim
 
 import "time"
 
+// fewest is how many times at least are one line instead of many.
+const fewest = 3
+
 // track is the lines of one instance.
 type track struct {
 	lines []Line
@@ -11,10 +14,10 @@ type track struct {
 }
 
 // fold is something that repeats, at the end of a track. Twice it stands there in
-// full; from the third time on it is counted.
+// full; what comes then is counted, if it comes often enough.
 type fold struct {
 	keys    []string
-	first   []Line // of the third time
+	kept    []Line // of the first times that are counted
 	partial []Line // of a time that may become one more
 	times   int
 	until   time.Duration
@@ -36,7 +39,9 @@ func (k *track) put(l Line) {
 func (f *fold) goOn(l Line) {
 	f.partial = append(f.partial, l)
 	if len(f.partial) == len(f.keys) {
-		f.times++
+		if f.times++; f.times < fewest {
+			f.kept = append(f.kept, f.partial...)
+		}
 		f.until, f.partial = l.At, f.partial[:0]
 	}
 }
@@ -50,7 +55,7 @@ func (k *track) detect() {
 		at := len(k.lines) - p
 		f := &fold{times: 1, until: k.lines[at+p-1].At}
 		for _, l := range k.lines[at:] {
-			f.keys, f.first = append(f.keys, l.key), append(f.first, l)
+			f.keys, f.kept = append(f.keys, l.key), append(f.kept, l)
 		}
 		k.lines, k.fold = k.lines[:at], f
 		return
@@ -76,8 +81,8 @@ func (k *track) close() {
 		return
 	}
 	k.fold = nil
-	if f.times == 1 {
-		k.lines = append(k.lines, f.first...)
+	if f.times < fewest {
+		k.lines = append(k.lines, f.kept...)
 	} else {
 		k.lines = append(k.lines, f.line())
 	}
@@ -87,10 +92,10 @@ func (k *track) close() {
 
 // line is what repeated, in one line.
 func (f *fold) line() Line {
-	l := f.first[0]
+	l := f.kept[0]
 	l.Times, l.Until, l.Why = f.times, f.until, ""
 	var states []string
-	for _, step := range f.first {
+	for _, step := range f.kept[:len(f.keys)] {
 		if len(states) == 0 && len(step.States) > 0 {
 			states = append(states, step.States[0])
 		}
@@ -101,7 +106,7 @@ func (f *fold) line() Line {
 	if len(states) > 0 {
 		l.States, l.What = states, ""
 	} else {
-		l.Why = f.first[0].Why
+		l.Why = f.kept[0].Why
 	}
 	return l
 }

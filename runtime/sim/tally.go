@@ -98,7 +98,7 @@ func (a *account) pass(now time.Time) {
 	a.at = now
 	a.Wanted += time.Duration(a.wanted) * d
 	a.Running += time.Duration(a.running) * d
-	if a.wanted > 0 && a.running == 0 {
+	if d > 0 && a.wanted > 0 && a.running == 0 {
 		a.Down += d
 		a.Longest = max(a.Longest, now.Sub(a.downSince))
 	}
