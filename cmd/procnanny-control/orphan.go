@@ -7,6 +7,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/procnanny/procnanny/runtime/crashpoint"
 	"github.com/procnanny/procnanny/runtime/keeper"
 	"github.com/procnanny/procnanny/runtime/place"
 )
@@ -40,6 +41,7 @@ func (o *orphan) hurry() {
 	if o.hello.Supervised {
 		return
 	}
+	crashpoint.Here(crashpoint.OrphanNotices)
 	w, err := o.conn.Will()
 	if err != nil {
 		return
@@ -51,6 +53,7 @@ func (o *orphan) hurry() {
 	if w.Raised > patience {
 		time.Sleep(youngKeeper)
 	}
+	crashpoint.Here(crashpoint.OrphanWilled)
 	os.Exit(raise(w, o.hello.Exec, o.d, o.log))
 }
 

@@ -76,14 +76,29 @@ type mortal struct {
 	dir    string
 	args   []string
 	wrap   []string // what executes the daemon
+	env    []string // of the daemon, besides ours
 	stderr *os.File
-	client rpc.Caller
-	pids   map[string]int // of the writers
-	took   []time.Duration
-	deaths int
+
+	programs map[string]any
+	client   rpc.Caller
+	pids     map[string]int // of the writers
+	took     []time.Duration
+	deaths   int
 }
 
 func newMortal(t *testing.T, wrap ...string) *mortal {
+	t.Helper()
+	return newMortalWith(t, mortalOptions{wrap: wrap})
+}
+
+// mortalOptions are what some tests want otherwise.
+type mortalOptions struct {
+	wrap   []string
+	env    []string             // of the daemon, besides ours
+	change func(map[string]any) // of the programs
+}
+
+func newMortalWith(t *testing.T, o mortalOptions) *mortal {
 	t.Helper()
 	if err := bin.need("procnanny", "procnanny-eval", "procnannyd", "procnanny-control"); err != nil {
 		t.Fatal(err)
@@ -94,10 +109,13 @@ func newMortal(t *testing.T, wrap ...string) *mortal {
 	for _, sub := range []string{"config", "ledger"} {
 		check(t, os.Mkdir(filepath.Join(dir, sub), 0o755))
 	}
-	check(t, os.WriteFile(filepath.Join(dir, "config", "a.json"), mortalConfig(t, dir), 0o644))
-	m := &mortal{t: t, dir: dir, wrap: wrap, args: []string{
+	m := &mortal{t: t, dir: dir, wrap: o.wrap, env: o.env, programs: mortalPrograms(t, dir), args: []string{
 		"--config", dir + "/config", "--state", dir + "/state", "--run", dir + "/run", "--log-dir", dir + "/log", "--supervised", "no",
 	}}
+	if o.change != nil {
+		o.change(m.programs)
+	}
+	m.configure()
 	m.stderr, err = os.Create(filepath.Join(dir, "stderr"))
 	check(t, err)
 	t.Cleanup(func() { m.stderr.Close() })
@@ -114,7 +132,17 @@ func newMortal(t *testing.T, wrap ...string) *mortal {
 	return m
 }
 
-func mortalConfig(t *testing.T, dir string) []byte {
+// configure saves what the programs are, as an editor does.
+func (m *mortal) configure() {
+	m.t.Helper()
+	b, err := json.Marshal(map[string]any{"programs": m.programs})
+	check(m.t, err)
+	name := filepath.Join(m.dir, "config", "a.json")
+	check(m.t, os.WriteFile(name+"~", b, 0o644))
+	check(m.t, os.Rename(name+"~", name))
+}
+
+func mortalPrograms(t *testing.T, dir string) map[string]any {
 	t.Helper()
 	self, err := os.Executable()
 	check(t, err)
@@ -130,9 +158,7 @@ func mortalConfig(t *testing.T, dir string) []byte {
 	for i := range crashers {
 		programs[fmt.Sprintf("crasher%d", i)] = program("crasher", 1)
 	}
-	b, err := json.Marshal(map[string]any{"programs": programs})
-	check(t, err)
-	return b
+	return programs
 }
 
 func check(t testing.TB, err error) {
@@ -148,7 +174,7 @@ func (m *mortal) start() {
 	args := append(slices.Clone(m.wrap), filepath.Join(bin.dir, "procnannyd"))
 	args = append(args, m.args...)
 	cmd := exec.Command(args[0], args[1:]...)
-	cmd.Stderr = m.stderr
+	cmd.Stderr, cmd.Env = m.stderr, append(os.Environ(), m.env...)
 	check(m.t, cmd.Start())
 	go func() { _ = cmd.Wait() }() // reaps it; however it ends
 }
@@ -460,6 +486,8 @@ func (m *mortal) judgeCrasher(program string, all *tally) {
 			m.t.Errorf("%s: run %d has no end", program, r.ID)
 		case r.Unknown:
 			all.unknown++
+		case strings.Contains(r.Error, "nobody knows"): // the keeper died between its start and the note of it
+			all.never++
 		case r.Error != "" && wrote[r.ID] == 0: // told as what it is: nothing ran
 			all.never++
 			if !strings.Contains(r.Error, "the order to start it was lost") {

@@ -3,7 +3,6 @@ package control
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/procnanny/procnanny/reconcile"
 	"github.com/procnanny/procnanny/rpc"
+	"github.com/procnanny/procnanny/runtime/crashpoint"
 	"github.com/procnanny/procnanny/runtime/engine"
 	"github.com/procnanny/procnanny/runtime/keeper"
 	"github.com/procnanny/procnanny/runtime/output"
@@ -144,11 +144,13 @@ const turnWait = time.Second
 
 // build makes the parts, from what was written down and what the keeper holds.
 func (c *Control) build() error {
+	crashpoint.Here(crashpoint.BuildBegun)
 	st, found, err := store.Open(store.Config{StateDir: c.cfg.Place.State, RunDir: c.cfg.Place.Run, BootID: c.cfg.Hello.BootID, Log: c.log, Lost: c.lose})
 	if err != nil {
 		return err
 	}
 	c.store = st
+	crashpoint.Here(crashpoint.BuildOpened)
 	c.rec = newRecorder(c)
 	c.hooks = newHooks(c, proc.SplitHooks(&c.cfg.Hello), found.Notes)
 	c.proc = proc.New(proc.Config{
@@ -182,6 +184,7 @@ func (c *Control) build() error {
 	if facts := c.proc.Adopt(c.cfg.Hello, found.World); len(facts) > 0 {
 		c.rec.adopting = facts
 	}
+	crashpoint.Here(crashpoint.BuildDone)
 	return nil
 }
 
@@ -202,6 +205,7 @@ func (c *Control) adopt() error {
 			return err
 		}
 	}
+	crashpoint.Here(crashpoint.AdoptDone)
 	return nil
 }
 
@@ -283,6 +287,7 @@ func (c *Control) serve(ctx context.Context) error {
 	if e.err != nil {
 		return e.err
 	}
+	crashpoint.Here(crashpoint.ShutdownStopped)
 	return c.cfg.Keeper.Send([]keeper.Order{{Kind: keeper.OrderShutdown, Code: e.code}})
 }
 
@@ -317,6 +322,7 @@ func (c *Control) stopAll(ctx context.Context) error {
 	c.log.Info("stopping everything")
 	debug.SetGCPercent(burstGC) // our memory is nobody's concern any more
 	by := spec.Requester{How: "signal", UID: os.Getuid(), GID: os.Getgid()}
+	crashpoint.Here(crashpoint.ShutdownBegun)
 	if _, err := c.engine.Command(ctx, reconcile.Command{Kind: reconcile.CommandShutdown, By: by}); err != nil {
 		return err
 	}
@@ -378,21 +384,4 @@ func killOrders(v *reconcile.View) []keeper.Order {
 		}
 	}
 	return out
-}
-
-// ready answers status from now on, and tells whoever started us.
-func (c *Control) ready(ctx context.Context) {
-	c.resume(ctx)
-	if err := c.listen(); err != nil {
-		c.finish(ending{err: err})
-		return
-	}
-	if err := c.cfg.Keeper.Send([]keeper.Order{{Kind: keeper.OrderReady}}); err != nil {
-		c.log.Warn("cannot tell the keeper that all is ready", "error", err)
-	}
-}
-
-// refuse ends a start that has nothing good to run.
-func (c *Control) refuse(why string) {
-	c.finish(ending{err: fmt.Errorf("%w: %s", ErrRefused, why)})
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/procnanny/procnanny/reconcile"
 	"github.com/procnanny/procnanny/rpc"
+	"github.com/procnanny/procnanny/runtime/crashpoint"
 	"github.com/procnanny/procnanny/runtime/engine"
 	"github.com/procnanny/procnanny/runtime/store"
 	"github.com/procnanny/procnanny/runtime/watch"
@@ -248,6 +249,7 @@ func (d *desk) judge(ctx context.Context, src spec.Source, overrides []spec.Over
 // accept makes a reading the newest generation and desires it. An error changes
 // nothing; it is a spec.Problems when the files are to blame.
 func (d *desk) accept(ctx context.Context, r watch.Reading, by spec.Requester, allowEmpty bool) (spec.EvalResult, error) {
+	crashpoint.Here(crashpoint.ReloadRead)
 	result, err := d.judge(ctx, r.Source, d.overrides)
 	if err != nil {
 		return result, err
@@ -261,9 +263,11 @@ func (d *desk) accept(ctx context.Context, r watch.Reading, by spec.Requester, a
 	gen := store.Generation{
 		Digest: r.Fingerprint.Digest, Commit: r.Commit, At: time.Now(), By: by, Spec: *result.Spec, Source: r.Source, Defined: result.Defined,
 	}
+	crashpoint.Here(crashpoint.ReloadJudged)
 	if gen, err = d.c.store.AddGeneration(gen); err != nil {
 		return result, fmt.Errorf("cannot keep the new generation: %w", err)
 	}
+	crashpoint.Here(crashpoint.ReloadKept)
 	if err := d.unpin(); err != nil {
 		return result, err
 	}
@@ -274,6 +278,7 @@ func (d *desk) accept(ctx context.Context, r watch.Reading, by spec.Requester, a
 	d.drop(refusedOverrides(d.overrides, result.Refused))
 	d.settle(ctx)
 	d.desire(ctx)
+	crashpoint.Here(crashpoint.ReloadDesired)
 	d.c.log.Info("config accepted", "generation", gen.Number, "programs", gen.Programs, "commit", gen.Commit)
 	d.c.emit("config", rpc.Map{
 		{Key: "event", Value: "accepted"},

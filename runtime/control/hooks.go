@@ -14,6 +14,7 @@ import (
 
 	"github.com/procnanny/procnanny/reconcile"
 	"github.com/procnanny/procnanny/rpc"
+	"github.com/procnanny/procnanny/runtime/crashpoint"
 	"github.com/procnanny/procnanny/runtime/keeper"
 	"github.com/procnanny/procnanny/runtime/proc"
 	"github.com/procnanny/procnanny/runtime/sink"
@@ -295,6 +296,7 @@ func (x executor) Do(orders []reconcile.Order) {
 		rest = append(rest, o)
 	}
 	x.c.proc.Do(rest)
+	crashpoint.Here(crashpoint.OrdersSent)
 }
 
 // drain does what comes before a stop, and says so.

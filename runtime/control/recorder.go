@@ -8,6 +8,7 @@ import (
 
 	"github.com/procnanny/procnanny/reconcile"
 	"github.com/procnanny/procnanny/rpc"
+	"github.com/procnanny/procnanny/runtime/crashpoint"
 	"github.com/procnanny/procnanny/runtime/keeper"
 	"github.com/procnanny/procnanny/runtime/store"
 )
@@ -45,6 +46,7 @@ func (r *recorder) close() error {
 
 // Record writes a turn down before its actions are carried out.
 func (r *recorder) Record(b reconcile.Batch) {
+	crashpoint.Here(crashpoint.RecordBegun)
 	drafts := make([]store.Draft, 0, len(b.Events))
 	for i := range b.Events {
 		ev := &b.Events[i]
@@ -56,6 +58,7 @@ func (r *recorder) Record(b reconcile.Batch) {
 		}
 	}
 	r.pending = append(r.pending, r.number(b, drafts)...)
+	crashpoint.Here(crashpoint.RecordWritten)
 	if code, ended := r.c.exitWhen.watch(b.Events); ended {
 		r.c.log.Info("the program has ended that the daemon ends with", "program", r.c.exitWhen.want.Load().program, "code", code)
 		r.c.finish(ending{stop: true, code: code})
@@ -69,10 +72,12 @@ func (r *recorder) Publish(reconcile.Batch) {
 	if len(r.acks) == 0 {
 		return
 	}
+	crashpoint.Here(crashpoint.EventsTold)
 	if err := r.c.cfg.Keeper.Send(r.acks); err != nil {
 		r.c.log.Warn("cannot acknowledge ends", "error", err)
 	}
 	r.acks = nil
+	crashpoint.Here(crashpoint.AcksSent)
 }
 
 // number has the store write a turn down and number its events.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/procnanny/procnanny/reconcile"
 	"github.com/procnanny/procnanny/rpc"
+	"github.com/procnanny/procnanny/runtime/crashpoint"
 	"github.com/procnanny/procnanny/runtime/watch"
 	"github.com/procnanny/procnanny/spec"
 )
@@ -34,11 +35,14 @@ func (d *desk) override(ctx context.Context, list []spec.Override) error {
 		}
 	}
 	all = prune(d.said(), all)
+	crashpoint.Here(crashpoint.OverrideJudged)
 	if err := d.c.store.SetOverrides(all); err != nil {
 		return fmt.Errorf("cannot keep the override: %w", err)
 	}
+	crashpoint.Here(crashpoint.OverrideKept)
 	d.overrides = all
 	d.desireBy(ctx, &list[0].By) // all of one request
+	crashpoint.Here(crashpoint.OverrideDesired)
 	for _, o := range list {
 		d.c.emit(programTopic("override", o.Program), overrideFields("override", o, ""))
 	}
@@ -105,6 +109,7 @@ func (d *desk) reset(ctx context.Context, program, field string, by spec.Request
 	if err := d.c.store.SetOverrides(keep); err != nil {
 		return nil, fmt.Errorf("cannot take overrides away: %w", err)
 	}
+	crashpoint.Here(crashpoint.ResetKept)
 	d.overrides = keep
 	d.settle(ctx) // what sat on a created program goes with it
 	d.desireBy(ctx, &by)
@@ -208,6 +213,7 @@ func (d *desk) rollback(ctx context.Context, n uint64, by spec.Requester) (rpc.A
 	if err := d.c.store.SetPinned(pin); err != nil {
 		return rpc.ApplyReply{}, fmt.Errorf("cannot pin generation %d: %w", n, err)
 	}
+	crashpoint.Here(crashpoint.RollbackPinned)
 	d.pinned = pin
 	d.hold(g)
 	d.drop(ended)

@@ -8,6 +8,8 @@ import (
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/procnanny/procnanny/runtime/crashpoint"
 )
 
 // adopt takes over what a former keeper left: descriptors by its will, and the
@@ -23,6 +25,7 @@ func (k *keeper) adopt() error {
 		noted[notes[i].Run] = true
 	}
 	if w := k.c.Will; w != nil {
+		crashpoint.Here(crashpoint.HeirInherits)
 		k.inherit(w, noted)
 	}
 	for i := range notes {
@@ -32,11 +35,28 @@ func (k *keeper) adopt() error {
 		case v.PID != 0 || k.findStarted(v):
 			k.adoptNoted(v)
 		default:
-			_ = unix.Unlink(k.notes.path(v.Run)) // nothing was started, or it has ended and nobody saw it
+			k.adoptUnseen(v)
 		}
 	}
 	k.adoptUnnoted()
+	if k.c.Will != nil {
+		crashpoint.Here(crashpoint.HeirAdopted)
+	}
 	return nil
+}
+
+// adoptUnseen lists a run of which no process is found, and whose start a former
+// keeper began: it did not come to it, or the program ran and nobody saw it.
+func (k *keeper) adoptUnseen(v *note) {
+	in := k.instance(instanceKey{v.Program, v.Index})
+	r := newRun(in, v.Run)
+	r.take(v)
+	r.noted, r.ended, r.emptied = true, true, true
+	f := r.fact(FactStartFailed)
+	f.Step, f.Errno = "starting it", int(unix.EOWNERDEAD)
+	f.Reason = "procnanny died while it started this; whether it ran, and how it ended, nobody knows"
+	r.exit = &f
+	k.runs[r.id], in.run = r, r
 }
 
 // inherit takes over what a will says. Where we were executed in the place of

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/procnanny/procnanny/runtime/crashpoint"
 	"github.com/procnanny/procnanny/spec"
 )
 
@@ -88,6 +89,7 @@ func (k *keeper) startControl() {
 		k.controlLater(0)
 		return
 	}
+	crashpoint.Here(crashpoint.ControlForked)
 	k.ctl = control{pid: pid, pidfd: pidfd, sock: sock, since: k.now(), young: k.ctl.young}
 	err = k.poll.add(sock, unix.EPOLLIN, controlSocket{})
 	if err == nil && pidfd >= 0 {
@@ -302,6 +304,7 @@ func (k *keeper) controlEnded(e ending) {
 		}
 		k.startControl()
 	default:
+		crashpoint.Here(crashpoint.ControlDied)
 		k.log.Error("control ended", "pid", pid, "code", e.code, "signal", e.signal.String(), "lived", lived)
 		k.controlLater(lived)
 	}
@@ -354,8 +357,11 @@ func (k *keeper) orderList(o *Order) {
 	}
 	k.tell(Fact{Kind: FactHello, AtNS: boottime(), Hello: &h})
 	k.tellFaults()
+	crashpoint.Here(crashpoint.ControlListed)
 	if o.Holds {
 		k.giveAll()
+		k.flush()
+		crashpoint.Here(crashpoint.ControlHolds)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/procnanny/procnanny/runtime/crashpoint"
 	"github.com/procnanny/procnanny/spec"
 )
 
@@ -88,6 +89,7 @@ func (k *keeper) mainGone(r *run) {
 	delete(k.exiting, r)
 	k.poll.removeClose(r.pidfd)
 	r.pidfd, r.ended = -1, true
+	crashpoint.Here(crashpoint.ExitReaped)
 	f := r.fact(FactExited)
 	f.Code, f.Signal, f.Core, f.Unknown = e.code, e.signal, e.core, e.unknown
 	f.CPUNS, f.PeakBytes = e.cpu, e.peak
@@ -98,6 +100,7 @@ func (k *keeper) mainGone(r *run) {
 // tellEnd tells the end of a run's main process, whose output was moved.
 func (k *keeper) tellEnd(r *run, f Fact, e ending) {
 	r.telling = false
+	crashpoint.Here(crashpoint.ExitMoved)
 	var empty bool
 	f.Left, empty = k.box.left(r)
 	if e.signal == spec.SIGKILL && f.AtNS-r.started < int64(youngDeath) {
@@ -147,6 +150,7 @@ func (k *keeper) setEmpty(r *run) {
 	}
 	delete(k.dying, r)
 	r.emptied, r.seen = true, nil
+	crashpoint.Here(crashpoint.ExitEmptied)
 	k.closePipes(r.in)
 	k.tell(r.fact(FactEmptied))
 	k.over = append(k.over, r)

@@ -1,6 +1,10 @@
 package keeper
 
-import "golang.org/x/sys/unix"
+import (
+	"golang.org/x/sys/unix"
+
+	"github.com/procnanny/procnanny/runtime/crashpoint"
+)
 
 // giveRuns is how many runs' descriptors go in one message: the kernel takes
 // 253 of them at once, a run has 3 at most.
@@ -33,6 +37,7 @@ func (k *keeper) give() {
 			return
 		}
 		k.ctl.giveLocks, k.ctl.give = false, k.ctl.give[n:]
+		crashpoint.Here(crashpoint.StartGiven)
 	}
 	if len(k.ctl.give) == 0 {
 		k.ctl.give = nil

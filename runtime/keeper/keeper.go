@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/procnanny/procnanny/runtime/crashpoint"
 	"github.com/procnanny/procnanny/spec"
 )
 
@@ -242,6 +243,7 @@ func (k *keeper) tidyRuns() {
 		}
 	}
 	if len(k.gone)+len(k.over) > 0 {
+		crashpoint.Here(crashpoint.ExitTold)
 		k.unheard = append(append(k.unheard, k.gone...), k.over...)
 		k.set(alarmNotes, endWait)
 	}

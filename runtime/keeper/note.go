@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/procnanny/procnanny/runtime/crashpoint"
 	"github.com/procnanny/procnanny/spec"
 )
 
@@ -168,6 +169,7 @@ func (n notes) end(k *keeper, r *run) {
 	}
 	n.line(k, r, fd, k.noteOf(r).text())
 	unix.Close(fd)
+	crashpoint.Here(crashpoint.ExitNoted)
 }
 
 // replace puts another note in the place of a run's first one.

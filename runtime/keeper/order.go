@@ -3,6 +3,7 @@ package keeper
 import (
 	"golang.org/x/sys/unix"
 
+	"github.com/procnanny/procnanny/runtime/crashpoint"
 	"github.com/procnanny/procnanny/spec"
 )
 
@@ -65,6 +66,7 @@ func (k *keeper) obey(o *Order) {
 // whether main is held: it may wait for one that is. Once main is gone, all that
 // is left hears it.
 func (k *keeper) orderSignal(r *run, o *Order) {
+	crashpoint.Here(crashpoint.StopOrdered)
 	r.stopping = true
 	k.letGo(r.in)
 	if r.ended {
@@ -76,6 +78,7 @@ func (k *keeper) orderSignal(r *run, o *Order) {
 	if wakes(o.Signal) {
 		k.signalMain(r, sigCONT, unix.PIDFD_SIGNAL_PROCESS_GROUP)
 	}
+	crashpoint.Here(crashpoint.StopSent)
 }
 
 func (k *keeper) orderPoke(r *run, o *Order) {
@@ -125,7 +128,9 @@ func (k *keeper) orderTune(r *run, o *Order) {
 	if o.Tuning != nil && !r.ended {
 		f.Refused = k.deps.tune(r.pid, *o.Tuning, k.box.place(r.in))
 		r.tuning = o.Digest
+		crashpoint.Here(crashpoint.TuneDone)
 		k.notes.write(k, r)
+		crashpoint.Here(crashpoint.TuneNoted)
 	}
 	k.tell(f)
 }
@@ -175,4 +180,5 @@ func (k *keeper) orderForget(o *Order) {
 	}
 	k.box.forget(in)
 	delete(k.instances, key)
+	crashpoint.Here(crashpoint.ForgetDone)
 }

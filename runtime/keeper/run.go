@@ -3,6 +3,7 @@ package keeper
 import (
 	"fmt"
 
+	"github.com/procnanny/procnanny/runtime/crashpoint"
 	"github.com/procnanny/procnanny/spec"
 )
 
@@ -111,6 +112,7 @@ func (k *keeper) drop(r *run) {
 		return
 	}
 	k.notes.remove(k, r)
+	crashpoint.Here(crashpoint.ExitForgotten)
 	delete(k.runs, r.id)
 	if r.in.run == r {
 		r.in.run = nil

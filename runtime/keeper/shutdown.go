@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/procnanny/procnanny/runtime/crashpoint"
 	"github.com/procnanny/procnanny/spec"
 )
 
@@ -76,6 +77,7 @@ func (k *keeper) orderShutdown(o *Order) {
 	k.ctl.leaving = true
 	k.unset(alarmShutdown)
 	k.set(alarmShutdown, killGrace)
+	crashpoint.Here(crashpoint.ShutdownTold)
 	k.farewell()
 	if k.ctl.pidfd < 0 {
 		k.end(k.exit, nil)

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/procnanny/procnanny/runtime/crashpoint"
 	"github.com/procnanny/procnanny/runtime/launch"
 )
 
@@ -23,6 +24,7 @@ func (k *keeper) orderStart(o *Order) {
 		return
 	}
 	in := k.instance(instanceKey{s.Program, s.Index})
+	crashpoint.Here(crashpoint.StartOrdered)
 	if r := in.run; r != nil && !r.emptied {
 		k.tell(failed(s, &launch.StepError{Step: "starting a second copy", Errno: unix.EBUSY},
 			fmt.Sprintf("run %d still lives, pid %d", r.id, r.pid)))
@@ -76,6 +78,7 @@ func (k *keeper) launch(in *instance, s *Start) (*run, error) {
 	if cgroup >= 0 {
 		defer unix.Close(cgroup)
 	}
+	crashpoint.Here(crashpoint.StartEntered)
 	io, err := k.openPipes(in, &s.Launch, s.Run)
 	if err != nil {
 		return nil, err
@@ -96,6 +99,7 @@ func (k *keeper) launch(in *instance, s *Start) (*run, error) {
 		k.closePipes(in)
 		return nil, err
 	}
+	crashpoint.Here(crashpoint.StartNoted)
 	p, err := k.deps.start(&s.Launch, io, cgroup)
 	closeStdio(io)
 	if err != nil {
@@ -107,7 +111,9 @@ func (k *keeper) launch(in *instance, s *Start) (*run, error) {
 	r.pid, r.pidfd, r.started = p.PID, p.PidFD, boottime()
 	r.inode = pidfdInode(r.pidfd)
 	k.register(r)
+	crashpoint.Here(crashpoint.StartCloned)
 	k.notes.finish(k, r, note)
+	crashpoint.Here(crashpoint.StartFinished)
 	k.giveLater(r)
 	k.fresh++
 	k.set(alarmTidy, 3*time.Second)

@@ -3,6 +3,8 @@ package keeper
 import (
 	"os"
 	"time"
+
+	"github.com/procnanny/procnanny/runtime/crashpoint"
 )
 
 // upgrade executes our own binary, which may be another by now, in our place:
@@ -18,6 +20,7 @@ func (k *keeper) upgrade() {
 		return
 	}
 	k.mover.rest(time.Second)
+	crashpoint.Here(crashpoint.UpgradeBegun)
 	err := k.will().Execute(k.c.Self)
 	k.log.Error("the keeper stays as it is", "error", err)
 }

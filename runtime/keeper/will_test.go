@@ -276,15 +276,16 @@ func TestBegunNotes(t *testing.T) {
 			r.killKeeper()
 			must(t, os.WriteFile(path, b, 0o600))
 		}
-		// Of a start that never was, nothing is left.
+		// Of a start that perhaps never was, nobody says more than that.
 		never := strings.ReplaceAll(first, fmt.Sprintf(`"run":%d`, run.Run), `"run":77`)
 		never = strings.ReplaceAll(strings.ReplaceAll(never, `"index":0`, `"index":5`), fmt.Sprintf("RUN_ID=%d", run.Run), "RUN_ID=77")
 		must(t, os.WriteFile(filepath.Join(r.c.Dir, "keeper", "77"), []byte(never+"\n"), 0o600))
 		r.start()
 		r.connect()
-		if _, ok := byRun(r.hello, 77); ok || len(r.hello.Runs) != 1 {
+		if v, ok := byRun(r.hello, 77); !ok || len(r.hello.Runs) != 2 || !v.Emptied || v.Exit.Kind != FactStartFailed || v.Exit.Errno != int(unix.EOWNERDEAD) {
 			t.Errorf("%+v", r.hello.Runs)
 		}
+		r.next(FactEmptied, r.begin(5, "exit 0").Run)
 	})
 }
 

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/procnanny/procnanny/runtime/crashpoint"
 )
 
 const (
@@ -92,14 +94,18 @@ func (s *Sink) rotate(now time.Time) error {
 	if s.stamped { // so that nobody need count the file's last lines
 		s.markIn(dir, record{kind: kindTime}, now)
 	}
+	crashpoint.Here(crashpoint.RotateBegun)
 	if err := s.retire(dir, s.off); err != nil {
 		return s.postpone(err, now)
 	}
+	crashpoint.Here(crashpoint.RotateRenamed)
 	// The last one stays until the index knows where the next begins.
 	s.prune(dir, max(1, s.policy.Keep))
+	crashpoint.Here(crashpoint.RotatePruned)
 	if err := s.create(dir, now); err != nil {
 		return err
 	}
+	crashpoint.Here(crashpoint.RotateCreated)
 	if s.policy.Keep < 1 {
 		s.prune(dir, 0)
 	}

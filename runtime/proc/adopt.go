@@ -2,6 +2,7 @@ package proc
 
 import (
 	"slices"
+	"syscall"
 
 	"github.com/procnanny/procnanny/reconcile"
 	"github.com/procnanny/procnanny/runtime/keeper"
@@ -49,7 +50,8 @@ func (p *Proc) Adopt(h keeper.Hello, w reconcile.World) []reconcile.Fact {
 }
 
 // lost says what became of a recorded run that the keeper does not know. It
-// notes each before it starts it, so one that was only ordered never was.
+// notes each before it starts it, and lists what was noted until we acknowledge
+// it, so one that was only ordered never was.
 func (c clock) lost(i *reconcile.Instance) reconcile.Fact {
 	f := reconcile.Fact{Kind: reconcile.FactLost, ID: i.ID, Run: i.Run, At: c.wall}
 	if i.State == reconcile.StateStarting && i.StartedAt.Before(i.Since) {
@@ -127,7 +129,13 @@ func (p *Proc) adopt(c clock, i *reconcile.Instance, r *keeper.Run) []reconcile.
 	exit := r.Exit
 	exit.Run, exit.Program, exit.Index, exit.PID = r.Run, r.Program, r.Index, r.PID
 	if exit.Kind == keeper.FactStartFailed {
-		return []reconcile.Fact{c.fact(&exit)}
+		f := c.fact(&exit)
+		if i != nil && exit.Errno == int(syscall.EOWNERDEAD) { // our fault, not the program's
+			if f.Kind = reconcile.FactLost; i.State != reconcile.StateStarting {
+				f.Reason = "" // it did run: its note was not finished for another reason
+			}
+		}
+		return []reconcile.Fact{f}
 	}
 	var facts []reconcile.Fact
 	if i != nil && i.State == reconcile.StateStarting && !i.MainGone { // it may not be known that it started

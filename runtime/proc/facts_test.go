@@ -3,6 +3,7 @@ package proc
 import (
 	"reflect"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -132,6 +133,9 @@ func TestAdopt(t *testing.T) {
 		}),
 		held(8, func(r *keeper.Run) { r.Ended, r.Exit = true, exit }),                             // on record as exited, and left somebody behind
 		held(9, func(r *keeper.Run) { r.Run, r.Ended, r.Emptied, r.Exit = 60, true, true, exit }), // newer than what is on record
+		held(10, func(r *keeper.Run) {
+			r.Ended, r.Emptied, r.Exit = true, true, keeper.Fact{Kind: keeper.FactStartFailed, Errno: int(syscall.EOWNERDEAD), Reason: "nobody knows"}
+		}),
 		held(100, func(r *keeper.Run) { r.Run, r.Program, r.Index, r.PID = 50, "other", 0, 150 }), // not on record
 		held(101, func(r *keeper.Run) {
 			r.Run, r.Program, r.Index, r.Ended, r.Emptied, r.Exit = 51, "new", 0, true, true, exit
@@ -143,6 +147,7 @@ func TestAdopt(t *testing.T) {
 	w := world(
 		reconcile.StateRunning, reconcile.StateStopping, reconcile.StateRunning, reconcile.StateStarting,
 		reconcile.StateRunning, reconcile.StateExited, reconcile.StateRunning, reconcile.StateStarting, reconcile.StateExited, reconcile.StateBackoff,
+		reconcile.StateStarting,
 	)
 	var got []string
 	for _, fact := range p.Adopt(h, w) {
@@ -167,7 +172,7 @@ func TestAdopt(t *testing.T) {
 			near(t, &fact.At, 2*time.Hour)
 		}
 	}
-	want := "adopted web/0, adopted web/1 stopping, exited web/2, adopted web/3, exited web/3, emptied web/3, lost web/4, lost web/6, failed web/7, adopted web/6, exited web/9, emptied web/9, adopted other/0, exited new/0, emptied new/0"
+	want := "adopted web/0, adopted web/1 stopping, exited web/2, adopted web/3, exited web/3, emptied web/3, lost web/4, lost web/6, failed web/7, lost web/10, adopted web/6, exited web/9, emptied web/9, adopted other/0, exited new/0, emptied new/0"
 	if text := strings.Join(got, ", "); text != want {
 		t.Errorf("facts are %s, should be %s", text, want)
 	}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/procnanny/procnanny/runtime/crashpoint"
 	"github.com/procnanny/procnanny/spec"
 )
 
@@ -198,9 +199,14 @@ func (h *Hooks) step() (next time.Time) {
 	for _, t := range h.tries {
 		next = earlier(next, t.late(now))
 	}
+	if len(h.starts) > 0 {
+		crashpoint.Here(crashpoint.HookDue)
+	}
 	h.save(h.pos-h.noted >= savePos)
 	for _, start := range h.starts {
+		crashpoint.Here(crashpoint.HookNoted)
 		start()
+		crashpoint.Here(crashpoint.HookStarted)
 	}
 	h.starts = nil
 	return next

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/procnanny/procnanny/reconcile"
+	"github.com/procnanny/procnanny/runtime/crashpoint"
 	"github.com/procnanny/procnanny/spec"
 )
 
@@ -56,6 +57,7 @@ func (t *try) kill(why string) {
 
 // over: nobody is left of a command.
 func (t *try) over(e Ended) {
+	crashpoint.Here(crashpoint.HookDone)
 	delete(t.h.tries, t.run)
 	t.h.active--
 	r := result{ok: e.Failed == "" && e.Signal == 0 && e.Code == 0, answer: answerOf(e), took: max(e.At.Sub(t.began), 0)}

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/procnanny/procnanny/reconcile"
+	"github.com/procnanny/procnanny/runtime/crashpoint"
 )
 
 // One transaction brings at most this much, so that its memory is bounded.
@@ -124,6 +125,7 @@ func (s *Store) commit(closing bool) (more bool, err error) {
 		s.c.Log.Warn("numbers are not secured against the loss of the history", "error", err)
 	}
 	var t trimmed
+	crashpoint.Here(crashpoint.CommitBegun)
 	err = d.update(func(tx *bbolt.Tx) error {
 		if s.fault != nil {
 			if err := s.fault(); err != nil {
@@ -137,6 +139,7 @@ func (s *Store) commit(closing bool) (more bool, err error) {
 		t, err = s.trim(tx, w)
 		return err
 	})
+	crashpoint.Here(crashpoint.CommitDone)
 	s.took(w, t, err)
 	if err == nil {
 		unmap(d)

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 
 	"github.com/procnanny/procnanny/reconcile"
+	"github.com/procnanny/procnanny/runtime/crashpoint"
 )
 
 // A journal is a sequence of frames: length of the payload, its CRC-32C, and
@@ -152,8 +153,10 @@ func (j *journal) tryRewrite(write func(w io.Writer) error) error {
 		err = w.Flush()
 	}
 	if err == nil {
+		crashpoint.Here(crashpoint.JournalRewritten)
 		err = os.Rename(j.path+".new", j.path)
 	}
+	crashpoint.Here(crashpoint.JournalReplaced)
 	size, seekErr := f.Seek(0, io.SeekEnd)
 	if err = errors.Join(err, seekErr); err != nil {
 		return errors.Join(err, f.Close())
