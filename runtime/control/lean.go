@@ -22,7 +22,7 @@ const (
 // comes in bursts, which a change of desired state is: collecting often then
 // would cost a quarter of a mass start, and what it leaves is given back anyway.
 const (
-	burstGC = 400
+	burstGC = 100
 	quietGC = 50
 )
 
