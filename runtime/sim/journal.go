@@ -108,6 +108,9 @@ func (j *journal) Reboot(at time.Time) {
 				Unknown: true, Code: -1, Cause: reconcile.CauseLost, Error: "the machine was booted", At: at,
 				Run: i.Run, PID: i.PID, Start: i.StartedAt, Generation: i.Generation,
 			}
+			if !i.StartedAt.IsZero() {
+				last.Duration = at.Sub(i.StartedAt)
+			}
 		}
 		next := reconcile.Instance{
 			ID: id, State: reconcile.StateExited, Since: at, Run: i.Run, PID: i.PID, StartedAt: i.StartedAt, Generation: i.Generation,

@@ -249,3 +249,65 @@ func TestTooMuch(t *testing.T) {
 		t.Errorf("%v, %+v", err, r)
 	}
 }
+
+// Crash loops follow policy: programs that end as soon as they run flap within
+// ten seconds, and are started as often as the delays say, jitter and all.
+func TestCrashLoopsFollowPolicy(t *testing.T) {
+	const n, lasts = 50, time.Hour
+	s := Scenario{Spec: spec.Spec{Programs: map[string]spec.Program{}}, For: lasts}
+	p := spec.Defaults()
+	for i := range n {
+		p.Command = fmt.Sprint("p", i)
+		s.Spec.Programs[p.Command] = p
+	}
+	s.Deaths = []Death{{Match: func(reconcile.InstanceID) bool { return true }, After: time.Millisecond, Ending: Ending{Code: 1}}}
+	least, most := 0, 0 // starts in an hour, by the longest and the shortest delays
+	for at := time.Duration(0); at < lasts; least++ {
+		_, longest := Delay(&p.Restart, least+1)
+		at += longest + execTime
+	}
+	for at := time.Duration(0); at < lasts; most++ {
+		shortest, _ := Delay(&p.Restart, most+1)
+		at += shortest + execTime
+	}
+	r, err := s.Play()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range r.Programs {
+		if p.Starts < least || p.Starts > most || !p.Flapping || p.Running > 0 {
+			t.Errorf("%+v; by policy there are %d to %d starts", p, least, most)
+		}
+	}
+	flapping := 0
+	for _, l := range r.Lines {
+		if l.What == "flapping" {
+			if flapping++; l.At > 10*time.Second {
+				t.Errorf("%s is known to flap after %s", l.Program, l.At)
+			}
+		}
+	}
+	if flapping != n {
+		t.Errorf("%d of %d flap", flapping, n)
+	}
+}
+
+// A thousand that end in one instant are a thousand ends, each once.
+func TestManyEndInOneInstant(t *testing.T) {
+	s := Scenario{Spec: desired(func(p *spec.Program) { p.Instances = 1000 }), For: 30 * time.Second}
+	for n := range 10 {
+		s.Deaths = append(s.Deaths, Death{Match: of("web"), At: time.Duration(2+2*n) * time.Second, Ending: Ending{Code: n}})
+	}
+	s.Spec.Programs["web"] = func() spec.Program {
+		p := s.Spec.Programs["web"]
+		p.Restart.Factor = 1
+		return p
+	}()
+	r, err := s.Play()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p := r.Programs[0]; p.Crashes+p.Exits != 10_000 || p.Exits != 1000 || p.Starts != 11_000 {
+		t.Errorf("%+v", p)
+	}
+}

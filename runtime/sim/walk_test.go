@@ -108,10 +108,13 @@ type walker struct {
 // mood is how likely it is that something goes wrong, in percent.
 type mood struct{ fail, deaf, leave, die, slow, refuse, silent int }
 
-func newWalker(s story, c Config) *walker {
+func newWalker(s story, c Config, made func(*Machine)) *walker {
 	w := &walker{seed: s.seed, programs: map[string]spec.Program{}}
 	c.Fate, c.Thorough = w, true
 	w.m = New(c)
+	if made != nil {
+		made(w.m)
+	}
 	w.m.Desire(w.desired())
 	w.m.Start()
 	return w
@@ -135,8 +138,11 @@ func (w *walker) take(st step) {
 }
 
 // walk takes a story from its beginning to its end, and on until all is quiet.
-func walk(s story, c Config, cover *Coverage) (*walker, error) {
-	w := newWalker(s, c)
+func walk(s story, c Config, cover *Coverage) (*walker, error) { return walkWith(s, c, cover, nil) }
+
+// walkWith is walk for somebody who wants the machine before it starts.
+func walkWith(s story, c Config, cover *Coverage, made func(*Machine)) (*walker, error) {
+	w := newWalker(s, c, made)
 	w.m.audit.cover = cover
 	for n, st := range s.steps {
 		if w.take(st); w.m.Err() != nil {
