@@ -142,7 +142,7 @@ func (d *Dir) Sink(program string, index int, name string, p Policy) *Sink {
 		return s
 	}
 	st, err := newStream(program, index, name)
-	s := &Sink{dir: d, key: k, stream: st, invalid: err, fd: -1, stageFD: -1, staged: true, policy: p, device: d.device}
+	s := &Sink{dir: d, key: k, stream: st, invalid: err, fd: -1, stageFD: -1, dropFD: -1, staged: true, policy: p, device: d.device}
 	d.sinks[k] = s
 	return s
 }

@@ -106,9 +106,12 @@ func (s *Sink) open(now time.Time) error {
 		return err
 	}
 	if s.fd < 0 {
-		return s.create(dir, now)
+		err = s.create(dir, now)
 	}
-	return nil
+	if err == nil && s.policy.Drop {
+		s.reserve(dir)
+	}
+	return err
 }
 
 // create makes the live file, which begins at start.
@@ -198,6 +201,9 @@ func (s *Sink) recover(dir int, st *unix.Stat_t) error {
 	}
 	if last.start == s.start && last.pos > s.pos {
 		s.pos, s.off = last.pos, last.offset
+	}
+	if err := s.recount(dir); err != nil {
+		return err
 	}
 	s.known = true
 	return nil

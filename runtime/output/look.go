@@ -126,38 +126,6 @@ func (d *Dir) nullDevice() (int, error) {
 	return d.null, nil
 }
 
-// discard drops bytes and counts them.
-func (s *Sink) discard(pipe, n int) (int, error) {
-	done, err := s.dir.consume(pipe, n)
-	s.dropped += int64(done)
-	s.unmarked += int64(done)
-	return done, err
-}
-
-// tellDropped writes a line about dropped bytes once the file takes it.
-func (s *Sink) tellDropped(now time.Time) error {
-	if s.unmarked == 0 {
-		return nil
-	}
-	line := fmt.Sprintf("--- procnanny: %d bytes dropped here: the log could not be written ---\n", s.unmarked)
-	if s.stamped {
-		line = stampOf(now) + line
-	}
-	if s.pos > 0 && !s.endsLine() {
-		line = "\n" + line
-	}
-	// The index first: it tells the mark from the child's own bytes.
-	s.mark(record{kind: kindGap, dropped: s.unmarked, markSize: uint8(len(line))}, now)
-	if s.indexFault != nil {
-		return s.indexFault
-	}
-	if err := s.write([]byte(line)); err != nil {
-		return err
-	}
-	s.off, s.unmarked = s.off+s.unmarked, 0
-	return nil
-}
-
 // tellFormat has the index know how the file goes on, before it does.
 func (s *Sink) tellFormat(now time.Time) error {
 	if s.stamped == s.policy.Timestamps {

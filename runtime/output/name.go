@@ -16,6 +16,7 @@ import (
 //	0.log.00000000000010485760   put aside: its first byte is number 10485760
 //	0.idx                        times and runs
 //	0.stage                      a chunk on its way, see stage.go
+//	0.drop                       how much was dropped and not yet told, see drop.go
 //	0.log.aside.1                something that was in our way
 const (
 	logSuffix   = ".log"

@@ -73,6 +73,7 @@ type Sink struct {
 	faultAt  time.Time
 	dropped  int64 // all of this sink
 	unmarked int64 // of those, not yet told in the file
+	dropFD   int   // see drop.go; -1: closed
 	// indexFault is why the last record could not be added, or nil.
 	indexFault error
 	pace       pace
@@ -249,6 +250,7 @@ func (s *Sink) Idle() {
 	s.pace.rest(s)
 	s.closeFile()
 	s.closeStage()
+	s.closeDrop()
 	s.checked = time.Time{}
 	if len(s.segs) > idleSegments { // the next Drain reads the directory again
 		s.dir.unlist(s.program)
