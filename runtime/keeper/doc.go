@@ -29,7 +29,9 @@
 //
 //   - One loop on one thread owns everything; there is no mutex. Go's runtime
 //     keeps the signals (a signalfd would race with its handlers): one goroutine
-//     carries them into the loop by an eventfd.
+//     carries them into the loop by an eventfd. CHLD goes there from a handler
+//     in C (launch.TellChildren): the runtime would wake two threads for each
+//     end, which wait for a processor before the restart does.
 //   - The wire is our own: fields by number, only what is not zero, unknown ones
 //     skipped, by reflection over the structs, so that a new field needs no
 //     code. Refused: JSON, which replaces bytes that are not UTF-8 (an inherited

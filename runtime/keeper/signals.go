@@ -8,12 +8,13 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/procnanny/procnanny/runtime/launch"
 )
 
 // asking are the signals that mean something to the keeper, as bits of
 // signals.pending.
 var asking = map[os.Signal]uint32{
-	syscall.SIGCHLD: 1 << unix.SIGCHLD,
 	syscall.SIGTERM: 1 << unix.SIGTERM,
 	syscall.SIGINT:  1 << unix.SIGINT,
 	syscall.SIGHUP:  1 << unix.SIGHUP,
@@ -29,12 +30,13 @@ var harmless = []os.Signal{
 
 // signals brings what Go's runtime caught into the loop: one goroutine notes it
 // and writes to an eventfd. The runtime owns the handlers and masks, so a
-// signalfd of our own would race with it.
+// signalfd of our own would race with it. CHLD, which comes a thousand times, is
+// written there without the runtime.
 type signals struct {
 	fd      int
 	pending atomic.Uint32
-	child   chan os.Signal // of its own: a thousand ends must not push out a TERM
-	others  chan os.Signal
+	caught  chan os.Signal
+	untell  func() // ends CHLD
 	stop    chan struct{}
 	stopped chan struct{}
 }
@@ -45,16 +47,17 @@ func catchSignals(p *poller) (*signals, error) {
 		return nil, fmt.Errorf("cannot make an eventfd: %w", err)
 	}
 	s := &signals{
-		fd: fd, child: make(chan os.Signal, 1), others: make(chan os.Signal, 64),
-		stop: make(chan struct{}), stopped: make(chan struct{}),
+		fd: fd, caught: make(chan os.Signal, 64), stop: make(chan struct{}), stopped: make(chan struct{}),
 	}
-	if err := p.add(fd, unix.EPOLLIN, s); err != nil {
+	if err = p.add(fd, unix.EPOLLIN, s); err == nil {
+		s.untell, err = launch.TellChildren(fd)
+	}
+	if err != nil {
 		unix.Close(fd)
 		return nil, err
 	}
-	signal.Notify(s.child, syscall.SIGCHLD)
-	signal.Notify(s.others, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT)
-	signal.Notify(s.others, harmless...)
+	signal.Notify(s.caught, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT)
+	signal.Notify(s.caught, harmless...)
 	go s.carry()
 	return s, nil
 }
@@ -64,8 +67,7 @@ func (s *signals) carry() {
 	for {
 		var sig os.Signal
 		select {
-		case sig = <-s.child:
-		case sig = <-s.others:
+		case sig = <-s.caught:
 		case <-s.stop:
 			return
 		}
@@ -88,14 +90,15 @@ func spareThread(how int) error {
 }
 
 func (s *signals) close() {
-	signal.Stop(s.child)
-	signal.Stop(s.others)
+	s.untell()
+	signal.Stop(s.caught)
 	close(s.stop)
 	<-s.stopped
 	unix.Close(s.fd)
 }
 
-// ready makes signals the loop: it acts on what is pending.
+// ready makes signals the loop: it acts on what is pending. CHLD leaves no bit,
+// for a look at our children does no harm.
 func (s *signals) ready(k *keeper, _ uint32) {
 	var count [8]byte
 	_, _ = unix.Read(s.fd, count[:])
@@ -103,7 +106,7 @@ func (s *signals) ready(k *keeper, _ uint32) {
 	has := func(sig syscall.Signal) bool { return got&(1<<sig) != 0 }
 	// What ended is reaped after this turn's news is out: it looks through all
 	// our children, and those with a pidfd are known already.
-	k.reapDue = k.reapDue || has(syscall.SIGCHLD)
+	k.reapDue = true
 	if has(syscall.SIGHUP) {
 		k.tell(Fact{Kind: FactAsked, Signal: sigOf(syscall.SIGHUP), AtNS: boottime()})
 	}

@@ -27,6 +27,8 @@
 //     what is wrong with the file.
 //   - The limit of open files is set last: opening the output file must not
 //     fail because the program wants few.
+//   - SIGCHLD may be had without os/signal (TellChildren), by the other piece of
+//     C: it is ours alone that many come of.
 //   - Autogroup: nice alone says nothing between two sessions, so the session's
 //     autogroup follows it, set from outside once the program is executed. The
 //     kernel takes ten such changes a second from an ordinary user; what it does
