@@ -140,7 +140,7 @@ func corpus(t testing.TB) []spec.EvalRequest {
 		}
 		out = append(out, req)
 	}
-	return append(out, several)
+	return append(out, several, ruled)
 }
 
 // several is a configuration of data in several files and languages.
@@ -149,6 +149,15 @@ var several = spec.EvalRequest{Source: spec.Source{Files: map[string][]byte{
 	"b.yaml": []byte("programs:\n  job:\n    command: /bin/true\n    user: games\n    restart: {when: [1, TERM], factor: 1.5, jitter: 0}\n  timer: {command: sleep, args: ['5'], umask: '027', ionice: {class: idle}}\nexit_when: job\n"),
 	"c.json": []byte("{\"programs\": {\"café\": {\"command\": \"x\", \"on\": {\"crashed\": [{\"run\": {\"command\": \"mail\", \"user\": \"games\"}}]}, \"output\": {\"mode\": {\"file\": \"/tmp/x\"}}}},\n\"on\": {\"rejected\": [{\"webhook\": {\"url\": \"https://example.com/a\"}}]}}\n"),
 	"d.cue":  []byte("{programs: {\"hello world\": {command: \"env\", {nice: -5}, stop: {signal: 2, timeout: \"1m\"}, success_exit: 7}}}\n"),
+}}}
+
+// ruled is a configuration with rules about ids, and with templates.
+var ruled = spec.EvalRequest{Source: spec.Source{Files: map[string][]byte{
+	"policy.cue": []byte("package site\n\nprograms: [Name=string]: {\n\tinstances?: <=32\n\tuid?: !=0\n\tnice?: >=0\n\t[=~\"id$\"]: _\n\tenv?: NAME: Name\n}\nprograms: [=~\"^adm\"]: gid?: 60\n"),
+	"job.cue":    []byte("package site\n\n#Job: {\n\tcommand: string\n\targs: [...string]\n\tnice: *5 | int\n\tuser: *\"games\" | string\n\tlimits: nofile: 64\n}\n#Open: {command: \"true\", uid?: 5 | 6, ...}\n"),
+	"a.cue":      []byte("package site\n\nprograms: web: #Job & {\n\tcommand: \"x\"\n\targs: [\"a\"]\n}\nprograms: job: #Open & {\n\tgroup: \"games\"\n\tuid: 5\n}\n"),
+	"b.cue":      []byte("package site\n\nprograms: admin: {\n\tcommand: \"x\"\n\tuid: 5\n\tgid: 60\n}\nprograms: adm: {\n\tcommand: \"x\"\n\tuser: \"games\"\n}\n"),
+	"c.yaml":     []byte("programs:\n  timer:\n    command: sleep\n    args: ['5']\n    user: games\n    env: {A: b}\n"),
 }}}
 
 // The two ways agree on everything that there is to test with.
@@ -167,8 +176,11 @@ func TestQuickAndThoroughAgree(t *testing.T) {
 // mutant is a configuration with a few things changed at random.
 func mutant(r *rand.Rand, all []spec.EvalRequest) spec.EvalRequest {
 	from := all[r.IntN(len(all))]
-	if r.IntN(3) == 0 {
+	switch r.IntN(4) {
+	case 0:
 		from = several
+	case 1:
+		from = ruled
 	}
 	req := spec.EvalRequest{Source: spec.Source{Single: from.Source.Single, Files: map[string][]byte{}}}
 	maps.Copy(req.Source.Files, from.Source.Files)
@@ -230,7 +242,7 @@ func mutate(r *rand.Rand, data []byte) []byte {
 // The two ways agree on configurations with mistakes in them.
 // PROCNANNY_TEST_MUTANTS is how many; a seed of its own is told on failure.
 func TestQuickAndThoroughAgreeOnMutants(t *testing.T) {
-	n := 100
+	n := 40
 	if s := os.Getenv("PROCNANNY_TEST_MUTANTS"); s != "" {
 		var err error
 		if n, err = strconv.Atoi(s); err != nil {
@@ -238,7 +250,7 @@ func TestQuickAndThoroughAgreeOnMutants(t *testing.T) {
 		}
 	}
 	all, seed, good, quick := corpus(t), uint64(1), 0, 0
-	if n > 100 {
+	if n > 40 {
 		seed = rand.Uint64()
 	}
 	for i := range n {

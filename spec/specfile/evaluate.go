@@ -41,11 +41,12 @@ type view struct {
 
 // program is one program of a view.
 type program struct {
-	name  string
-	root  bool // no program, but what stands beside them
-	value cue.Value
-	asked asked
-	hooks []hookAsked
+	accepted // unless empty, but for its identity
+	name     string
+	root     bool // no program, but what stands beside them
+	value    cue.Value
+	asked    asked
+	hooks    []hookAsked
 }
 
 // path is where it stands in the files.
@@ -196,6 +197,7 @@ func (e *Evaluation) view(root []*ast.File, extra ...*ast.File) *view {
 		}
 		return v
 	}
+	apart := !e.thorough && len(extra) == 0 && idsApart(e.tree.parsed)
 	it, err := programs.Fields()
 	if err != nil {
 		e.notStruct(v, programs)
@@ -203,7 +205,9 @@ func (e *Evaluation) view(root []*ast.File, extra ...*ast.File) *view {
 	}
 	for it.Next() {
 		p := &program{name: it.Selector().Unquoted(), value: it.Value()}
-		p.asked, p.hooks = askedBy(p.value), hooksIn(p.value)
+		if !apart || !p.acceptApart() {
+			p.asked, p.hooks = askedBy(p.value), hooksIn(p.value)
+		}
 		v.programs = append(v.programs, p)
 		if err := spec.CheckName(p.name); err != nil {
 			pr := e.tree.problemAt(e.tree.labelPos(p.value))

@@ -59,7 +59,7 @@ func (e *Evaluation) judgeProgram(j *judgement, p *program, host spec.Resolved, 
 	var got accepted
 	ok := len(who) == 0 && !e.thorough
 	if ok {
-		got, ok = e.quick(p, rules, key)
+		got, ok = e.quick(p, id, rules)
 	}
 	if !ok {
 		rule := e.fill(rules, key)
@@ -151,20 +151,25 @@ func (e *Evaluation) closedTo(v cue.Value, key idKey) idKey {
 // quick is the way of most programs: CUE unifies it with its ids, because rules
 // of the files may be about those, and then it is data that the schema's rules
 // are asked about. It may fail for any reason, and then says nothing.
-func (e *Evaluation) quick(p *program, rules idRules, key idKey) (accepted, bool) {
-	v := p.value.Unify(e.ids(rules, key).ids)
+func (e *Evaluation) quick(p *program, id spec.Identity, rules idRules) (a accepted, ok bool) {
+	key := idKey{uid: id.UID, gid: id.GID}
+	ids := e.ids(rules, key).ids
+	if p.raw != nil {
+		return p.accepted, p.asked.fits(id) && e.idsAllowed(p, ids)
+	}
+	v := p.value.Unify(ids)
 	if v.Validate(cue.Concrete(true)) != nil {
 		key = e.closedTo(p.value, key)
 		if !key.noUID && !key.noGID {
-			return accepted{}, false
+			return a, false
 		}
 		if v = p.value.Unify(e.ids(rules, key).ids); v.Validate(cue.Concrete(true)) != nil {
-			return accepted{}, false
+			return a, false
 		}
 	}
 	d, ok := valueData(v)
 	if !ok {
-		return accepted{}, false
+		return a, false
 	}
 	d.fields = slices.DeleteFunc(d.fields, func(f field) bool {
 		return f.key == "uid" && p.asked.uid == nil || f.key == "gid" && p.asked.gid == nil

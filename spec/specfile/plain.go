@@ -199,8 +199,7 @@ func (p *plainFiles) resolve(host spec.Resolved) bool {
 
 func (q *plainProgram) resolve(host spec.Resolved) bool {
 	id, who := resolve(q.asked, host)
-	a := q.asked
-	if len(who) > 0 || a.uid != nil && *a.uid != id.UID || a.gid != nil && *a.gid != id.GID || id.UID > maxID || id.GID > maxID {
+	if len(who) > 0 || !q.asked.fits(id) {
 		return false
 	}
 	q.program.Identity = id
