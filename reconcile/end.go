@@ -19,9 +19,7 @@ var startAfter = map[Cause]Cause{
 // is decided. Only an end that nobody ordered is judged by policy.
 func (t *turn) end(x Exit) {
 	i := t.i
-	if i.StartedAt.IsZero() && !x.Start.IsZero() { // its end is the first that is heard of it
-		i.StartedAt, i.PID = x.Start, t.fact.PID
-	}
+	t.hearStart(&x)
 	ordered, restart := i.EndCause, i.Cycle
 	never := i.StartedAt.IsZero() && (x.Unknown || t.fact.Kind == FactLost) // the order to start it was lost
 	x.Run, x.PID, x.Start, x.Generation = i.Run, i.PID, i.StartedAt, i.Generation
@@ -52,6 +50,14 @@ func (t *turn) end(x Exit) {
 	}
 }
 
+// hearStart takes what an end says about the start, where it is the first that is
+// heard of it.
+func (t *turn) hearStart(x *Exit) {
+	if t.i.StartedAt.IsZero() && !x.Start.IsZero() {
+		t.i.StartedAt, t.i.PID = x.Start, t.fact.PID
+	}
+}
+
 // endCause is the cause that a run's record keeps.
 func (t *turn) endCause(x *Exit) Cause {
 	switch {
@@ -61,6 +67,8 @@ func (t *turn) endCause(x *Exit) Cause {
 		return t.i.EndCause
 	case x.Unknown:
 		return CauseLost
+	case x.OutOfMemory:
+		return CauseOOM
 	case succeeded(t.p.policy(), x):
 		return CauseExit
 	}

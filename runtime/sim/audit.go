@@ -186,6 +186,7 @@ func (a *audit) recorded(b reconcile.Batch) {
 			if a.cover != nil && ev.State == reconcile.StateBackoff {
 				a.cover.fact(ev.From, reconcile.FactDelayed)
 			}
+		default:
 		}
 	}
 	for _, i := range b.Changed {
@@ -265,7 +266,7 @@ func (a *audit) bounded(i *reconcile.Instance, b *book) {
 
 // unplanned are the causes of ends that nobody ordered.
 var unplanned = map[reconcile.Cause]bool{
-	reconcile.CauseExit: true, reconcile.CauseCrashed: true, reconcile.CauseNoStart: true, reconcile.CauseLost: true,
+	reconcile.CauseExit: true, reconcile.CauseCrashed: true, reconcile.CauseOOM: true, reconcile.CauseNoStart: true, reconcile.CauseLost: true,
 }
 
 // counts reports whether an end was one more of those that flapping counts.

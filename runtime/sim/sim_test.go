@@ -67,7 +67,6 @@ type results struct {
 	walks uint64
 	count Count
 	cover *Coverage
-	bad   int
 }
 
 // takeAll takes n walks, on all processors, until one fails.
@@ -84,7 +83,7 @@ func takeAll(t *testing.T, first, n uint64) *results {
 				if err != nil {
 					t.Error(explain(s, Config{}, err))
 				}
-				r.add(w, cover, err)
+				r.add(w, cover)
 			}
 		})
 	}
@@ -96,7 +95,7 @@ func takeAll(t *testing.T, first, n uint64) *results {
 	return r
 }
 
-func (r *results) add(w *walker, cover *Coverage, err error) {
+func (r *results) add(w *walker, cover *Coverage) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.walks++

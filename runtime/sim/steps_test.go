@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/procnanny/procnanny/reconcile"
@@ -34,8 +35,20 @@ var (
 func init() { // not a literal: what a step does leads to all of them
 	kinds = []kind{
 		{"edit", 8, []arg{
-			{"program", programs}, {"instances", 6}, {"command", 3}, {"when", 4}, {"delay", 4}, {"max_delay", 3}, {"jitter", 2}, {"flap", 3},
-			{"give_up", 5}, {"min_uptime", 3}, {"timeout", 3}, {"nice", 3}, {"before", 3}, {"away", 4},
+			{"program", programs},
+			{"instances", 6},
+			{"command", 3},
+			{"when", 4},
+			{"delay", 4},
+			{"max_delay", 3},
+			{"jitter", 2},
+			{"flap", 3},
+			{"give_up", 5},
+			{"min_uptime", 3},
+			{"timeout", 3},
+			{"nice", 3},
+			{"before", 3},
+			{"away", 4},
 		}, edit},
 		{"remove", 1, []arg{{"program", programs}}, remove},
 		{"scale", 4, []arg{{"program", programs}, {"instances", 9}}, scale},
@@ -121,9 +134,7 @@ func admin(down bool) func(*walker, []int) {
 			return
 		}
 		index := map[int]bool{}
-		for i, d := range p.Admin.Index {
-			index[i] = d
-		}
+		maps.Copy(index, p.Admin.Index)
 		if a[1] == 0 {
 			p.Admin = spec.Admin{Down: down}
 		} else {

@@ -179,7 +179,7 @@ func (t *tally) event(ev *reconcile.Event) {
 
 func (a *account) ended(x *reconcile.Exit) {
 	switch x.Cause {
-	case reconcile.CauseCrashed, reconcile.CauseNoStart, reconcile.CauseLost:
+	case reconcile.CauseCrashed, reconcile.CauseOOM, reconcile.CauseNoStart, reconcile.CauseLost:
 		a.Crashes++
 	case reconcile.CauseExit:
 		a.Exits++

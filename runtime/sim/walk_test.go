@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"hash/fnv"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strconv"
@@ -121,12 +122,8 @@ func newWalker(s story, c Config, made func(*Machine)) *walker {
 }
 
 func (w *walker) desired() engine.Desired {
-	programs := map[string]spec.Program{}
-	for name, p := range w.programs {
-		programs[name] = p
-	}
 	return engine.Desired{
-		Spec: spec.Spec{Programs: programs}, Generation: 1,
+		Spec: spec.Spec{Programs: maps.Clone(w.programs)}, Generation: 1,
 		Config: reconcile.ConfigView{State: "ok", Generation: 1},
 	}
 }
