@@ -268,6 +268,8 @@ func (s *stage) fill(f *Fact, words []string) error {
 			f.Exit.Code, f.Exit.Signal = -1, sig
 		case "core":
 			f.Exit.Core = true
+		case "oom":
+			f.Exit.OutOfMemory = true
 		case "left":
 			f.Left = n
 		case "run":

@@ -78,6 +78,7 @@ const (
 const (
 	CauseExit       Cause = "exit"  // by itself, a success
 	CauseCrashed    Cause = "crash" // by itself, not a success
+	CauseOOM        Cause = "out of memory"
 	CauseStop       Cause = "stop"
 	CauseReplaced   Cause = "replaced"
 	CauseRestart    Cause = "restart"
@@ -87,6 +88,10 @@ const (
 	CauseNoStart    Cause = "could not start"
 	CauseLost       Cause = "unknown"
 )
+
+// Crash reports whether a run that ended so ended by itself and badly, or never
+// began.
+func (c Cause) Crash() bool { return c == CauseCrashed || c == CauseOOM || c == CauseNoStart }
 
 // Exit is how a run ended.
 type Exit struct {
@@ -107,8 +112,11 @@ type Exit struct {
 	Generation uint64    `json:"generation"`
 	// CPU is the time on a CPU, and PeakMemory the largest resident set in bytes,
 	// of the main process and the children it waited for; 0 is not known.
-	CPU        time.Duration `json:"cpu,omitempty"`
-	PeakMemory int64         `json:"peak_memory,omitempty"`
+	CPU time.Duration `json:"cpu,omitempty"`
+	// OutOfMemory is true when the kernel killed it for want of memory, as far as
+	// its cgroup tells.
+	OutOfMemory bool  `json:"out_of_memory,omitempty"`
+	PeakMemory  int64 `json:"peak_memory,omitempty"`
 	// Drain is what came of what was done before the stop; nil: nothing was.
 	Drain *Drain `json:"drain,omitempty"`
 }

@@ -21,7 +21,7 @@ var Outcomes = map[string]func(x *reconcile.Exit) bool{
 }
 
 func crashed(x *reconcile.Exit) bool {
-	return x != nil && (x.Cause == reconcile.CauseCrashed || x.Cause == reconcile.CauseNoStart)
+	return x != nil && x.Cause.Crash()
 }
 
 // totals are sums over the time from since to until.

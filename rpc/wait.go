@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/procnanny/procnanny/reconcile"
+	"github.com/procnanny/procnanny/spec"
 )
 
 // defaultWait is how long `wait` waits when no timeout is given.
@@ -124,7 +125,7 @@ func judgeRun(d *verdict, i *InstanceView) {
 
 // failed reports whether a run that nobody starts again ended badly.
 func failed(i *InstanceView) bool {
-	return i.LastExit != nil && (i.LastExit.Cause == reconcile.CauseCrashed || i.LastExit.Error != "")
+	return i.LastExit != nil && (i.LastExit.Cause.Crash() || i.LastExit.Error != "")
 }
 
 // finishedDone is Instance.Finished of one that ended as it should.
@@ -218,6 +219,8 @@ func endText(e *reconcile.Exit) string {
 		return "ended; how, the kernel could not tell"
 	case e.Signal != 0 && e.Core:
 		return "was ended by signal " + e.Signal.String() + " and left a core"
+	case e.Signal == spec.SIGKILL && e.Cause == reconcile.CauseCrashed: // nobody here sent it
+		return "was ended by signal KILL from outside"
 	case e.Signal != 0:
 		return "was ended by signal " + e.Signal.String()
 	}

@@ -69,6 +69,8 @@ var causes = []reconcile.Exit{
 	{Code: 0, Cause: reconcile.CauseExit},
 	{Code: 3, Cause: reconcile.CauseCrashed},
 	{Code: -1, Signal: 11, Core: true, Cause: reconcile.CauseCrashed},
+	{Code: -1, Signal: 9, Cause: reconcile.CauseCrashed},
+	{Code: -1, Signal: 9, Cause: reconcile.CauseOOM},
 	{Code: -1, Signal: 15, Cause: reconcile.CauseStop},
 	{Code: -1, Signal: 15, Cause: reconcile.CauseReplaced},
 	{Code: -1, Signal: 9, Cause: reconcile.CauseRestart},

@@ -62,7 +62,7 @@ func (r runView) end() cell {
 	}
 	e := exitView{Code: r.ExitCode, Signal: r.ExitSignal, Core: r.Core, Unknown: r.Unknown}
 	look := none
-	if r.Cause == string(reconcile.CauseCrashed) {
+	if reconcile.Cause(r.Cause).Crash() {
 		look = red
 	}
 	return cell{e.text(time.Time{}), look}

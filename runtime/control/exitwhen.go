@@ -36,7 +36,7 @@ func (e *exitWhen) wish(s spec.Spec) {
 
 // unplanned are the ends that nobody ordered.
 var unplanned = map[reconcile.Cause]bool{
-	reconcile.CauseExit: true, reconcile.CauseCrashed: true, reconcile.CauseLost: true,
+	reconcile.CauseExit: true, reconcile.CauseCrashed: true, reconcile.CauseOOM: true, reconcile.CauseLost: true,
 }
 
 // watch looks at the events of a turn and says whether the end that was waited

@@ -217,7 +217,7 @@ func namesOf(kind string, fields map[string]any) []string {
 	var names []string
 	if hasExit(fields) {
 		names = append(names, "exited")
-		if cause := reconcile.Cause(text(fields["cause"])); cause == reconcile.CauseCrashed || cause == reconcile.CauseNoStart {
+		if reconcile.Cause(text(fields["cause"])).Crash() {
 			names = append(names, "crashed")
 		}
 	}

@@ -31,7 +31,7 @@ var rows = []row{
 	},
 	{
 		name: "cgroup controllers", bad: Weak, probe: controllers,
-		weakens: "a program with the `cgroup` keys of a missing controller does not start, and says so",
+		weakens: "a program with the `cgroup` keys of a missing controller does not start, and says so; without `memory`, one that the kernel kills for want of memory shows as killed by KILL",
 	},
 	{
 		name: "lists of children", bad: Weak, probe: childLists,

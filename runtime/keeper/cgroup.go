@@ -198,6 +198,7 @@ func (c *cgroups) enter(k *keeper, in *instance, limits *spec.Cgroup) (int, erro
 		return -1, stepError("opening cgroup "+leaf, err)
 	}
 	in.entered = true
+	c.countOOM(in)
 	if limits == nil {
 		return fd, nil
 	}

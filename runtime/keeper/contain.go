@@ -30,6 +30,9 @@ type containment interface {
 	// candidates are the processes among which one is that a former keeper
 	// started as this instance in its last moment.
 	candidates(key instanceKey) []int
+	// ranOut reports whether the run's main process, which KILL ended, was killed
+	// because memory ran out, as far as the kernel tells.
+	ranOut(r *run) bool
 	// remember learns who belongs to a run while its main process still shows it.
 	remember(r *run)
 	// signal sends to every process of a run until no new one turns up.

@@ -93,6 +93,7 @@ func (k *keeper) mainGone(r *run) {
 	f := r.fact(FactExited)
 	f.Code, f.Signal, f.Core, f.Unknown = e.code, e.signal, e.core, e.unknown
 	f.CPUNS, f.PeakBytes = e.cpu, e.peak
+	f.OutOfMemory = e.signal == spec.SIGKILL && k.box.ranOut(r)
 	r.exit, r.telling = &f, true
 	k.emptyPipes(r.in, func() { k.tellEnd(r, f, e) })
 }

@@ -125,6 +125,9 @@ type Fact struct {
 	Stream   string
 	Dropping bool
 	Dropped  int64
+	// OutOfMemory is true when KILL ended it and the kernel had killed for want of
+	// memory in its cgroup since its start: FactExited.
+	OutOfMemory bool
 }
 
 // Hello is everything the keeper knows, for a control that starts.

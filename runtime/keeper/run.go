@@ -23,9 +23,12 @@ type instance struct {
 	entered bool
 	// killed is true once its cgroup was killed, or may have been: it is made
 	// anew before the next start (see errKilledAtBirth).
-	killed  bool
-	streams [2]stream
-	output  Output
+	killed bool
+	// oomKills is what the kernel counted in its cgroup before the last start.
+	oomKills int64
+	oomKnown bool
+	streams  [2]stream
+	output   Output
 }
 
 // run is one process life.

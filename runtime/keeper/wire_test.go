@@ -48,7 +48,7 @@ func fullFact() Fact {
 			Locks: 2, Exec: "/x", Supervised: true, Release: "1", Origin: OriginDeath, Raised: 1, First: true,
 			Runs: []Run{{Run: 1, Exit: exit}, {Program: "x", Stopping: true, Ended: true, Emptied: true, Held: 7, Note: "{}"}},
 		},
-		Unknown: true, CPUNS: 1, PeakBytes: 2, Stream: "stdout", Dropping: true, Dropped: 7,
+		Unknown: true, CPUNS: 1, PeakBytes: 2, Stream: "stdout", OutOfMemory: true, Dropping: true, Dropped: 7,
 	}
 }
 

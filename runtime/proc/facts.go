@@ -142,6 +142,6 @@ func (c clock) exit(f *keeper.Fact) *reconcile.Exit {
 	return &reconcile.Exit{
 		Code: f.Code, Signal: f.Signal, Core: f.Core, At: c.at(f.AtNS),
 		Unknown: f.Unknown || f.Code == -1 && f.Signal == 0,
-		CPU:     time.Duration(f.CPUNS), PeakMemory: f.PeakBytes,
+		CPU:     time.Duration(f.CPUNS), PeakMemory: f.PeakBytes, OutOfMemory: f.OutOfMemory,
 	}
 }

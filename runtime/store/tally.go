@@ -56,7 +56,7 @@ func (t *Tally) add(r *Run) {
 	t.Starts, t.Ends, t.Last = t.Starts+1, t.Ends+1, r.Run
 	if x := r.Exit; x != nil {
 		t.CPU += x.CPU
-		if x.Cause == reconcile.CauseCrashed || x.Cause == reconcile.CauseNoStart {
+		if x.Cause.Crash() {
 			t.Crashes++
 		}
 	}
