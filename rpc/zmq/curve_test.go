@@ -118,7 +118,7 @@ func ask(t testing.TB, endpoint string, keys *ClientKeys, method string, patienc
 	t.Helper()
 	c, err := DialKeys(endpoint, patience, keys)
 	if err != nil {
-		t.Fatal(err)
+		return "", err
 	}
 	defer c.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)

@@ -161,7 +161,7 @@ const (
 	maxSubscribe = 4 << 10
 	handshake    = 2 * time.Second
 	linger       = 500 * time.Millisecond
-	maxSockets   = 64
+	maxSockets   = 1023 // libzmq counts monitors as well
 )
 
 // newContext makes a libzmq context of our own.
