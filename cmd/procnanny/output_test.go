@@ -27,15 +27,20 @@ func init() {
 
 const (
 	talkVar = "PROCNANNY_TEST_TALK"
-	// outputVar sets how many megabytes TestOutputUnderDeaths writes.
-	outputVar = "PROCNANNY_TEST_OUTPUT_MB"
-	lineBytes = 100
+	// paceVar is how long a talker rests after each write.
+	paceVar = "PROCNANNY_TEST_PACE"
+	// outputVar sets how many megabytes TestOutputUnderDeaths writes, and
+	// outputDeathsVar how many keepers die in TestOutputUnderDeathsOfTheKeeper.
+	outputVar       = "PROCNANNY_TEST_OUTPUT_MB"
+	outputDeathsVar = "PROCNANNY_TEST_OUTPUT_DEATHS"
+	lineBytes       = 100
 )
 
 // talker writes as many numbered lines as it is told, as fast as it can, in
 // writes of several sizes, and then is silent.
 func talker() {
 	lines, _ := strconv.Atoi(os.Getenv(talkVar))
+	pace, _ := time.ParseDuration(os.Getenv(paceVar))
 	var b []byte
 	for i := 1; i <= lines; i++ {
 		at := len(b)
@@ -50,6 +55,7 @@ func talker() {
 				os.Exit(1)
 			}
 			b = b[:0]
+			time.Sleep(pace)
 		}
 	}
 	time.Sleep(24 * time.Hour)
@@ -69,7 +75,7 @@ type loud struct {
 	log string
 }
 
-func newLoud(t *testing.T, programs map[string]any) *loud {
+func newLoud(t *testing.T, programs map[string]any, flags ...string) *loud {
 	t.Helper()
 	if err := bin.need("procnanny", "procnanny-eval", "procnannyd", "procnanny-control"); err != nil {
 		t.Fatal(err)
@@ -80,9 +86,9 @@ func newLoud(t *testing.T, programs map[string]any) *loud {
 	b, err := json.Marshal(map[string]any{"programs": programs})
 	check(t, err)
 	check(t, os.WriteFile(dir+"/p.json", b, 0o644))
-	m := &mortal{t: t, dir: dir, args: []string{
+	m := &mortal{t: t, dir: dir, args: append([]string{
 		"--config", dir + "/p.json", "--state", dir + "/state", "--run", dir + "/run", "--log-dir", dir + "/log",
-	}}
+	}, flags...)}
 	m.stderr, err = os.Create(filepath.Join(dir, "stderr"))
 	check(t, err)
 	t.Cleanup(func() { m.stderr.Close() })
@@ -152,6 +158,54 @@ func TestOutputUnderDeaths(t *testing.T) {
 		files += l.judge(i, lines)
 	}
 	t.Logf("%d MB in %d files, control killed %d times, %v", total/1_000_000, files, kills, time.Since(begin).Round(time.Millisecond))
+}
+
+// The same while the keeper is killed, which moves the output.
+func TestOutputUnderDeathsOfTheKeeper(t *testing.T) {
+	const talkers = 40
+	kills, lines, rotate := 5, 5000, 20<<10
+	if n, err := strconv.Atoi(os.Getenv(outputDeathsVar)); err == nil {
+		kills, lines, rotate = n, 2000*n, 1<<20
+	}
+	program := talks(t, "talker", talkers, lines, rotate)
+	program["env"].(map[string]any)[paceVar] = "1ms"
+	l := newLoud(t, map[string]any{"talker": program}, "--supervised", "no")
+	var w who
+	err := poll(func() (ok bool, saw string) {
+		var err error
+		w, err = l.ask()
+		return err == nil && l.size("talker", talkers) > 0, fmt.Sprint(err)
+	})
+	check(t, err)
+	under := 0 // while they wrote
+	for range kills {
+		if l.size("talker", talkers) < int64(lines)*lineBytes*talkers {
+			under++
+		}
+		check(t, unix.Kill(w.Keeper.PID, unix.SIGKILL))
+		check(t, poll(func() (bool, string) {
+			next, err := l.ask()
+			if err != nil || next.Keeper.PID == w.Keeper.PID {
+				return false, fmt.Sprint(err)
+			}
+			w = next
+			return true, ""
+		}))
+		l.dawdle()
+	}
+	total := int64(lines) * lineBytes * talkers
+	for deadline := time.Now().Add(time.Duration(60+kills) * time.Second); l.size("talker", talkers) < total; time.Sleep(untilPause) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d of %d bytes are there", l.size("talker", talkers), total)
+		}
+	}
+	files := 0
+	for i := range talkers {
+		files += l.judge(i, lines)
+	}
+	if t.Logf("%d MB in %d files, keeper killed %d times, %d of them while they wrote", total/1_000_000, files, kills, under); under == 0 {
+		t.Error("nobody wrote while a keeper died")
+	}
 }
 
 // judge reads all files of an instance.
