@@ -45,7 +45,10 @@ func numbersIn(t *testing.T, file string) map[int]int {
 // history once, every event reaches who follows once, the restart counters never
 // go back, and a hook is run for every crash.
 func TestAStormWithKilledControls(t *testing.T) {
-	const kills = 8
+	kills := 8
+	if n, err := strconv.Atoi(os.Getenv("PROCNANNY_TEST_KILLS")); err == nil {
+		kills = n
+	}
 	dir := t.TempDir()
 	file := filepath.Join(dir, "storm.cue")
 	if err := os.WriteFile(file, []byte(fmt.Sprintf("_dir: %q\n%s", dir, storm)), 0o644); err != nil {
@@ -70,10 +73,10 @@ func TestAStormWithKilledControls(t *testing.T) {
 	if out, err := d.command(bin+"/procnanny", "stop", "shaky", "--wait").CombinedOutput(); err != nil {
 		t.Fatalf("stop: %v\n%s", err, out)
 	}
-	crashes := d.crashes(t)
+	recorded, crashes := d.recorded(t)
 	for run, n := range numbersIn(t, dir+"/ran") {
-		if n != 1 || crashes[run] > 1 {
-			t.Errorf("run %d ran %d times, and is in the history %d times", run, n, crashes[run])
+		if n != 1 || recorded[run] != 1 {
+			t.Errorf("run %d ran %d times, and is in the history %d times", run, n, recorded[run])
 		}
 	}
 	wait(t, "all hooks", func() bool {
@@ -134,28 +137,38 @@ func (d *daemon) starts() (sum int) {
 	return sum
 }
 
-// crashes counts the runs in the history that crashed.
-func (d *daemon) crashes(t *testing.T) map[int]int {
+// recorded counts the runs in the history, and those that crashed.
+func (d *daemon) recorded(t *testing.T) (all, crashes map[int]int) {
 	t.Helper()
-	out, err := d.command(bin+"/procnanny", "history", "shaky", "--limit", "10000", "--outcome", "crash", "-o", "json").Output()
+	out, err := d.command(bin+"/procnanny", "history", "shaky", "--limit", "10000", "-o", "json").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
 	var reply struct {
 		Runs []struct {
-			Run      int `json:"run_id"`
-			ExitCode int `json:"exitcode"`
+			Run      int      `json:"run_id"`
+			ExitCode int      `json:"exitcode"`
+			Cause    string   `json:"cause"`
+			End      *float64 `json:"end"`
 		} `json:"runs"`
 	}
 	if err := json.Unmarshal(out, &reply); err != nil {
 		t.Fatal(err)
 	}
-	all := map[int]int{}
+	all, crashes = map[int]int{}, map[int]int{}
 	for _, r := range reply.Runs {
 		all[r.Run]++
-		if r.ExitCode != 3 {
-			t.Errorf("run %d ended with %d", r.Run, r.ExitCode)
+		switch {
+		case r.End == nil:
+			t.Errorf("run %d has no end", r.Run)
+		case r.Cause == "crash":
+			crashes[r.Run]++
+			if r.ExitCode != 3 {
+				t.Errorf("run %d ended with %d", r.Run, r.ExitCode)
+			}
+		case r.Cause != "stop":
+			t.Errorf("run %d ended by %q", r.Run, r.Cause)
 		}
 	}
-	return all
+	return all, crashes
 }
