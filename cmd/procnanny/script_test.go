@@ -90,6 +90,7 @@ func (b *binaries) need(names ...string) error {
 //
 //	daemon [FLAG...]       start procnannyd on $WORK/config, with $STATE, $RUN and $LOGS, and wait until it answers
 //	stopdaemon [SIGNAL]    end it (TERM), and fail unless it ends with 0; a killed one is only waited for
+//	smalldisk DIR SIZE     mount a small file system on a new directory, as root, until the script ends
 //	until COMMAND REGEXP   run COMMAND with sh until its output matches; with ! until it does not
 func TestScripts(t *testing.T) {
 	if err := bin.need("procnanny", "procnanny-eval"); err != nil {
@@ -104,13 +105,15 @@ func TestScripts(t *testing.T) {
 			switch cond {
 			case "root":
 				return os.Geteuid() == 0, nil
+			case "mount": // may mount file systems
+				return may(unix.CAP_SYS_ADMIN), nil
 			case "resource": // may raise hard limits
 				return may(unix.CAP_SYS_RESOURCE), nil
 			}
 			return false, fmt.Errorf("unknown condition %q", cond)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"daemon": startDaemon, "stopdaemon": stopDaemon, "until": until,
+			"daemon": startDaemon, "stopdaemon": stopDaemon, "until": until, "smalldisk": smallDisk,
 		},
 	})
 }
@@ -247,6 +250,15 @@ func until(ts *testscript.TestScript, neg bool, args []string) {
 	if err != nil {
 		ts.Fatalf("until %q %q: %v", args[0], args[1], err)
 	}
+}
+
+func smallDisk(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: smalldisk DIR SIZE")
+	}
+	ts.Check(os.Mkdir(args[0], 0o750))
+	ts.Check(unix.Mount("tmpfs", args[0], "tmpfs", 0, "mode=750,size="+args[1]))
+	ts.Defer(func() { _ = unix.Unmount(args[0], unix.MNT_DETACH) })
 }
 
 // poll looks until ok, or says what it saw last.

@@ -296,11 +296,12 @@ func (s *Sink) markIn(dir int, r record, now time.Time) bool {
 	r.stamped = s.stamped
 	r.fresh = s.pos == 0 && !s.midLine || s.stamped && s.fd >= 0 && s.fresh()
 	size, err := s.dir.appendRecord(dir, s.index(), r)
+	known := s.indexFault != nil
 	s.indexFault = err
 	if err == nil && size > indexMax {
 		err = s.dir.rewriteIndex(dir, s.index(), s.first())
 	}
-	if err != nil {
+	if err != nil && !known { // once, however long it lasts
 		s.warn(s.index(), err)
 	}
 	return s.indexFault == nil
