@@ -20,6 +20,9 @@
 //   - Threads and goroutines do not depend on the number of instances. An idle
 //     instance costs 2 descriptors (3 with separate output), and an idle keeper
 //     is never woken.
+//   - The loop never waits for a disk that programs' output goes to, and a disk
+//     that does not answer holds up nobody who writes to another. The end of a
+//     process is told after its output was moved, or a second late.
 //   - It decides nothing and parses nothing from outside: orders come from
 //     control alone, whose death it takes as an everyday thing.
 //
@@ -27,7 +30,15 @@
 //
 // # Decisions
 //
-//   - One loop on one thread owns everything; there is no mutex. Go's runtime
+//   - Output is moved by four threads that share the pipes: one epoll set,
+//     one-shot, a pipe with one thread at a time (mover.go, flow.go). The loop
+//     hands over work and hears of what came of it; it touches no file and nothing
+//     that locks a pipe, because the kernel holds that lock while it writes. One
+//     device occupies at most three, of those that write much at most two. Refused:
+//     the loop as the one who moves, which one slow disk stops; one thread apart,
+//     which lets programs stop each other; a thread per device, which is not
+//     bounded.
+//   - One loop on one thread owns all else; there is no mutex. Go's runtime
 //     keeps the signals (a signalfd would race with its handlers): one goroutine
 //     carries them into the loop by an eventfd. CHLD goes there from a handler
 //     in C (launch.TellChildren): the runtime would wake two threads for each

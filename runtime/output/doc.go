@@ -8,7 +8,7 @@
 //     [Sink.Drain]: killed at any instruction, it finds from the files alone
 //     where the stream goes on; with Policy.Timestamps too. Exceptions:
 //     Policy.Drop loses when the file cannot take more, and says in the file
-//     how much; a file system without splice repeats up to 64 KiB when killed;
+//     how much (but for a killed process's last turn); a file system without splice repeats up to 64 KiB when killed;
 //     losing power loses what the kernel had not yet written.
 //   - The program's bytes are numbered over the whole life of an instance's
 //     stream, across rotation, removal and restarts: an offset always means the
@@ -21,7 +21,7 @@
 //
 // # For the one who drains
 //
-// One goroutine calls everything but the reading methods. Per pipe:
+// Several goroutines may drain, a sink by one of them at a time. Per pipe:
 //
 //   - Make it with pipe2(O_CLOEXEC|O_NONBLOCK) and ask for no capacity: Drain
 //     makes a busy pipe larger by itself, within a bound over all, and Idle
@@ -31,7 +31,7 @@
 //     If more is true, drain again after the others had their turn. Else look
 //     at [Sink.Delay]: at 0, arm the pipe again now; else leave it alone that
 //     long, then Drain without asking (it costs one ioctl when nothing came).
-//     The delay is 0 unless much comes, at most 1 ms while all is well, and up
+//     The delay is 0 unless much comes, at most 8 ms while all is well, and up
 //     to 1 s after an error. While a pipe is left alone its writer wakes nobody.
 //   - An error means that the file cannot take more. Tell people; the pipe fills
 //     and the program waits. Nothing else is to be done: a later Drain goes on.
@@ -39,8 +39,10 @@
 //   - POLLHUP and Drain = 0, false, nil: the pipe is at its end. Close it.
 //   - When the main process ended: Drain until more is false, Sink.EndRun.
 //   - After some seconds without output: Sink.Idle. It may be called at any time.
-//   - Drain may sleep while the kernel throttles writers to a slow disk. A loop
-//     that must not wait drains on a thread of its own.
+//   - Drain, Idle, EndRun and Close may wait for the disk, and while Drain does,
+//     whoever locks the pipe waits with it: its writer, and who closes it or asks
+//     how much is in it; poll(2) does not. A loop that must not wait leaves all
+//     that to other threads, and knows by [Sink.Device] which wait for the same.
 //
 // # For the one who follows
 //
@@ -55,16 +57,16 @@
 //     reach the file. A prototype killed 1000 times lost lines in 638 with read
 //     and write, in none with splice.
 //     Eager splicing of small writes is slow (7 s of CPU per GB for 100-byte
-//     lines), so a pipe is left alone for up to 1 ms, or until it is about a
-//     quarter full. Measured once beside read and write with 64 KiB, in the same
-//     run (BenchmarkDrain), tmpfs and ext4: 100-byte writes 1.06x and 0.92x the MB/s at 0.19x the CPU per
-//     GB; 4000-byte writes 1.36x and 1.38x at 0.47x and 0.58x. For writes of
-//     64 KiB and more, read and write through a 1 MiB pipe stays faster (1.3x,
-//     1.9x): splice holds the pipe's lock while it copies. Refused: a second
-//     pipe between, which frees the lock and loses what it holds when killed.
-//   - A pipe of 1 MiB for who needs it, not for everybody: with 64 KiB,
-//     4000-byte writes cost 1.3 to 1.7 times the CPU; but the memory of all of an
-//     ordinary user's pipes together is bounded by the kernel at 64 MiB.
+//     lines), so a loud pipe is left alone until it is about half full, at most
+//     8 ms; one of which less comes, 1 ms. That costs per GB what read and write
+//     cost (0.65 s of CPU to 0.70 s, 4000-byte writes, tmpfs), and moves half of
+//     it in one call. Refused: a second pipe between, which frees the lock of the
+//     first and loses what it holds when killed; and tee(2) into one, then to take
+//     out what was written, which needs a witness of the second step.
+//   - A pipe of 256 KiB for who needs it, 1 MiB for who fills that too, not for
+//     everybody: with 64 KiB, 4000-byte writes cost 1.3 to 1.7 times the CPU; but
+//     the memory of all of an ordinary user's pipes together is bounded by the
+//     kernel at 64 MiB, and a hundred large ones push each other out of the cache.
 //   - A put aside file carries the offset of its first byte in its name; the
 //     live one keeps the contract's plain name. Index records also say where the
 //     live file begins, by inode, so that reading the directory is the exception.
@@ -81,6 +83,10 @@
 //     chunk when killed between the two, and glues it to half a line.
 //   - Times are in an index beside the file, ten records a second at most, so
 //     that the file holds exactly the program's bytes. Refused: a record a line.
-//   - One goroutine drains and nothing here is locked. Refused: a goroutine per
-//     pipe, which is a stack each and no faster.
+//   - A sink belongs to one goroutine at a time and has no lock; what sinks share
+//     has one that nobody holds while he waits. Refused: a goroutine per pipe,
+//     which is a stack each and no faster.
+//   - The count of dropped bytes that are not yet told is in a file of its own, made
+//     while there was room and written over (drop.go). Refused: a record of the
+//     index, which a full disk does not take.
 package output
