@@ -177,4 +177,7 @@ type EvalResult struct {
 	// Defined says where the files define a program, for messages: file:line,
 	// several joined by commas. A program whose name is computed is missing.
 	Defined map[string]string `json:"defined,omitempty"`
+	// Unjudged means that the evaluator came to no verdict: the files may be good
+	// all the same. Whoever ran it says so.
+	Unjudged bool `json:"-"`
 }

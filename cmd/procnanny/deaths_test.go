@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -32,7 +33,7 @@ const (
 )
 
 // roles are what the test binary is when it is a program.
-var roles = map[string]func(){"writer": writer, "crasher": crasher, "hopper": hopper}
+var roles = map[string]func(){"writer": writer, "crasher": crasher, "hopper": hopper, "holder": holder, "sleeper": sleeper}
 
 // writer writes numbered lines and never ends; it must never be restarted.
 func writer() {
@@ -42,24 +43,42 @@ func writer() {
 	}
 }
 
+// sleeper does nothing, for ever.
+func sleeper() { time.Sleep(time.Hour * 24 * 365) }
+
+// holder holds a lock while it lives.
+func holder() {
+	lock := hold()
+	time.Sleep(time.Hour * 24 * 365)
+	runtime.KeepAlive(lock)
+}
+
+// hold takes the lock of the program's instance, and says where somebody else
+// has it.
+func hold() *os.File {
+	name := filepath.Join(os.Getenv(ledgerVar), os.Getenv("PROCNANNY_PROGRAM")+"."+os.Getenv("PROCNANNY_INSTANCE"))
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		os.Exit(251)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		_ = os.WriteFile(name+".overlap", []byte(os.Getenv("PROCNANNY_RUN_ID")), 0o600)
+	}
+	return f
+}
+
 const crasherLines = 300
 
 // crasher holds a lock while it lives, writes numbered lines, and ends with a
 // code that its run's number determines.
 func crasher() {
 	run, _ := strconv.Atoi(os.Getenv("PROCNANNY_RUN_ID"))
-	name := filepath.Join(os.Getenv(ledgerVar), os.Getenv("PROCNANNY_PROGRAM"))
-	f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		os.Exit(251)
-	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		_ = os.WriteFile(name+".overlap", []byte(strconv.Itoa(run)), 0o600)
-	}
+	lock := hold()
 	for i := range crasherLines {
 		fmt.Println(run, i)
 	}
 	time.Sleep(time.Duration(50+rand.IntN(300)) * time.Millisecond)
+	runtime.KeepAlive(lock)
 	os.Exit(codeOf(run))
 }
 

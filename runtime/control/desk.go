@@ -38,6 +38,7 @@ type desk struct {
 	config    reconcile.ConfigView
 	booted    bool // overrides until boot have not been ended yet
 	ready     bool // something was desired, and the keeper was told
+	tries     int  // in a row, at files that nobody could judge
 }
 
 func newDesk(c *Control, found store.Recovered) *desk {
@@ -135,8 +136,10 @@ func (d *desk) take(ctx context.Context, r watch.Reading) {
 	case d.c.cfg.Place.Apply == "manual" && d.newest.Number > 0:
 		d.wait(ctx, r)
 	default:
-		if _, err := d.accept(ctx, r, spec.Requester{How: "file"}, false); err != nil {
-			d.reject(ctx, problemsOf(err, r))
+		if result, err := d.accept(ctx, r, spec.Requester{How: "file"}, false); err != nil {
+			d.refused(ctx, r, result.Unjudged, err)
+		} else {
+			d.tries = 0
 		}
 	}
 	d.begun(ctx)

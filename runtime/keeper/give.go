@@ -28,6 +28,18 @@ func (k *keeper) giveLater(r *run) {
 	k.ctl.give = append(k.ctl.give, r)
 }
 
+// giveNow gives the descriptors of a run at once, if it can: control keeps them
+// for us, and does not act on it. News may wait for the end of the turn, in which
+// other programs may be started, and we may be killed.
+func (k *keeper) giveNow(r *run, note []byte) {
+	r.note = note
+	k.giveLater(r)
+	k.give()
+	if len(k.ctl.give) == 0 {
+		r.note = nil
+	}
+}
+
 // give sends what is queued, as far as the socket takes it.
 func (k *keeper) give() {
 	for k.ctl.sock >= 0 && !k.ctl.full && len(k.ctl.out) == 0 && (k.ctl.giveLocks || len(k.ctl.give) > 0) {

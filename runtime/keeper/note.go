@@ -94,10 +94,9 @@ func (n notes) begin(k *keeper, r *run) (fd int, err error) {
 }
 
 // finish says which process the run got.
-func (n notes) finish(k *keeper, r *run, fd int) {
-	r.note = k.noteOf(r).text()
+func (n notes) finish(k *keeper, r *run, fd int, text []byte) {
 	if fd >= 0 {
-		n.line(k, r, fd, r.note)
+		n.line(k, r, fd, text)
 		unix.Close(fd)
 	}
 }

@@ -112,9 +112,10 @@ func (k *keeper) launch(in *instance, s *Start) (*run, error) {
 	r.inode = pidfdInode(r.pidfd)
 	k.register(r)
 	crashpoint.Here(crashpoint.StartCloned)
-	k.notes.finish(k, r, note)
+	text := k.noteOf(r).text()
+	k.giveNow(r, text) // before all else: until control holds it too, its end and output are ours alone
+	k.notes.finish(k, r, note, text)
 	crashpoint.Here(crashpoint.StartFinished)
-	k.giveLater(r)
 	k.fresh++
 	k.set(alarmTidy, 3*time.Second)
 	return r, nil

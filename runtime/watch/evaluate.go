@@ -83,7 +83,7 @@ func refused(src spec.Source, message string) spec.EvalResult {
 	if src.Single != "" {
 		place = filepath.Join(src.Root, src.Single)
 	}
-	return spec.EvalResult{Problems: spec.Problems{{File: place, Message: message}}}
+	return spec.EvalResult{Problems: spec.Problems{{File: place, Message: message}}, Unjudged: true}
 }
 
 // talk is the dialogue: request, names, what they are, verdict.

@@ -208,6 +208,10 @@ func (w *Watcher) wait(ctx context.Context) (aged, always bool) {
 		if w.ears != nil {
 			every, heard = w.safety, w.ears.poke
 		}
+		unread := len(w.last.Problems) > 0
+		if unread { // nobody tells when a descriptor or a disk is to be had again
+			every = w.poll
+		}
 		timer := time.NewTimer(every)
 		select {
 		case <-ctx.Done():
@@ -221,7 +225,7 @@ func (w *Watcher) wait(ctx context.Context) (aged, always bool) {
 			return false, false
 		case <-timer.C:
 		}
-		if !w.unchanged() {
+		if unread || !w.unchanged() {
 			return true, false
 		}
 	}
