@@ -31,6 +31,8 @@ type Dir struct {
 	null   int     // /dev/null, to drop bytes; -1: not yet opened
 	grown  int64   // bytes that pipes got beyond their first capacity
 
+	unpacked unpacked // has a lock of its own
+
 	// alarm hears of what was found and dealt with; never nil.
 	alarm func(Alarm)
 	now   func() time.Time
@@ -122,6 +124,10 @@ func (d *Dir) Close() {
 		l.close()
 	}
 	d.spare = nil
+	for _, f := range d.unpacked.list {
+		_ = unix.Close(f.fd)
+	}
+	d.unpacked.list = nil
 	for _, fd := range []*int{&d.root, &d.null} {
 		if *fd >= 0 {
 			_ = unix.Close(*fd)
@@ -223,8 +229,9 @@ func listSegments(dir int) (map[string][]int64, error) {
 			break
 		}
 	}
-	for _, starts := range all {
+	for base, starts := range all {
 		slices.Sort(starts)
+		all[base] = slices.Compact(starts) // while one is compressed it is there twice
 	}
 	return all, nil
 }

@@ -71,6 +71,10 @@
 //     live one keeps the contract's plain name. Index records also say where the
 //     live file begins, by inode, so that reading the directory is the exception.
 //     Refused: a state file that has to agree with two others after a crash.
+//   - We do not compress, but read what gzip(1) made of a put aside file
+//     (unpack.go): decompressed into memory, the last four, so that a page costs a
+//     page. Refused: to compress here, next to the thread that moves output, when
+//     cron can do it for all logs of a machine; formats beyond the standard library.
 //   - Lines are cut at the limit by looking with tee(2), which takes nothing.
 //   - What we write into a file (a time, a mark about dropped bytes) is told from
 //     the program's own by the index: a record says where stamped lines begin and

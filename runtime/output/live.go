@@ -191,7 +191,7 @@ func (s *Sink) recover(dir int, st *unix.Stat_t) error {
 		return err
 	}
 	last := lastOf(records)
-	s.start, err = locate(dir, s.stream, records, s.segs, st.Ino)
+	s.start, err = s.dir.unpacked.locate(dir, s.stream, records, s.segs, st.Ino)
 	if err == nil {
 		err = s.goOn(extents(records, s.start), st.Size)
 	}
@@ -244,13 +244,13 @@ func lastOf(records []record) (r record) {
 
 // locate says where the live file with that inode (0: there is none) begins:
 // where the last record says, unless a file was put aside after it.
-func locate(dir int, st stream, records []record, segs []int64, inode uint64) (int64, error) {
+func (u *unpacked) locate(dir int, st stream, records []record, segs []int64, inode uint64) (int64, error) {
 	last := lastOf(records)
 	if len(segs) == 0 || inode != 0 && inode == last.inode || segs[len(segs)-1] < last.start {
 		return last.start, nil
 	}
 	start := segs[len(segs)-1]
-	fd, info, err := openRegular(dir, st.segment(start), unix.O_RDONLY)
+	fd, size, err := u.openSegment(dir, st.segment(start))
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, errForeign) { // just deleted by somebody
 		return max(start, last.offset), nil
 	}
@@ -259,10 +259,10 @@ func locate(dir int, st stream, records []record, segs []int64, inode uint64) (i
 	}
 	defer unix.Close(fd)
 	list := extents(records, start)
-	for len(list) > 1 && list[len(list)-1].pos > info.Size {
+	for len(list) > 1 && list[len(list)-1].pos > size {
 		list = list[:len(list)-1]
 	}
-	return list[len(list)-1].endAt(fd, info.Size)
+	return list[len(list)-1].endAt(fd, size)
 }
 
 // age is when the live file got its first byte, or the nearest we know.

@@ -14,6 +14,7 @@ import (
 //
 //	0.log                        what is written now
 //	0.log.00000000000010485760   put aside: its first byte is number 10485760
+//	0.log.00000000000010485760.gz the same, compressed by somebody, see unpack.go
 //	0.idx                        times and runs
 //	0.stage                      a chunk on its way, see stage.go
 //	0.drop                       how much was dropped and not yet told, see drop.go
@@ -66,8 +67,9 @@ func (st stream) path(name string) string { return st.program + "/" + name }
 
 func (st stream) String() string { return st.path(st.live()) }
 
-// parseSegment takes the name of a put aside file apart.
+// parseSegment takes the name of a put aside file apart, which may be compressed.
 func parseSegment(name string) (base string, start int64, ok bool) {
+	name = strings.TrimSuffix(name, packedSuffix)
 	base, digits, ok := strings.Cut(name, logSuffix+".")
 	if !ok || base == "" || len(digits) != offsetDigits {
 		return "", 0, false

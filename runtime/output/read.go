@@ -1,9 +1,9 @@
 package output
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
+	"math"
 	"sort"
 	"time"
 
@@ -102,10 +102,13 @@ type piece struct {
 	start, end int64
 	name       string
 	extent
+	packed bool // compressed, and end is not known for sure
 }
 
 // picture is where all bytes of a stream are at one moment.
 type picture struct {
+	unpacked *unpacked
+
 	dir     int // -1: there is nothing
 	live    int // the open live file, or -1
 	stream  stream
@@ -123,7 +126,7 @@ func (p *picture) close() {
 }
 
 func (d *Dir) picture(st stream, q Query) (*picture, error) {
-	p := &picture{dir: -1, live: -1, stream: st}
+	p := &picture{unpacked: &d.unpacked, dir: -1, live: -1, stream: st}
 	dir, err := d.openProgram(st.program, false)
 	if errors.Is(err, unix.ENOENT) {
 		return p, nil
@@ -178,13 +181,17 @@ func (p *picture) list(live *unix.Stat_t) error {
 		return err
 	}
 	segs, known := all[p.stream.base], byStart(p.records)
-	for _, start := range segs {
-		if err := p.addSegment(start, extents(known[start], start)); err != nil {
+	for i, start := range segs {
+		next := int64(math.MaxInt64)
+		if i+1 < len(segs) {
+			next = segs[i+1]
+		}
+		if err := p.addSegment(start, next, extents(known[start], start)); err != nil {
 			return err
 		}
 	}
 	if p.live >= 0 {
-		start, err := locate(p.dir, p.stream, p.records, segs, live.Ino)
+		start, err := p.unpacked.locate(p.dir, p.stream, p.records, segs, live.Ino)
 		if err != nil {
 			return err
 		}
@@ -195,13 +202,22 @@ func (p *picture) list(live *unix.Stat_t) error {
 	for i := 1; i < len(p.pieces); i++ { // what others appended does not count
 		p.pieces[i-1].end = min(p.pieces[i-1].end, p.pieces[i].start)
 	}
+	if n := len(p.pieces); n > 0 {
+		return p.settle(&p.pieces[n-1])
+	}
 	return nil
 }
 
 // addSegment adds a put aside file. It is opened only if somebody has to count.
-func (p *picture) addSegment(start int64, list []extent) error {
+func (p *picture) addSegment(start, next int64, list []extent) error {
 	name := p.stream.segment(start)
 	st, err := statAt(p.dir, name)
+	if errors.Is(err, unix.ENOENT) {
+		if st, err = statAt(p.dir, name+packedSuffix); err == nil && regular(&st) {
+			p.addPacked(start, next, list)
+			return nil
+		}
+	}
 	if err != nil || !regular(&st) {
 		return nil //nolint:nilerr // just pruned, or not ours
 	}
@@ -228,7 +244,7 @@ func (p *picture) add(name string, list []extent, fd int, size int64) error {
 				return err
 			}
 		}
-		p.pieces = append(p.pieces, piece{e.off, end, name, e})
+		p.pieces = append(p.pieces, piece{start: e.off, end: end, name: name, extent: e})
 	}
 	return nil
 }
@@ -268,12 +284,18 @@ func (p *picture) read(q Query) (c Chunk, err error) {
 // fill reads up to limit bytes from c.Offset, or from behind the gap there,
 // until the next gap or c.End.
 func (p *picture) fill(c *Chunk, limit int) error {
-	i := sort.Search(len(p.pieces), func(i int) bool { return p.pieces[i].end > c.Offset })
+	i, err := p.find(c.Offset)
+	if err != nil {
+		return err
+	}
 	if i < len(p.pieces) && p.pieces[i].start > c.Offset {
 		c.Offset = min(p.pieces[i].start, c.End)
 		c.Next = c.Offset
 	}
 	for ; i < len(p.pieces) && p.pieces[i].start <= c.Next && c.Next < c.End && len(c.Data) < limit; i++ {
+		if err := p.settle(&p.pieces[i]); err != nil {
+			return err
+		}
 		n := min(p.pieces[i].end, c.End) - c.Next
 		n = min(n, int64(limit-len(c.Data)))
 		b := make([]byte, n)
@@ -290,16 +312,26 @@ func (p *picture) fill(c *Chunk, limit int) error {
 	return nil
 }
 
+// find is the piece that has the byte, or the next one.
+func (p *picture) find(offset int64) (int, error) {
+	for {
+		i := sort.Search(len(p.pieces), func(i int) bool { return p.pieces[i].end > offset })
+		if i == len(p.pieces) || !p.pieces[i].packed {
+			return i, nil
+		}
+		if err := p.settle(&p.pieces[i]); err != nil {
+			return i, err
+		}
+	}
+}
+
 // pread fills b with the piece's bytes from offset on.
 func (p *picture) pread(f piece, b []byte, offset int64) error {
 	fd := p.live
 	if f.name != p.stream.live() {
 		var err error
-		if fd, _, err = openRegular(p.dir, f.name, unix.O_RDONLY); err != nil {
-			if errors.Is(err, unix.ENOENT) {
-				return errMoved
-			}
-			return err
+		if fd, _, err = p.unpacked.openSegment(p.dir, f.name); err != nil {
+			return asMoved(err)
 		}
 		defer unix.Close(fd)
 	}
@@ -308,59 +340,6 @@ func (p *picture) pread(f piece, b []byte, offset int64) error {
 		return errMoved // truncated under us
 	}
 	return err
-}
-
-const (
-	tailBlock = 64 << 10
-	// tailScan bounds how far back the last lines are looked for.
-	tailScan = 256 << 20
-)
-
-// tail is the offset of the last lines of [lo, hi). A gap ends a line.
-func (p *picture) tail(lo, hi int64, lines int) (int64, error) {
-	lo = max(lo, hi-tailScan)
-	next := hi // where the piece after this one begins
-	for i := len(p.pieces) - 1; i >= 0 && lines > 0; i-- {
-		f := p.pieces[i]
-		except := hi
-		if f.end < next && next < hi {
-			if lines--; lines == 0 {
-				return next, nil
-			}
-			except = f.end // that is the same line's end
-		}
-		at, err := p.lineStart(f, max(f.start, lo), min(f.end, hi), except, &lines)
-		if err != nil || lines == 0 {
-			return at, err
-		}
-		next = f.start
-	}
-	return lo, nil
-}
-
-// lineStart goes back over the newlines of a piece's bytes [lo, hi) until
-// lines of them are found; the one that ends at except does
-// not count.
-func (p *picture) lineStart(f piece, lo, hi, except int64, lines *int) (int64, error) {
-	b := make([]byte, tailBlock)
-	for end := hi; end > lo; {
-		from := max(lo, end-tailBlock)
-		block := b[:end-from]
-		if err := p.pread(f, block, from); err != nil {
-			return 0, err
-		}
-		for k := bytes.LastIndexByte(block, '\n'); k >= 0; k = bytes.LastIndexByte(block[:k], '\n') {
-			at := from + int64(k) + 1
-			if at == except {
-				continue
-			}
-			if *lines--; *lines == 0 {
-				return at, nil
-			}
-		}
-		end = from
-	}
-	return lo, nil
 }
 
 // Streams lists the streams of an instance that have files.

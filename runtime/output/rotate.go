@@ -155,9 +155,22 @@ func (s *Sink) prune(dir, keep int) {
 }
 
 func (s *Sink) remove(dir int, name string) {
-	if err := unix.Unlinkat(dir, name, 0); err != nil && !errors.Is(err, unix.ENOENT) {
+	err := unix.Unlinkat(dir, name, 0)
+	if errors.Is(err, unix.ENOENT) {
+		err = unix.Unlinkat(dir, name+packedSuffix, 0)
+	}
+	if err != nil && !errors.Is(err, unix.ENOENT) {
 		s.warn(name, fmt.Errorf("cannot be removed: %w", err))
 	}
+}
+
+// statSegment looks at a put aside file, or at what it was compressed to.
+func statSegment(dir int, name string) (unix.Stat_t, error) {
+	st, err := statAt(dir, name)
+	if errors.Is(err, unix.ENOENT) {
+		st, err = statAt(dir, name+packedSuffix)
+	}
+	return st, err
 }
 
 // aged is a put aside file of any stream of a program.
@@ -181,7 +194,7 @@ func (s *Sink) pruneTotal(dir int) {
 	var sum int64
 	for base, starts := range all {
 		for _, start := range starts {
-			st, err := statAt(dir, stream{s.program, base}.segment(start))
+			st, err := statSegment(dir, stream{s.program, base}.segment(start))
 			if err != nil || !regular(&st) || base == s.base && start == s.segs[len(s.segs)-1] {
 				continue
 			}
@@ -207,7 +220,7 @@ func (s *Sink) pruneTotal(dir int) {
 
 // segmentSize is the size of the newest put aside file.
 func (s *Sink) segmentSize(dir int) int64 {
-	st, err := statAt(dir, s.segment(s.segs[len(s.segs)-1]))
+	st, err := statSegment(dir, s.segment(s.segs[len(s.segs)-1]))
 	if err != nil {
 		return 0
 	}
