@@ -87,7 +87,8 @@ const (
 )
 
 // lend has the publisher use the sockets itself while their thread sleeps: to
-// wake it first would take longer than all the rest. Nothing may be overtaken.
+// wake it first would take longer than all the rest. Nothing may be overtaken,
+// and where there are keys the thread first looks whose are still allowed.
 func (s *Server) lend(list []Message) bool {
 	if len(list) > burst || !s.lent.TryLock() {
 		return false
@@ -95,7 +96,7 @@ func (s *Server) lend(list []Message) bool {
 	defer s.lent.Unlock()
 	now := time.Now()
 	s.mu.Lock()
-	free := !s.closing && len(s.queue.list) == 0 && now.After(s.slowUntil)
+	free := !s.closing && s.loop.keys == nil && len(s.queue.list) == 0 && now.After(s.slowUntil)
 	if free {
 		s.counters.Published += uint64(len(list))
 	}
