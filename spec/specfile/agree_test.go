@@ -160,10 +160,14 @@ var ruled = spec.EvalRequest{Source: spec.Source{Files: map[string][]byte{
 	"c.yaml":     []byte("programs:\n  timer:\n    command: sleep\n    args: ['5']\n    user: games\n    env: {A: b}\n"),
 }}}
 
-// The two ways agree on everything that there is to test with.
+// The two ways agree on everything that there is to test with, or on a third of
+// it unless PROCNANNY_TEST_MUTANTS is set: the mutants are made of the same.
 func TestQuickAndThoroughAgree(t *testing.T) {
-	quick := 0
-	for i, req := range corpus(t) {
+	all, quick := corpus(t), 0
+	for i, req := range all {
+		if i%3 != 0 && i < len(all)*3/4 && os.Getenv("PROCNANNY_TEST_MUTANTS") == "" {
+			continue
+		}
 		if good, q := agree(t, req, someHosts[i%len(someHosts)]); good && q {
 			quick++
 		}

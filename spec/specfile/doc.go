@@ -15,10 +15,27 @@
 //     loader. The loader wants a file system, an environment and a registry
 //     client; the evaluator has none of them, and without the loader it is
 //     smaller and starts faster. Refused: modules from a registry, @embed, @tag.
-//   - The good path and the bad path are separate. A good program is one Unify,
-//     one Validate and one MarshalJSON. Only when that fails are the values
-//     walked a second time, next to the schema, to find everything that is
-//     wrong: CUE itself reports nothing about unknown fields beside a conflict.
+//   - The good path and the bad path are separate. What is wrong is found and
+//     said by CUE alone: only when a program fails its unification with the schema
+//     is its value walked a second time, next to the schema, to find everything
+//     that is wrong, because CUE itself reports nothing about unknown fields
+//     beside a conflict.
+//   - Most programs are accepted without that unification, which was four fifths
+//     of an evaluation: the text of schema.cue is also made into rules about plain
+//     data. A rule may refuse what CUE would allow, never the other way round, and
+//     what is refused, or would give a warning, goes the long way. So there is one
+//     schema, and no second list of keys; a test fails when schema.cue uses more of
+//     CUE than the rules understand, and others compare both ways on mutants.
+//     Refused: a generated validator, which would be a second schema to review.
+//   - Files that are data through and through (which the syntax tells) are not
+//     evaluated by CUE at all: in them no program depends on another. If some of
+//     the programs must go the long way, CUE sees those alone. Files with anything
+//     more in them (a policy, a definition, a reference) are evaluated as a whole,
+//     and the rules take the place of the schema only.
+//   - A program's rules for uid and gid are asked without unifying the program
+//     once more, if no syntax in the files can make anything else depend on them.
+//   - Nothing is remembered from one evaluation to the next: it would have to
+//     hold for references, policies and users of the host alike.
 //   - Errors are written from the schema's @expect attributes, not from CUE's
 //     text, so that they say what is expected in words people use.
 //   - uid and gid are filled into every program before it is judged, also where
