@@ -64,10 +64,8 @@ func (a *audit) book(id reconcile.InstanceID) *book {
 
 // starting: an order to start has reached the keeper.
 func (a *audit) starting(id reconcile.InstanceID, run reconcile.RunID) {
-	for _, p := range a.m.kernel.byRun {
-		if p.id == id && p.alive() {
-			a.fail("%s is to start as run %d while run %d lives: two copies", id, run, p.run)
-		}
+	if p := a.m.kernel.newest[id]; p != nil && p.alive() {
+		a.fail("%s is to start as run %d while run %d lives: two copies", id, run, p.run)
 	}
 	if a.lives[run] != nil || a.gone[run] || run <= a.book(id).run {
 		a.fail("%s is to start as run %d, which was one before", id, run)

@@ -40,12 +40,14 @@ func (p *process) alive() bool { return p.main || p.others > 0 }
 type kernel struct {
 	byRun map[reconcile.RunID]*process
 	byPID map[int]*process // until they are reaped
-	freed []int
-	last  int
+	// newest is the last process of an instance, dead or alive.
+	newest map[reconcile.InstanceID]*process
+	freed  []int
+	last   int
 }
 
 func newKernel() kernel {
-	return kernel{byRun: map[reconcile.RunID]*process{}, byPID: map[int]*process{}, last: firstPID - 1}
+	return kernel{byRun: map[reconcile.RunID]*process{}, byPID: map[int]*process{}, newest: map[reconcile.InstanceID]*process{}, last: firstPID - 1}
 }
 
 func (k *kernel) freePID() int {
@@ -83,7 +85,7 @@ func (k *kernel) living() []*process {
 // launch makes a process.
 func (m *Machine) launch(id reconcile.InstanceID, run reconcile.RunID, b Birth) *process {
 	p := &process{id: id, run: run, pid: m.kernel.freePID(), birth: b, started: m.now, main: true}
-	m.kernel.byRun[run], m.kernel.byPID[p.pid] = p, p
+	m.kernel.byRun[run], m.kernel.byPID[p.pid], m.kernel.newest[id] = p, p, p
 	if b.Lives > 0 {
 		m.After(max(b.Lives, execTime), func() { m.end(p, b.Ending) })
 	}
