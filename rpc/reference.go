@@ -24,6 +24,27 @@ func WireReference() string {
 	return b.String()
 }
 
+// AccessReference says who may do what, as Markdown.
+func AccessReference() string {
+	names := map[Access][]string{}
+	var restricted []string
+	for _, m := range ordered {
+		names[m.Access] = append(names[m.Access], "`"+m.Name+"`")
+		for _, a := range m.Args {
+			if a.Admin {
+				restricted = append(restricted, "`"+a.Name+"` of `"+m.Name+"`")
+			}
+		}
+	}
+	return fmt.Sprintf(`| Methods | root, the daemon's own uid, members of --admin-group | other local users who can open the socket | a key with the role admin | a key with the role read | anybody else |
+|---|---|---|---|---|---|
+| %s | yes | yes | yes | yes | no |
+| %s | yes | no | yes | no | no |
+| the arguments %s | yes | no | yes | no | no |
+| events (SUB) | yes | yes | yes | yes | no |
+`, strings.Join(names[AccessRead], ", "), strings.Join(names[AccessAdmin], ", "), strings.Join(restricted, ", "))
+}
+
 func (m *Method) reference(b *strings.Builder) {
 	fmt.Fprintf(b, "\n### %s\n\n%s (%s)\n", m.Name, m.Doc, m.Access)
 	if len(m.Args) > 0 {

@@ -21,6 +21,7 @@ const readme = "../README.md"
 // generated are the parts of README.md that are printed from the code, by the
 // name in their marker.
 var generated = map[string]func() string{
+	"access": rpc.AccessReference,
 	"costs":  costs,
 	"map":    codeMap,
 	"states": reconcile.StatesMarkdown,

@@ -49,6 +49,9 @@ func run(args []string) int {
 	case d.CheckUpgrade:
 		return printKnown(os.Stdout)
 	}
+	if err := place.KeepSecrets(); err != nil {
+		log.Warn("others of our user can read our memory", "error", err)
+	}
 	if err := keeper.CleanSignals(); err != nil {
 		log.Warn("cannot unblock signals", "error", err)
 	}

@@ -54,6 +54,11 @@ func run(d place.Daemon, log *slog.Logger) (int, error) {
 	runtime.GOMAXPROCS(2 + keeper.Movers)
 	debug.SetGCPercent(25)
 	unix.Umask(0o022)
+	if os.Geteuid() == 0 { // an ordinary user's could not set oom_score_adj then; and its programs can read each other anyway
+		if err := place.KeepSecrets(); err != nil {
+			log.Warn("our memory can be read by others", "error", err)
+		}
+	}
 	self, err := selfPath()
 	if err != nil {
 		return 1, err

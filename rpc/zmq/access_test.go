@@ -141,7 +141,7 @@ func as(endpoint string, uid, gid uint32) func(*testing.T) map[string]string {
 func clientAs(t *testing.T, env string, uid, gid uint32) map[string]string {
 	t.Helper()
 	cmd := exec.Command("/proc/self/exe", "-test.run=none")
-	cmd.Env = []string{env}
+	cmd.Env = []string{env, "GORACE=atexit_sleep_ms=0"}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: gid, Groups: []uint32{4009}}}
 	out, err := cmd.CombinedOutput()
 	if err != nil {

@@ -131,6 +131,7 @@ func Run(ctx context.Context, cfg Config) error {
 		c.finish(ending{stop: true})
 	}
 	err := c.serve(ctx)
+	c.guard.finish()
 	cancel()
 	select { // what is written down as ordered was sent, too
 	case <-stopped:

@@ -26,6 +26,7 @@ type guard struct {
 	queue   chan rpc.Refusal
 	dropped atomic.Uint64 // found no room in the queue
 	emit    func(r *rpc.Refusal, more uint64)
+	ending  chan chan struct{}
 
 	// The window: how often each source was refused, and how many were told.
 	sources map[string]*refused
@@ -41,7 +42,7 @@ type refused struct {
 }
 
 func newGuard(emit func(*rpc.Refusal, uint64)) *guard {
-	return &guard{queue: make(chan rpc.Refusal, guardQueue), emit: emit, sources: map[string]*refused{}}
+	return &guard{queue: make(chan rpc.Refusal, guardQueue), emit: emit, ending: make(chan chan struct{}), sources: map[string]*refused{}}
 }
 
 // take hears of a refusal. It never blocks.
@@ -66,10 +67,31 @@ func (g *guard) run(ctx context.Context) {
 		case <-end:
 			end = nil
 			g.flush()
-		case <-ctx.Done():
+		case done := <-g.ending:
 			g.flush()
+			close(done)
+			return
+		case <-ctx.Done():
 			return
 		}
+	}
+}
+
+// guardEnd is how long the last counts may take.
+const guardEnd = time.Second
+
+// finish tells what is counted so far, while there is still where to write it.
+func (g *guard) finish() {
+	done := make(chan struct{})
+	late := time.After(guardEnd)
+	select {
+	case g.ending <- done:
+	case <-late:
+		return
+	}
+	select {
+	case <-done:
+	case <-late:
 	}
 }
 
