@@ -102,7 +102,7 @@ type piece struct {
 	start, end int64
 	name       string
 	extent
-	packed bool // compressed, and end is not known for sure
+	unsure bool // it may end before: see settle
 }
 
 // picture is where all bytes of a stream are at one moment.
@@ -208,13 +208,18 @@ func (p *picture) list(live *unix.Stat_t) error {
 	return nil
 }
 
-// addSegment adds a put aside file. It is opened only if somebody has to count.
+// addSegment adds a put aside file whose next one begins with byte next. Most are
+// not looked at before they are read: see settle.
 func (p *picture) addSegment(start, next int64, list []extent) error {
 	name := p.stream.segment(start)
+	if len(list) == 1 {
+		p.pieces = append(p.pieces, piece{start: start, end: next, name: name, extent: list[0], unsure: true})
+		return nil
+	}
 	st, err := statAt(p.dir, name)
 	if errors.Is(err, unix.ENOENT) {
 		if st, err = statAt(p.dir, name+packedSuffix); err == nil && regular(&st) {
-			p.addPacked(start, next, list)
+			p.addPacked(next, name+packedSuffix, list)
 			return nil
 		}
 	}
@@ -316,7 +321,7 @@ func (p *picture) fill(c *Chunk, limit int) error {
 func (p *picture) find(offset int64) (int, error) {
 	for {
 		i := sort.Search(len(p.pieces), func(i int) bool { return p.pieces[i].end > offset })
-		if i == len(p.pieces) || !p.pieces[i].packed {
+		if i == len(p.pieces) || !p.pieces[i].unsure {
 			return i, nil
 		}
 		if err := p.settle(&p.pieces[i]); err != nil {

@@ -145,37 +145,3 @@ func (u *unpacked) openSegment(dir int, name string) (int, int64, error) {
 	}
 	return fd, st.Size, err
 }
-
-// addPacked adds a compressed file whose next one begins with byte next. How long
-// it is, is looked up when it is read: see settle.
-func (p *picture) addPacked(start, next int64, list []extent) {
-	for i, e := range list {
-		end := e.until
-		if i == len(list)-1 {
-			end = next
-		}
-		p.pieces = append(p.pieces, piece{start: e.off, end: end, name: p.stream.segment(start) + packedSuffix, extent: e, packed: i == len(list)-1})
-	}
-}
-
-// settle learns where a compressed file really ends.
-func (p *picture) settle(f *piece) error {
-	if !f.packed {
-		return nil
-	}
-	fd, size, err := p.unpacked.openSegment(p.dir, f.name)
-	if err != nil {
-		return asMoved(err)
-	}
-	defer unix.Close(fd)
-	end, err := f.endAt(fd, size)
-	f.end, f.packed = max(f.start, min(f.end, end)), false
-	return err
-}
-
-func asMoved(err error) error {
-	if errors.Is(err, unix.ENOENT) {
-		return errMoved
-	}
-	return err
-}
