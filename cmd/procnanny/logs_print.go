@@ -141,6 +141,9 @@ func (l *logReader) topics() (out []string) {
 	return out
 }
 
+// halfLine is how long the end of a line is waited for, if others write between.
+const halfLine = 500 * time.Millisecond
+
 // live goes on until ctx ends. The messages only say where to look, so that
 // nothing is printed twice, out of order, or missed.
 func (l *logReader) live(ctx context.Context, news <-chan streamID) error {
@@ -213,8 +216,8 @@ func (l *logReader) again(ctx context.Context, some []*tail) error {
 		return err
 	}
 	for _, t := range some {
-		// Where others write between, half a line waits until it stands still.
-		if l.label > 0 && t.next != before[t] {
+		// Where others write between, half a line waits for its other half.
+		if l.label > 0 && (t.next != before[t] || l.app.now().Sub(t.grew) < halfLine) {
 			continue
 		}
 		if err := t.flush(false); err != nil {

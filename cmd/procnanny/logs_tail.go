@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 	"unicode/utf8"
 
 	"github.com/procnanny/procnanny/reconcile"
@@ -24,6 +25,7 @@ type tail struct {
 	openAt int64     // the number of its first byte
 	marks  []logMark // that date what is not cut into lines yet
 	lines  []logLine // that are not printed yet
+	grew   time.Time // when the last bytes came
 }
 
 // logLine is a line, or a part of one.
@@ -103,6 +105,9 @@ func (t *tail) look(ctx context.Context) error {
 		report(t.reader.app.err, fmt.Sprintf("%d bytes of %s are no longer kept, or were dropped", c.offset-t.next, t.id))
 	}
 	t.done = len(c.data) == 0
+	if !t.done {
+		t.grew = t.reader.app.now()
+	}
 	t.first, t.next = false, c.next
 	t.take(c)
 	return nil
