@@ -56,9 +56,14 @@ func TestAStormWithKilledControls(t *testing.T) {
 	}
 	d := startDaemon(t, file)
 	wait(t, "the daemon", func() bool { states, _ := d.states("shaky"); return len(states) == 3 })
-	var followed lockedText
+	var followed, said lockedText
 	follow := d.command(bin+"/procnanny", "events", "-f", "--since", "0", "-o", "json")
-	follow.Stdout = &followed
+	follow.Stdout, follow.Stderr = &followed, &said
+	defer func() {
+		if t.Failed() {
+			t.Logf("the follower said: %s", said.text())
+		}
+	}()
 	if err := follow.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -213,6 +213,8 @@ func endText(e *reconcile.Exit) string {
 	switch {
 	case e == nil:
 		return "ended"
+	case e.Error != "" && e.Cause == reconcile.CauseLost:
+		return "ended unseen: " + e.Error
 	case e.Error != "":
 		return "could not start: " + e.Error
 	case e.Unknown:

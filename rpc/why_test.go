@@ -79,6 +79,7 @@ var causes = []reconcile.Exit{
 	{Code: 143, Cause: reconcile.CauseShutdown},
 	{Code: -1, Error: "executing /opt/web: no such file or directory", Cause: reconcile.CauseNoStart},
 	{Code: -1, Unknown: true, Cause: reconcile.CauseLost},
+	{Code: -1, Unknown: true, Error: "the machine was booted", Cause: reconcile.CauseLost},
 }
 
 // oneInstance is a picture of web/0 alone, and whose output is known.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -98,8 +99,15 @@ func (e *eventReader) past(ctx context.Context, c rpc.Caller, endpoint string) e
 		keep = 0
 	}
 	var last []map[string]any
+	until := time.Now().Add(followPatience)
 	for more := true; more; {
 		page, err := e.page(ctx, c, endpoint)
+		if err != nil && e.follow && away(endpoint, err) && time.Now().Before(until) {
+			if _, ok := e.wait(ctx, nil); !ok {
+				return nil
+			}
+			continue
+		}
 		if err != nil {
 			return err
 		}
@@ -114,6 +122,18 @@ func (e *eventReader) past(ctx context.Context, c rpc.Caller, endpoint string) e
 		last = last[max(0, len(last)-keep):]
 	}
 	return e.print(last...)
+}
+
+// followAnswer is how long one answer may take before it is asked for again.
+const followAnswer = 5 * time.Second
+
+// followPatience is how long following waits for the first answers of a daemon
+// whose socket was there: its control process may have died that moment.
+const followPatience = 30 * time.Second
+
+func away(endpoint string, err error) bool {
+	var e *exit
+	return strings.HasPrefix(endpoint, "ipc://") && errors.As(err, &e) && e.code == exitUnreachable
 }
 
 // pages are all events after the last that was seen.
@@ -136,6 +156,11 @@ func (e *eventReader) page(ctx context.Context, c rpc.Caller, endpoint string) (
 	query := map[string]any{"since": e.since, "limit": eventPage}
 	if len(e.topics) == 1 {
 		query["topic"] = e.topics[0]
+	}
+	if e.follow { // what was asked of a control process that died is never answered
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, followAnswer)
+		defer cancel()
 	}
 	tree, err := ask(ctx, c, endpoint, "events", query)
 	if err != nil {
