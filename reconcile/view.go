@@ -33,6 +33,9 @@ type ConfigView struct {
 	Pinned uint64
 	// Ahead is true when the files say something else than what runs.
 	Ahead bool
+	// Stalled is since when the keeper is stopped, so that nothing is done; zero
+	// is that it is not.
+	Stalled time.Time
 }
 
 // ProgramView is one program, immutable.

@@ -20,6 +20,9 @@ func configMap(c *ConfigView) Map {
 	if len(c.Problems) > 0 {
 		m = append(m, Field{"problems", problemMaps(c.Problems)})
 	}
+	if !c.Stalled.IsZero() {
+		m = append(m, Field{"keeper_stalled", Epoch(c.Stalled)})
+	}
 	return m
 }
 

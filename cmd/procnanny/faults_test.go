@@ -36,7 +36,7 @@ var faults = []faulty{
 	{"keeper", "epoll_ctl", "ENOMEM ENOSPC", "start"},
 	{"keeper", "write", "ENOSPC EIO EINTR", "start"},
 	{"keeper", "sendmsg", "ENOMEM EINTR EAGAIN", "start rpc"},
-	{"keeper", "read", "EIO EINTR", "start rpc"},
+	{"keeper", "read", "EINTR", "start rpc"},
 	{"keeper", "splice", "ENOSPC EIO ENOMEM EINTR EAGAIN", "start rotate"},
 	{"keeper", "renameat2", "ENOSPC EIO ENOMEM", "rotate"},
 	{"keeper", "openat2", "EMFILE ENFILE ENOSPC EIO", "rotate"},

@@ -22,6 +22,7 @@ type statusReply struct {
 		Ahead      bool    `json:"ahead"`
 		Error      *string `json:"error"`
 		Problems   []any   `json:"problems"`
+		Stalled    float64 `json:"keeper_stalled"`
 	} `json:"config"`
 }
 
@@ -94,6 +95,9 @@ func (s *statusText) header() []cell {
 	}
 	if c.Ahead {
 		lines = append(lines, cell{"the files are ahead of what runs: procnanny plan shows how", yellow})
+	}
+	if c.Stalled != 0 {
+		lines = append(lines, cell{"procnannyd was stopped " + ago(c.Stalled, s.now) + ": nothing is started or stopped until it goes on (kill -CONT)", red})
 	}
 	if line := s.degraded(); line != "" {
 		lines = append(lines, cell{line, dim})

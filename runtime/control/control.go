@@ -76,6 +76,7 @@ type Control struct {
 	look   *observer
 	trim   *trimmer
 	tail   *tail
+	stall  *stall
 	// defined says where the files define each program.
 	defined  atomic.Pointer[map[string]string]
 	exitWhen exitWhen
@@ -124,6 +125,7 @@ func Run(ctx context.Context, cfg Config) error {
 	go c.receive(ctx)
 	go c.desk.run(ctx)
 	go c.look.run(ctx)
+	go c.stall.run(ctx)
 	go c.trim.run(ctx)
 	go c.tail.run(ctx)
 	go c.watch.Run(ctx, func(r watch.Reading) { _ = c.desk.do(ctx, func() { c.desk.take(ctx, r) }) })
@@ -170,7 +172,7 @@ func (c *Control) build() error {
 	if c.logs, err = output.Open(c.cfg.Place.LogDir, gid); err != nil {
 		return err
 	}
-	c.look, c.tail, c.trim = newObserver(c), newTail(c), newTrimmer(c)
+	c.look, c.tail, c.trim, c.stall = newObserver(c), newTail(c), newTrimmer(c), newStall(c)
 	c.watch = watch.New(c.cfg.Place.Config, c.log)
 	c.watch.Trust = c.cfg.Place.CheckConfig
 	c.desk = newDesk(c, found)

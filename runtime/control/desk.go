@@ -381,5 +381,5 @@ func (d *desk) show(ctx context.Context) {
 // stamp fills in what every config picture says.
 func (d *desk) stamp() {
 	d.config.Generation, d.config.Digest, d.config.Pinned = d.current.Number, d.current.Digest, d.pinned
-	d.config.Commit = d.current.Commit
+	d.config.Commit, d.config.Stalled = d.current.Commit, d.c.stall.stalled()
 }

@@ -47,7 +47,7 @@ func (s *Sink) check(now time.Time) {
 	err := unix.Fstat(s.fd, &st)
 	switch {
 	case err != nil:
-		s.lost(err)
+		s.closeFile() // that we cannot look says nothing about the file
 	case st.Nlink == 0:
 		s.lost(errors.New("was deleted"))
 	case st.Size != s.pos:
@@ -64,7 +64,7 @@ func (s *Sink) checkPath() {
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR):
 		s.lost(errors.New("was moved or deleted"))
 	case err != nil:
-		s.lost(err)
+		s.warn(s.live(), fmt.Errorf("cannot be looked for: %w", err))
 	case st.Ino != s.inode:
 		s.lost(errors.New("was replaced"))
 	}
