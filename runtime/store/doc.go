@@ -18,6 +18,7 @@
 //     counting goes on above everything that may have been given out, and the
 //     loss says from where on. A run's id never comes again either.
 //   - Queries see everything that Record has returned for.
+//   - Totals (Tallies) are of every run there ever was, each counted once.
 //   - No byte in any of the files can crash or hang us. What is broken is put
 //     aside under another name and begun anew from what is still known; a file
 //     that is deleted, replaced or truncated under us is written again. Only what
@@ -49,6 +50,11 @@
 //     over an fsync for each event.
 //   - The program with the most history gives first: one that crashes all day
 //     takes nothing from the others.
+//   - Totals are kept for each instance and know the last run in them: to sum up
+//     the runs that are kept would end with them, and to count at each end would
+//     count twice what a journal tells again. A version that knows no totals may
+//     write in between: the number of the last event that they know shows it, and
+//     what is kept since is counted when they are next needed.
 //   - After a reboot the runs that lived ended at the boot at the latest; how
 //     they ended nobody knows, and nothing is guessed.
 package store
