@@ -79,6 +79,9 @@ func (n notes) write(k *keeper, r *run) {
 // where there is none, nothing may start that the next keeper would start again.
 func (n notes) begin(k *keeper, r *run) (fd int, err error) {
 	fd, err = open(n.path(r.id), unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC)
+	if errors.Is(err, fs.ErrNotExist) && os.MkdirAll(n.dir, 0o700) == nil { // somebody removed the directory
+		fd, err = open(n.path(r.id), unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC)
+	}
 	if err == nil {
 		r.noted = true
 		if _, err = unix.Write(fd, append(k.noteOf(r).text(), '\n')); err == nil {
@@ -162,6 +165,9 @@ func (k *keeper) noteEnds() {
 
 func (n notes) end(k *keeper, r *run) {
 	fd, err := open(n.path(r.id), unix.O_WRONLY|unix.O_APPEND)
+	if errors.Is(err, fs.ErrNotExist) {
+		return // somebody removed it
+	}
 	if err != nil {
 		k.log.Error("cannot note the end of a run", "program", r.in.program, "instance", r.in.index, "error", err)
 		return

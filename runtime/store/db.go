@@ -171,9 +171,13 @@ func (d *database) check(s schema) error {
 	})
 }
 
-// create makes the file under another name first: a file at path is whole.
+// create makes the file under another name first: a file at path is whole. A
+// directory that somebody removed is made again.
 func create(path string, init func(*bbolt.Tx) error) error {
 	tmp := path + ".new"
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
 	if err := os.Remove(tmp); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}

@@ -220,6 +220,29 @@ func TestDeletedOrReplacedWhileRunning(t *testing.T) {
 	}
 }
 
+// Somebody removes the whole state directory: it is made again, with what is
+// desired in it.
+func TestStateDirectoryIsDeletedWhileRunning(t *testing.T) {
+	b := newBench(t)
+	filled(t, b, true)
+	s, _ := b.open()
+	removeAll(t, b.c.StateDir)
+	if _, err := s.AddGeneration(generation(2)); err != nil {
+		t.Fatal(err)
+	}
+	s.Record(reconcile.Batch{}, []Draft{draft("a")})
+	settled(t, s)
+	eventually(t, "the loss is told", func() bool { return len(b.told()) > 0 })
+	s.Close()
+	info, err := os.Stat(b.c.StateDir)
+	if err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("%v, %v", info, err)
+	}
+	if _, rec := b.open(); len(rec.Generations) != 2 || len(rec.Overrides) != 1 {
+		t.Errorf("found %+v", rec)
+	}
+}
+
 func TestTruncatedWhileRunning(t *testing.T) {
 	b := newBench(t)
 	filled(t, b, true)
