@@ -251,9 +251,9 @@ func TestADayIsShort(t *testing.T) {
 // What never ends is refused, with how far it came.
 func TestTooMuch(t *testing.T) {
 	defer func(n int) { most = n }(most)
-	most = 10_000
+	most = 2000
 	s := Scenario{Spec: desired(func(p *spec.Program) { p.Restart.Delay = 0 }), For: time.Hour, Deaths: []Death{{Match: of("web"), After: 1, Ending: Ending{Code: 1}}}}
-	if r, err := s.Play(); err == nil || !strings.Contains(err.Error(), "cannot simulate more than 10000 events") {
+	if r, err := s.Play(); err == nil || !strings.Contains(err.Error(), "cannot simulate more than 2000 events") {
 		t.Errorf("%v, %+v", err, r)
 	}
 }

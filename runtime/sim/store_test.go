@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -21,11 +22,16 @@ type witnessed struct {
 	real  *store.Store
 	dir   string
 	boots int
-	at    time.Time // of the last boot
-	deep  int       // worlds that were compared
+	at    time.Time    // of the last boot
+	deep  int          // worlds that were compared
+	clock atomic.Int64 // of the machine, for the store's goroutine
 }
 
+// tick lets the store know the time.
+func (w *witnessed) tick() { w.clock.Store(w.m.Now().UnixNano()) }
+
 func (w *witnessed) Record(b reconcile.Batch) {
+	w.tick()
 	w.model.Record(b)
 	if w.real != nil {
 		w.real.Record(b, nil)
@@ -34,10 +40,11 @@ func (w *witnessed) Record(b reconcile.Batch) {
 
 // World ends the store of the control before, and opens the next one's.
 func (w *witnessed) World() reconcile.World {
+	w.tick()
 	w.end()
 	s, found, err := store.Open(store.Config{
 		StateDir: filepath.Join(w.dir, "state"), RunDir: filepath.Join(w.dir, "run"), BootID: fmt.Sprint("boot ", w.boots),
-		BootedAt: w.at, Now: func() time.Time { return w.m.Now() },
+		BootedAt: w.at, Now: func() time.Time { return time.Unix(0, w.clock.Load()) },
 	})
 	if err != nil {
 		w.t.Fatal(err)
