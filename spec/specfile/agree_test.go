@@ -98,7 +98,7 @@ func show(req spec.EvalRequest) string {
 }
 
 // corpus is every configuration that there is to test with.
-func corpus(t testing.TB) []spec.EvalRequest {
+func corpus(t *testing.T) []spec.EvalRequest {
 	t.Helper()
 	var out []spec.EvalRequest
 	paths, err := filepath.Glob("testdata/*/*.txtar")
@@ -291,27 +291,6 @@ func endless(req spec.EvalRequest) bool {
 		}
 	}
 	return false
-}
-
-// FuzzQuick compares the two ways on anything, in each language.
-func FuzzQuick(f *testing.F) {
-	languages := []string{"a.cue", "a.yaml", "a.json"}
-	for _, req := range corpus(f) {
-		for name, data := range req.Source.Files {
-			for i, l := range languages {
-				if filepath.Ext(name) == filepath.Ext(l) && len(data) < 2000 {
-					f.Add(byte(i), data)
-				}
-			}
-		}
-	}
-	f.Fuzz(func(t *testing.T, language byte, data []byte) {
-		if len(data) > 2000 || bytes.Contains(data, []byte("for")) || bytes.ContainsAny(data, "*|") || bytes.Contains(data, []byte("import")) {
-			return
-		}
-		req := spec.EvalRequest{Source: spec.Source{Files: map[string][]byte{languages[int(language)%len(languages)]: data}}}
-		agree(t, req, someHost)
-	})
 }
 
 // The schema's own text is understood, and each of its definitions is tried with
