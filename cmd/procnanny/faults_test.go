@@ -91,8 +91,8 @@ func faultsToTry() (list []fault) {
 	wish := os.Getenv(faultsVar)
 	n := 0
 	for _, row := range faults {
-		for _, errno := range strings.Fields(row.errnos) {
-			for _, phase := range strings.Fields(row.phases) {
+		for errno := range strings.FieldsSeq(row.errnos) {
+			for phase := range strings.FieldsSeq(row.phases) {
 				f := fault{row.process, row.call, errno, phase}
 				if n++; wish == "all" || wish == "" && n%23 == 1 || wish != "" && strings.Contains(f.String(), wish) {
 					list = append(list, f)
