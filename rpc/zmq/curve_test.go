@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -86,12 +87,7 @@ func (r *refusals) have(fits func(rpc.Refusal) bool) func() bool {
 	return func() bool {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		for _, x := range r.list {
-			if fits(x) {
-				return true
-			}
-		}
-		return false
+		return slices.ContainsFunc(r.list, fits)
 	}
 }
 

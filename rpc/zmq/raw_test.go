@@ -236,7 +236,8 @@ func FuzzHandshake(f *testing.F) {
 	for _, seed := range [][]byte{
 		nil, greeting, append(bytes.Clone(greeting), good...), append(append(bytes.Clone(greeting), good...), frame(0, request)...),
 		append(bytes.Clone(greeting), ready("Socket-Type", "SUB")...), append(append(bytes.Clone(greeting), ready("Socket-Type", "SUB")...), "\x00\x02\x01x"...),
-		append(bytes.Clone(greeting), ready("User-Id", "root", "Peer-Address", "localhost:0:0:1")...), {1, 0, 1, 1, 3, 0, 0x81, 0xa1},
+		append(bytes.Clone(greeting), ready("User-Id", "root", "Peer-Address", "localhost:0:0:1")...),
+		{1, 0, 1, 1, 3, 0, 0x81, 0xa1},
 		append(bytes.Clone(greeting), "\x04\x08\x05ERROR\x01x"...), append(append(bytes.Clone(greeting), good...), "\x04\x07\x04PING\x00\x01"...),
 		append(append(bytes.Clone(greeting), good...), bytes.Repeat([]byte{1, 0}, 100)...), []byte("GET / HTTP/1.1\r\n\r\n"),
 	} {

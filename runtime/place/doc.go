@@ -8,6 +8,8 @@
 //     whatever the environment of the process that parses it.
 //   - [Prepare] makes what is missing, changes nothing that somebody else made,
 //     and for root refuses a place that another uid or group can write.
+//   - [Daemon.CheckKeys] lets no TCP endpoint begin without keys, or with keys
+//     that others can reach.
 //   - [Lock] is held as long as the process lives, however it ends.
 //
 // # Decisions
@@ -24,6 +26,10 @@
 //     only: who can replace a link decides where it leads.
 //   - flock on a file that stays, and not a file that is created and removed: it
 //     cannot be left behind, and needs no guess about whether a pid is alive.
+//   - Keys lie in the state directory, which is its owner's alone, and not beside
+//     the configuration, which people share, copy and commit.
+//   - A keeper that inherits does not look at keys: what would keep a first start
+//     from happening must not end one that runs.
 //   - A client of an ordinary user does not fall back to the system's daemon: a
 //     stop meant for the own one must not reach the other.
 package place

@@ -58,8 +58,11 @@ func TestKeysAreChecked(t *testing.T) {
 		mode os.FileMode
 		want string
 	}{
-		{d.ServerKey(), 0o640, "others can reach"}, {d.ServerKey(), 0o604, "others can reach"}, {d.ServerKey(), 0o600, ""},
-		{d.AllowedKeys(), 0o646, "everybody can write it"}, {d.AllowedKeys(), 0o644, ""},
+		{d.ServerKey(), 0o640, "others can reach"},
+		{d.ServerKey(), 0o604, "others can reach"},
+		{d.ServerKey(), 0o600, ""},
+		{d.AllowedKeys(), 0o646, "everybody can write it"},
+		{d.AllowedKeys(), 0o644, ""},
 	} {
 		if err := os.Chmod(c.path, c.mode); err != nil {
 			t.Fatal(err)
