@@ -61,7 +61,8 @@ func TestAStormWithKilledControls(t *testing.T) {
 	follow.Stdout, follow.Stderr = &followed, &said
 	defer func() {
 		if t.Failed() {
-			t.Logf("the follower said: %s", said.text())
+			seen := followed.text()
+			t.Logf("the follower said: %s, after %d lines, the last of them %s", said.text(), strings.Count(seen, "\n"), seen[strings.LastIndex(strings.TrimSpace(seen), "\n")+1:])
 		}
 	}()
 	if err := follow.Start(); err != nil {
@@ -103,6 +104,7 @@ func TestAStormWithKilledControls(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Logf("%d events are kept", strings.Count(string(all), "\n"))
 	wait(t, "the follower to have seen all of it", func() bool {
 		return strings.Count(followed.text(), "\n") >= strings.Count(string(all), "\n")
 	})
