@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -35,10 +36,10 @@ type crossing struct {
 // Those of no change are passed all the time, because of the crashers.
 var crossings = map[string]crossing{
 	"stop":                      {do: restartScaled, then: (*walker).scaledRuns},
-	"tune":                      {do: (*walker).setNice, then: (*walker).isNice},
+	"tune":                      {do: (*walker).setScore, then: (*walker).hasScore},
 	"scale":                     {do: (*walker).scale, then: (*walker).isScaled},
 	"reload":                    {do: (*walker).edit, then: (*walker).isEdited},
-	"override":                  {do: (*walker).setNice, then: (*walker).isNice},
+	"override":                  {do: (*walker).setScore, then: (*walker).hasScore},
 	"control.reset.kept":        {do: (*walker).reset, then: (*walker).scaledRuns},
 	"rollback":                  {do: (*walker).rollback, then: (*walker).scaledRuns},
 	"upgrade":                   {do: func(w *walker) error { return w.call("upgrade", nil, nil) }},
@@ -155,16 +156,23 @@ func (w *walker) cross(p crashpoint.Point) {
 func (w *walker) reach(p crashpoint.Point, do func(*walker) error) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	w.ctx = ctx
-	done := make(chan struct{})
+	done := make(chan error, 1)
 	go func() {
-		defer close(done)
-		if do != nil {
-			_ = do(w) // who was to answer may be dead
+		var err error // who was to answer may be dead
+		for again := do != nil; again; again = err != nil && crashpoint.Armed(w.crash, p) && ctx.Err() == nil {
+			err = do(w)
+			select {
+			case <-ctx.Done():
+			case <-time.After(untilPause):
+			}
 		}
+		done <- err
 	}()
 	err := poll(func() (bool, string) { return !crashpoint.Armed(w.crash, p), "nobody came to " + p.String() })
 	cancel()
-	<-done
+	if why := <-done; err != nil {
+		err = fmt.Errorf("%w: %w", err, cmp.Or(why, errors.New("it was done all the same")))
+	}
 	w.ctx = context.Background()
 	return err
 }
@@ -253,15 +261,17 @@ func (w *walker) pids(program string) (pids []int) {
 
 func (w *walker) scaledRuns() bool { return len(w.pids("scaled")) > 0 }
 
-func (w *walker) setNice() error {
-	return w.call("set", map[string]any{"program": "scaled", "field": "nice", "value": 1 + w.n%10}, nil)
+// setScore changes what every user may change, to and fro, on a living process.
+func (w *walker) setScore() error {
+	return w.call("set", map[string]any{"program": "scaled", "field": "oom_score_adj", "value": 5 * w.n}, nil)
 }
 
-// isNice asks the kernel.
-func (w *walker) isNice() bool {
+// hasScore asks the kernel.
+func (w *walker) hasScore() bool {
 	pids := w.pids("scaled")
 	for _, pid := range pids {
-		if n, err := unix.Getpriority(unix.PRIO_PROCESS, pid); err != nil || 20-n != 1+w.n%10 {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/oom_score_adj", pid))
+		if err != nil || strings.TrimSpace(string(b)) != strconv.Itoa(5*w.n) {
 			return false
 		}
 	}
@@ -289,7 +299,7 @@ func (w *walker) isEdited() bool { return len(w.pids("edited")) == 1+w.n%3 }
 
 // reset takes away an override that it has made.
 func (w *walker) reset() error {
-	return errors.Join(w.setNice(), w.call("reset", map[string]any{"program": "scaled"}, nil))
+	return errors.Join(w.setScore(), w.call("reset", map[string]any{"program": "scaled"}, nil))
 }
 
 // rollback pins the generation before the last one.

@@ -107,7 +107,7 @@ func faultsToTry() (list []fault) {
 var phases = map[string]crossing{
 	"start":  {do: (*walker).killJob, then: (*walker).jobRuns},
 	"reload": {do: (*walker).edit, then: (*walker).isEdited},
-	"rpc":    {do: (*walker).setNice, then: (*walker).isNice},
+	"rpc":    {do: (*walker).setScore, then: (*walker).hasScore},
 	"rotate": {do: func(*walker) error { return nil }, then: (*walker).jobRuns}, // writers do it all the time
 }
 
