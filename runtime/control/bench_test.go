@@ -2,7 +2,6 @@ package control
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"os"
 	"sync/atomic"
@@ -126,7 +125,7 @@ func crash(b reconcile.Batch, run reconcile.RunID) reconcile.Batch {
 	state := reconcile.Event{Kind: reconcile.EventState, ID: id, Run: run, PID: int(run), At: now, Generation: 1, Cause: reconcile.CauseCrashed}
 	exited, backoff := state, state
 	exited.From, exited.State, exited.Exit = reconcile.StateRunning, reconcile.StateExited, x
-	backoff.From, backoff.State, backoff.Detail = reconcile.StateExited, reconcile.StateBackoff, fmt.Sprint("attempt 3, next start in 2s")
+	backoff.From, backoff.State, backoff.Detail = reconcile.StateExited, reconcile.StateBackoff, "attempt 3, next start in 2s"
 	b.Events = append(b.Events, exited, reconcile.Event{Kind: reconcile.EventRunEnded, ID: id, Run: run, Exit: x, At: now}, backoff)
 	return b
 }
