@@ -347,6 +347,11 @@ func (k *keeper) orderList(o *Order) {
 		k.ctl.listening = false
 		return
 	}
+	if o.Holds { // first: who knows the list serves, and must then be able to inherit
+		k.giveAll()
+		k.give()
+		crashpoint.Here(crashpoint.ControlHolds)
+	}
 	for _, r := range k.runs {
 		h.Runs = append(h.Runs, r.list())
 		if len(h.Runs) == helloRuns {
@@ -357,12 +362,8 @@ func (k *keeper) orderList(o *Order) {
 	}
 	k.tell(Fact{Kind: FactHello, AtNS: boottime(), Hello: &h})
 	k.tellFaults()
+	k.flush()
 	crashpoint.Here(crashpoint.ControlListed)
-	if o.Holds {
-		k.giveAll()
-		k.flush()
-		crashpoint.Here(crashpoint.ControlHolds)
-	}
 }
 
 func noFile() uint64 {

@@ -87,6 +87,8 @@
 //   - Where a service manager starts the daemon again (Config.Supervised), control
 //     waits for that one and hands it the same Will over a socket; the heir goes on
 //     when that control is gone, as the end of the socket says.
+//   - A new control gets all descriptors before the list: who knows the list
+//     answers, and whoever answers must be able to take over.
 //   - Descriptors go to control right after a start, not at the end of the turn: a
 //     turn may start sixteen programs, and be killed in it.
 //   - A Will is JSON with a version, for a reader that is older or newer; ends in it

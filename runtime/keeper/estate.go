@@ -75,6 +75,9 @@ func (e *estate) begin(h *Hello) {
 	}
 	for i := range h.Runs {
 		r := &h.Runs[i]
+		if l := e.runs[r.Run]; l != nil && r.Ended && !l.ended { // its pipes came before the list
+			l.ended, l.emptied, l.exit = true, r.Emptied, exitFrame(&r.Exit)
+		}
 		if r.Ended && e.runs[r.Run] == nil {
 			l := e.entry(&Fact{Run: r.Run, Program: r.Program, Index: r.Index, PID: r.PID})
 			l.note = string(note{

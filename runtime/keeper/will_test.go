@@ -352,3 +352,22 @@ func TestUpgradeThatCannotBe(t *testing.T) {
 		t.Errorf("exit code %d", code)
 	}
 }
+
+// A control that knows the list holds what is in it, and what it was told of
+// ends that have left somebody behind.
+func TestDescriptorsComeBeforeTheList(t *testing.T) {
+	r := startRig(t, testConfig{})
+	lives := r.begin(0, "exec sleep 100")
+	left := r.begin(1, "sleep 100 & exit 3")
+	r.next(FactExited, left.Run)
+	r.conn.Close()
+	r.connect()
+	r.conn.estate.mu.Lock()
+	defer r.conn.estate.mu.Unlock()
+	if l := r.conn.estate.runs[lives.Run]; l == nil || l.fds[0] < 0 || l.fds[1] < 0 {
+		t.Errorf("it lives: %+v", l)
+	}
+	if l := r.conn.estate.runs[left.Run]; l == nil || l.fds[1] < 0 || !l.ended || l.emptied || exitOf(l.exit).Code != 3 {
+		t.Errorf("it has ended: %+v", l)
+	}
+}
