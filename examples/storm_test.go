@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"sort"
 	"strconv"
@@ -57,7 +58,8 @@ func TestAStormWithKilledControls(t *testing.T) {
 	d := startDaemon(t, file)
 	wait(t, "the daemon", func() bool { states, _ := d.states("shaky"); return len(states) == 3 })
 	var followed, said lockedText
-	follow := d.command(bin+"/procnanny", "events", "-f", "--since", "0", "-o", "json")
+	follow := exec.Command(bin+"/procnanny", "events", "-f", "--since", "0", "-o", "json") // for as long as it takes
+	follow.Env = d.command("").Env
 	follow.Stdout, follow.Stderr = &followed, &said
 	defer func() {
 		if t.Failed() {
