@@ -93,7 +93,7 @@ func (b *binaries) need(names ...string) error {
 //	smalldisk DIR SIZE     mount a small file system on a new directory, as root, until the script ends
 //	until COMMAND REGEXP   run COMMAND with sh until its output matches; with ! until it does not
 func TestScripts(t *testing.T) {
-	if err := bin.need("procnanny", "procnanny-eval"); err != nil {
+	if err := bin.need("procnanny", "procnanny-eval", "procnannyd", "procnanny-control"); err != nil { // some scripts start them by name
 		t.Fatal(err)
 	}
 	testscript.Run(t, testscript.Params{

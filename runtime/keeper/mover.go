@@ -359,6 +359,18 @@ func (m *mover) stuck(long time.Duration) bool {
 	return false
 }
 
+// unstuck waits until nobody waits for his disk for more than a second, so long
+// at most, and says whether that is so.
+func (m *mover) unstuck(most time.Duration) bool {
+	const long, look = time.Second, 20 * time.Millisecond
+	for end := time.Now().Add(most); m.stuck(long); time.Sleep(look) {
+		if time.Now().After(end) {
+			return false
+		}
+	}
+	return true
+}
+
 // stop ends the threads, as far as they do not wait, and says whether none is
 // at work any more.
 func (m *mover) stop(most time.Duration) bool {

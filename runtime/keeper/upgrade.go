@@ -7,6 +7,10 @@ import (
 	"github.com/procnanny/procnanny/runtime/crashpoint"
 )
 
+// upgradePatience is how long an upgrade waits for a disk that does not answer,
+// and with it everything else but the programs.
+const upgradePatience = 5 * time.Second
+
 // upgrade executes our own binary, which may be another by now, in our place:
 // the same process, the same children, the same descriptors. If it cannot be
 // executed we go on as we are. No control lives at that moment.
@@ -15,7 +19,7 @@ func (k *keeper) upgrade() {
 		return
 	}
 	k.tidyRuns()
-	if k.mover.stuck(time.Second) { // execve waits for a thread that waits for its disk
+	if !k.mover.unstuck(upgradePatience) { // execve waits for a thread that waits for its disk
 		k.log.Error("the keeper stays as it is", "error", errSlow)
 		return
 	}
