@@ -203,6 +203,9 @@ func (l *loop) publish(list []Message) {
 		l.expel(time.Now())
 	}
 	for i := range list {
+		if i%burst == 0 {
+			l.learnRoom()
+		}
 		for _, p := range l.publishers {
 			m := &list[i]
 			switch {
@@ -212,6 +215,15 @@ func (l *loop) publish(list []Message) {
 				_, _ = p.socket.SendBytes(m.Legacy, zmq4.DONTWAIT)
 			}
 		}
+	}
+}
+
+// learnRoom has libzmq look what subscribers took meanwhile. While it sends it
+// looks once in three million ticks of the processor's clock only, and drops
+// what a subscriber that kept up has long had room for.
+func (l *loop) learnRoom() {
+	for _, p := range l.publishers {
+		_, _ = p.socket.GetEvents()
 	}
 }
 
