@@ -120,12 +120,18 @@ func ask(ctx context.Context, c rpc.Caller, endpoint, method string, args map[st
 	case ctx.Err() != nil && errors.Is(ctx.Err(), context.Canceled):
 		return nil, ctx.Err()
 	case errors.Is(err, context.DeadlineExceeded):
-		if strings.HasPrefix(endpoint, "tcp://") {
-			break // why, the handshake tells
-		}
-		err = errors.New("it does not answer in time (--timeout gives it more)")
+		err = late(err)
 	}
 	return nil, unreachable(endpoint, err)
+}
+
+// late says that no answer came in time, and why, when the handshake told.
+func late(err error) error {
+	more := "(--timeout gives it more)"
+	if e, ok := errors.AsType[*zmq.NoAnswerError](err); ok && e.Hint != "" {
+		more = e.Hint
+	}
+	return errors.New("it does not answer in time " + more)
 }
 
 // patience is how long a socket that nobody listens on is tried again: the

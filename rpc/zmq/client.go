@@ -154,18 +154,11 @@ func (c *client) exchange(ctx context.Context, request []byte, repeat bool) (msg
 	}()
 	c.last++
 	id := binary.BigEndian.AppendUint64(nil, c.last)
-	w, err := newWaiter(ctx, c.socket)
-	if err != nil {
-		return nil, err
-	}
-	defer w.close()
 	for {
-		if _, err := c.socket.SendMessageDontwait(id, "", request); err != nil {
+		if err := c.send(id, request); err != nil {
 			return nil, err
 		}
-		frames, err := w.receive(ctx, repeat, func(frames [][]byte) bool {
-			return len(frames) == 3 && string(frames[0]) == string(id)
-		})
+		frames, err := c.receive(ctx, id, repeat)
 		if err != nil {
 			return nil, err
 		}
@@ -173,4 +166,37 @@ func (c *client) exchange(ctx context.Context, request []byte, repeat bool) (msg
 			return frames[2], nil
 		}
 	}
+}
+
+// send sends a request. libzmq gives up a connection whose handshake broke the
+// protocol and never tries it again, and then has no room for anything: a new
+// socket does, for who listens there may be another by now.
+func (c *client) send(id, request []byte) error {
+	_, err := c.socket.SendMessageDontwait(id, "", request)
+	if !errors.Is(err, noRoom) {
+		return err
+	}
+	if err := c.socket.refused(); err != nil {
+		return err
+	}
+	failed := c.socket.failed
+	if err := errors.Join(c.disconnect(), c.connect()); err != nil {
+		return err
+	}
+	c.socket.failed = failed // what is known, until the new one tells
+	_, err = c.socket.SendMessageDontwait(id, "", request)
+	return err
+}
+
+// receive waits for the reply to a request; nothing is that it is time to ask
+// again.
+func (c *client) receive(ctx context.Context, id []byte, repeat bool) ([][]byte, error) {
+	w, err := newWaiter(ctx, c.socket)
+	if err != nil {
+		return nil, err
+	}
+	defer w.close()
+	return w.receive(ctx, repeat, func(frames [][]byte) bool {
+		return len(frames) == 3 && string(frames[0]) == string(id)
+	})
 }

@@ -157,10 +157,10 @@ func TestKeysAndRoles(t *testing.T) {
 		return r.Act == rpc.ActConnect && r.Peer.Key == stranger.Public && r.Peer.Address == "127.0.0.1"
 	}))
 	other := &ClientKeys{Own: admin, Server: stranger.Public}
-	if _, err := ask(t, at, other, "dance", time.Second); err == nil || !strings.Contains(err.Error(), "the daemon's public key") {
+	if _, err := ask(t, at, other, "dance", 3*time.Second); err == nil || !strings.Contains(err.Error(), "the daemon's public key") {
 		t.Errorf("a wrong key of the server: %v", err)
 	}
-	if _, err := ask(t, at, nil, "dance", time.Second); err == nil || !strings.Contains(err.Error(), "--key") {
+	if _, err := ask(t, at, nil, "dance", 3*time.Second); err == nil || !strings.Contains(err.Error(), "--key") {
 		t.Errorf("no key: %v", err)
 	}
 	waitUntil(t, "what spoke no CURVE is told", refused.have(func(r rpc.Refusal) bool {

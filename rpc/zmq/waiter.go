@@ -22,6 +22,22 @@ type ClientKeys struct {
 // ErrNotAllowed is that the daemon does not want our key.
 var ErrNotAllowed = errors.New("the daemon does not allow the key")
 
+// NoAnswerError is that the time was over before the daemon answered.
+type NoAnswerError struct {
+	// Hint is what may be wrong, in parentheses, or empty.
+	Hint string
+	// Cause is the end of the context.
+	Cause error
+}
+
+// Error implements error.
+func (e *NoAnswerError) Error() string {
+	return strings.TrimSpace("no answer in time "+e.Hint) + ": " + e.Cause.Error()
+}
+
+// Unwrap returns the cause.
+func (e *NoAnswerError) Unwrap() error { return e.Cause }
+
 // dialled is a socket of a client, with what is known about its connection.
 type dialled struct {
 	*zmq4.Socket
@@ -128,9 +144,9 @@ func (d *dialled) hint() string {
 	case d.failed == 0 || d.failed == zmq4.EVENT_HANDSHAKE_SUCCEEDED:
 		return ""
 	case d.keys == nil:
-		return " (it did not understand us: does it want keys, --key and --server-key?)"
+		return "(it did not understand us: does it want keys, --key and --server-key?)"
 	}
-	return " (the handshake fails: is that the daemon's public key, and does it listen with keys there?)"
+	return "(the handshake fails: is that the daemon's public key, and does it listen with keys there?)"
 }
 
 // waiter waits for a socket or for a context, whichever is first.
@@ -213,9 +229,14 @@ func (w *waiter) receive(ctx context.Context, impatient bool, fits func([][]byte
 	}
 }
 
+// noAnswer says why there is none. What the handshake told may have come
+// together with the end of the time: it counts first.
 func (w *waiter) noAnswer(ctx context.Context) error {
-	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return fmt.Errorf("no answer in time%s: %w", w.socket.hint(), ctx.Err())
+	if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return ctx.Err()
 	}
-	return ctx.Err()
+	if err := w.socket.refused(); err != nil {
+		return err
+	}
+	return &NoAnswerError{Hint: w.socket.hint(), Cause: ctx.Err()}
 }
