@@ -123,17 +123,31 @@ func TestAStoredPlanIsApplied(t *testing.T) {
 	}
 }
 
-func TestSeveralKeysAreSetUntilOneIsRefused(t *testing.T) {
+// Several keys are one change: one that is refused leaves the others alone, and
+// nothing is said to be set.
+func TestSeveralKeysAreSetOrNone(t *testing.T) {
 	f := newFake(t)
 	f.on("set", func(args map[string]any) (any, error) {
-		if args["field"] == "nice" {
+		if fields, ok := args["fields"].(m); ok && fields["nice"] != nil {
 			return nil, rpc.Errorf(rpc.CodeRefused, "nice is not yours")
 		}
 		return m{"program": "web"}, nil
 	})
+	asked := func() (n int) {
+		for _, c := range f.asked {
+			if c.method == "set" {
+				n++
+			}
+		}
+		return n
+	}
 	s := f.run("set", "web", "umask=022", "nice=5", "dir=/x")
-	if s.code != 1 || s.out.String() != "web: dir is set\n" || s.err.String() != "procnanny: nice is not yours\n" {
-		t.Errorf("%d %q %q", s.code, s.out.String(), s.err.String())
+	if s.code != 1 || s.out.String() != "" || s.err.String() != "procnanny: nice is not yours\n" || asked() != 1 {
+		t.Errorf("%d %q %q, asked %d times", s.code, s.out.String(), s.err.String(), asked())
+	}
+	s = f.run("set", "web", "umask=022", "dir=/x")
+	if s.code != 0 || s.out.String() != "web: dir is set\nweb: umask is set\n" || s.err.String() != "" || asked() != 2 {
+		t.Errorf("%d %q %q, asked %d times", s.code, s.out.String(), s.err.String(), asked())
 	}
 }
 
