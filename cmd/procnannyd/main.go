@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"os"
 	"runtime"
-	"runtime/debug"
 	"strconv"
 	"strings"
 	"time"
@@ -52,7 +51,6 @@ func main() {
 // control holds them too.
 func run(d place.Daemon, log *slog.Logger) (int, error) {
 	runtime.GOMAXPROCS(2 + keeper.Movers)
-	debug.SetGCPercent(25)
 	unix.Umask(0o022)
 	if os.Geteuid() == 0 { // an ordinary user's could not set oom_score_adj then; and its programs can read each other anyway
 		if err := place.KeepSecrets(); err != nil {
