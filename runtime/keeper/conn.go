@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -190,16 +191,25 @@ func (c *Conn) write() {
 	}
 }
 
+// In a mass start each start sends descriptors, and facts come after many of
+// them. Nobody waits for the descriptors, and on their way they are safe: the
+// kernel holds them, whoever dies. So from the second message on that has only
+// descriptors they may gather for a while.
+const gatherFor = 2 * time.Millisecond
+
 // Recv waits for the next facts and returns all that have come. The error is
 // io.EOF when the keeper is gone.
 func (c *Conn) Recv() ([]Fact, error) {
 	c.estate.tidy()
-	for {
+	for parcels := 0; ; {
 		facts, err := c.decoded()
 		if err != nil || len(facts) > 0 {
 			return facts, err
 		}
-		n, err := c.read()
+		n, parcel, err := c.read(parcels > 1)
+		if parcel {
+			parcels++
+		}
 		c.in = append(c.in, c.room[:n]...)
 		if err != nil {
 			if errors.Is(err, unix.ECONNRESET) {
@@ -214,29 +224,34 @@ func (c *Conn) Recv() ([]Fact, error) {
 const maxRights = 253
 
 // read reads what there is, at the most up to the next message that carries
-// descriptors, and keeps those.
-func (c *Conn) read() (n int, err error) {
+// descriptors, and keeps those: a parcel. With gather it lets what comes gather
+// before it sleeps.
+func (c *Conn) read(gather bool) (n int, parcel bool, err error) {
 	rights, flags := 0, 0
 	waited := c.raw.Read(func(fd uintptr) bool {
 		for {
 			n, rights, flags, _, err = unix.Recvmsg(int(fd), c.room, c.rights, unix.MSG_CMSG_CLOEXEC)
-			if err != unix.EINTR {
+			switch {
+			case err == unix.EAGAIN && gather:
+				gather = false
+				time.Sleep(gatherFor)
+			case err != unix.EINTR:
 				return err != unix.EAGAIN
 			}
 		}
 	})
 	switch {
 	case waited != nil:
-		return 0, waited
+		return 0, false, waited
 	case err != nil:
-		return 0, err
+		return 0, false, err
 	case n == 0:
-		return 0, io.EOF
+		return 0, false, io.EOF
 	}
-	if rights > 0 || flags&unix.MSG_CTRUNC != 0 {
+	if parcel = rights > 0 || flags&unix.MSG_CTRUNC != 0; parcel {
 		c.estate.unpack(c.rights[:rights])
 	}
-	return n, nil
+	return n, parcel, nil
 }
 
 func (c *Conn) decoded() (facts []Fact, err error) {
