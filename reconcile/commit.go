@@ -72,7 +72,7 @@ func (t *turn) judgeLate() {
 		t.judge()
 	}
 	t.events, t.late = append(t.events, t.lateEvents()...), nil
-	if i.Finished != "" {
+	if i.Finished != "" || t.p.Forced != "" {
 		t.p.RetryAt = t.now // others may have waited for it: look again at once
 	}
 	if i.State == StateExited && i.Finished == "" {
