@@ -58,12 +58,26 @@ func (t *turn) carry(c *Change) {
 	}
 }
 
-// judgeLate judges an end that came before the policy was known.
+// judgeLate judges an end that came before the policy was known, and sets the
+// delay that an end from before then waits for.
 func (t *turn) judgeLate() {
 	i := t.i
-	if !i.Unjudged || i.LastExit == nil {
+	if i.LastExit == nil {
 		return
 	}
+	if i.Unjudged {
+		t.judgeNow()
+	}
+	if i.State == StateExited && i.Finished == "" {
+		// Backoff even when the delay is over: its deadline makes the turn that
+		// starts it.
+		t.move(&Fact{Kind: FactDelayed, ID: i.ID, Run: i.Run, At: t.now})
+		i.Until = maxTime(i.Until, t.now)
+	}
+}
+
+func (t *turn) judgeNow() {
+	i := t.i
 	i.Unjudged = false
 	if i.Launch != "" && i.Launch != t.p.Target {
 		i.StartCause = CauseConfig
@@ -74,12 +88,6 @@ func (t *turn) judgeLate() {
 	t.events, t.late = append(t.events, t.lateEvents()...), nil
 	if i.Finished != "" || t.p.Forced != "" {
 		t.p.RetryAt = t.now // others may have waited for it: look again at once
-	}
-	if i.State == StateExited && i.Finished == "" {
-		// Backoff even when the delay is over: its deadline makes the turn that
-		// starts it.
-		t.move(&Fact{Kind: FactDelayed, ID: i.ID, Run: i.Run, At: t.now})
-		i.Until = maxTime(i.Until, t.now)
 	}
 }
 

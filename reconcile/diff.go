@@ -202,6 +202,9 @@ func (d *differ) start(i *Instance, _ Goal) {
 	case i.Unjudged && !anew:
 		d.change(i, Change{Verb: VerbWait, What: "wait", Reason: "policy judges how it ended"})
 		return
+	case !anew && d.undelayed(i):
+		d.change(i, Change{Verb: VerbWait, What: "wait", Reason: "policy says how long it waits"})
+		return
 	}
 	cause := d.startCause(i)
 	c := Change{Verb: VerbStart, What: "start", Run: d.run, StartCause: cause, Launch: d.to.target, Tuning: d.to.tuning}
@@ -209,6 +212,15 @@ func (d *differ) start(i *Instance, _ Goal) {
 	d.run++
 	d.change(i, c)
 	d.act(ActionStart, i, Action{Run: c.Run, Launch: c.Launch, Tuning: c.Tuning})
+}
+
+// undelayed reports whether an end was judged before a new control came, which did
+// not know the policy yet when the last process was gone: its delay is still owed.
+func (d *differ) undelayed(i *Instance) bool {
+	if i.State != StateExited || i.StartCause != CauseCrash || i.Attempt == 0 || i.LastExit == nil {
+		return false
+	}
+	return nextStart(d.policy, i).After(d.now)
 }
 
 // startCause is why an instance starts now.

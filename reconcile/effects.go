@@ -256,23 +256,19 @@ func (t *turn) vacate() {
 		t.exit = i.LastExit // no change of state has told it: it was stopping before
 	}
 	i.MainGone, i.Escalated, i.Owed, i.Until, i.Draining = false, false, ActionUnset, time.Time{}, false
-	if i.StartCause == CauseCrash && i.Attempt > 0 && i.Finished == "" && !i.Unjudged && t.nextStart().After(t.now) {
+	if t.p.Spec == nil {
+		return // the first look at it knows policy, and sets the delay
+	}
+	if i.StartCause == CauseCrash && i.Attempt > 0 && i.Finished == "" && !i.Unjudged && nextStart(t.p.policy(), i).After(t.now) {
 		t.next = FactDelayed
 	}
-}
-
-// nextStart is when policy starts it again: the delay counts from the end of
-// the main process.
-func (t *turn) nextStart() time.Time {
-	i := t.i
-	return i.LastExit.At.Add(delay(&t.p.policy().Restart, i.ID, i.Attempt))
 }
 
 func delayed(t *turn, _ *Fact) string {
 	if t.i.LastExit == nil || t.i.Finished != "" {
 		return "nothing waits for its next start"
 	}
-	t.i.Until = t.nextStart()
+	t.i.Until = nextStart(t.p.policy(), t.i)
 	return ""
 }
 

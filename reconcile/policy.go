@@ -55,6 +55,12 @@ func delay(r *spec.Restart, id InstanceID, attempt int) time.Duration {
 	return time.Duration(base + base*r.Jitter*dice(id, attempt))
 }
 
+// nextStart is when policy starts it again: the delay counts from the end of
+// the main process.
+func nextStart(pol *spec.Policy, i *Instance) time.Time {
+	return i.LastExit.At.Add(delay(&pol.Restart, i.ID, i.Attempt))
+}
+
 // dice is a number from 0 to below 1 that depends on nothing but the instance
 // and its attempt: the same history gives the same delays.
 func dice(id InstanceID, attempt int) float64 {
