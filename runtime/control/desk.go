@@ -359,6 +359,7 @@ func (d *desk) desireBy(ctx context.Context, by *spec.Requester) {
 	d.c.exitWhen.wish(wanted)
 	d.c.tail.expect(ctx, wanted.Programs)
 	d.c.trim.later()
+	d.c.stall.soon()
 	if err := d.c.hooks.Set(ctx, wanted); err != nil && ctx.Err() == nil { // before anything happens because of it
 		d.c.log.Error("cannot set hooks", "error", err)
 	}

@@ -11,9 +11,14 @@ import (
 	"github.com/procnanny/procnanny/rpc"
 )
 
-// stallEvery is how often we look whether the keeper is stopped. It counts when
-// it is at two looks: a debugger, or strace, stops a process for a moment.
-const stallEvery = 3 * time.Second
+// stallEvery is how often we look whether the keeper is stopped, while something
+// happens; stallIdle while nothing does, for that shall cost nothing. It counts
+// when it is stopped at two looks, stallEvery apart: a debugger, or strace, stops
+// a process for a moment.
+const (
+	stallEvery = 3 * time.Second
+	stallIdle  = 20 * time.Second
+)
 
 // stall watches for a keeper that somebody stopped (SIGSTOP, the freezer, a
 // debugger): it lives, so there must be no other, but nothing is started, stopped
@@ -21,27 +26,43 @@ const stallEvery = 3 * time.Second
 type stall struct {
 	c     *Control
 	since atomic.Pointer[time.Time] // nil: it goes on
-	every time.Duration
-	state func(pid int) byte
+	kick  chan struct{}
 }
 
-func newStall(c *Control) *stall { return &stall{c: c, every: stallEvery, state: processState} }
+func newStall(c *Control) *stall { return &stall{c: c, kick: make(chan struct{}, 1)} }
+
+// soon has a look taken soon: somebody wants something of the keeper.
+func (s *stall) soon() {
+	select {
+	case s.kick <- struct{}{}:
+	default:
+	}
+}
 
 func (s *stall) run(ctx context.Context) {
-	tick := time.NewTicker(s.every)
-	defer tick.Stop()
-	before := false
+	timer := time.NewTimer(stallEvery)
+	defer timer.Stop()
+	before, seen := false, uint64(0)
 	for {
 		select {
-		case <-tick.C:
+		case <-timer.C:
+		case <-s.kick:
+			timer.Reset(stallEvery)
+			continue
 		case <-ctx.Done():
 			return
 		}
-		now := stopped(s.state(s.c.cfg.Hello.PID))
+		now := stopped(processState(s.c.cfg.Hello.PID))
 		if told := s.since.Load() != nil; now && before && !told || !now && told {
 			s.tell(ctx, now)
 		}
-		before = now
+		seq := s.c.store.Seq()
+		if now || before || seq != seen {
+			timer.Reset(stallEvery)
+		} else {
+			timer.Reset(stallIdle)
+		}
+		before, seen = now, seq
 	}
 }
 
@@ -49,7 +70,7 @@ func (s *stall) run(ctx context.Context) {
 func (s *stall) tell(ctx context.Context, stalled bool) {
 	pid, event := s.c.cfg.Hello.PID, "goes on"
 	if stalled {
-		since := time.Now().Add(-s.every)
+		since := time.Now().Add(-stallEvery)
 		event = "stalled"
 		s.since.Store(&since)
 		s.c.log.Error("the keeper is stopped: nothing is started or stopped, and no end is heard of, until it goes on", "keeper", pid)
