@@ -62,9 +62,9 @@ func (c clock) lost(i *reconcile.Instance) reconcile.Fact {
 
 // recorded reports whether the end of a run that does not live in the world is
 // on record: that of an instance which was forgotten, too, for only what has
-// ended is.
+// ended is. One that came back since and has not run yet knows no more of it.
 func recorded(w reconcile.World, r *keeper.Run) bool {
-	if known := instance(w, idOf(r)); known != nil {
+	if known := instance(w, idOf(r)); known != nil && known.Run != 0 {
 		return known.Run >= reconcile.RunID(r.Run)
 	}
 	return reconcile.RunID(r.Run) < w.NextRun
