@@ -37,6 +37,7 @@ type pace struct {
 	capacity int
 	last     time.Time // when the pipe was empty
 	moved    int       // bytes since then
+	most     int       // that were found in it since then
 	delay    time.Duration
 }
 
@@ -51,6 +52,7 @@ func (p *pace) drained(s *Sink, pipe, avail, n int, now time.Time, blocked bool)
 		p.pipe, p.capacity = pipe, max(pipeSize(pipe), 1)
 	}
 	p.moved += n
+	p.most = max(p.most, avail)
 	if blocked {
 		p.delay = min(max(2*p.delay, backoffMin), backoffMax)
 		return
@@ -63,7 +65,8 @@ func (p *pace) drained(s *Sink, pipe, avail, n int, now time.Time, blocked bool)
 	if avail > n {
 		return // it is drained again at once
 	}
-	p.last, p.moved, p.delay = now, 0, 0
+	before, full := p.delay, p.most > p.capacity*3/4
+	p.last, p.moved, p.most, p.delay = now, 0, 0, 0
 	if rate == 0 || since > 2*longMost {
 		return // the first after a pause goes at once
 	}
@@ -73,6 +76,9 @@ func (p *pace) drained(s *Sink, pipe, avail, n int, now time.Time, blocked bool)
 	}
 	// When it will be half full, if it goes on like this.
 	p.delay = time.Duration(min(most.Seconds(), float64(p.capacity/2)/rate) * float64(time.Second))
+	if full { // its writer may have waited: then the rate is ours, not its own
+		p.delay = min(p.delay, before/2)
+	}
 	if p.delay < tooShort {
 		p.delay = 0
 	}
