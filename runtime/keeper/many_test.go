@@ -104,7 +104,7 @@ func TestNothingLeaks(t *testing.T) {
 			}
 		}
 		r.poll(fmt.Sprintf("descriptors to be %d again", fds), func() bool { return countFDs(t, pid) <= fds })
-		if now := countThreads(t, pid); now > threads+4 {
+		if now := countThreads(t, pid); now > threads+16 { // a busy machine has Go make some, once
 			t.Errorf("threads: %d, before %d", now, threads)
 		}
 		r.send(Order{Kind: OrderAck, Run: warm})
