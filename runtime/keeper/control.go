@@ -179,9 +179,6 @@ func (k *keeper) obeyAll() {
 		}
 		rest = after
 		k.obey(&o)
-		if k.fresh >= maxFresh {
-			k.flush()
-		}
 		if k.ctl.sock < 0 {
 			return // it went meanwhile
 		}
@@ -195,7 +192,6 @@ func (k *keeper) obeyAll() {
 
 // flush writes the facts of this turn. What the socket does not take waits.
 func (k *keeper) flush() {
-	k.fresh = 0
 	if k.ctl.sock < 0 {
 		k.facts = nil
 		return

@@ -85,7 +85,6 @@ type keeper struct {
 	gone    []*run            // main process ended in this turn
 	over    []*run            // emptied in this turn
 	unheard []*run            // ended, and control has perhaps not written it down
-	fresh   int               // started since the last flush
 	mover   *mover
 	// emptyings are ends that wait until output was moved.
 	emptyings map[*emptying]struct{}

@@ -12,11 +12,6 @@ import (
 // together, and looks through their program once for them.
 const maxOrders = 48
 
-// maxFresh is how many starts control may not have heard of: until it holds
-// their descriptors too, their ends and output are ours alone. 3 ms at most, and
-// for a single start no time at all.
-const maxFresh = 16
-
 // orders says what each order does. Those about a run are looked up first.
 var orders [OrderLean + 1]func(*keeper, *Order)
 

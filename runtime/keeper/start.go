@@ -116,7 +116,6 @@ func (k *keeper) launch(in *instance, s *Start) (*run, error) {
 	k.giveNow(r, text) // before all else: until control holds it too, its end and output are ours alone
 	k.notes.finish(k, r, note, text)
 	crashpoint.Here(crashpoint.StartFinished)
-	k.fresh++
 	k.set(alarmTidy, 3*time.Second)
 	return r, nil
 }
