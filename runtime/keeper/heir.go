@@ -30,13 +30,18 @@ func (w *Will) Offer(runDir string, within time.Duration) error {
 		return fmt.Errorf("cannot offer a will: %w", err)
 	}
 	defer unix.Close(fd)
-	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: path}); err != nil {
+	// Under its name only once it listens: who came before would be refused, and
+	// take it for one of somebody dead.
+	early := path + ".new"
+	_ = os.Remove(early)
+	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: early}); err != nil {
+		return fmt.Errorf("cannot offer a will at %s: %w", path, err)
+	}
+	if err := errors.Join(os.Chmod(early, 0o600), unix.Listen(fd, 4), os.Rename(early, path)); err != nil {
+		_ = os.Remove(early)
 		return fmt.Errorf("cannot offer a will at %s: %w", path, err)
 	}
 	defer os.Remove(path)
-	if err := errors.Join(os.Chmod(path, 0o600), unix.Listen(fd, 4)); err != nil {
-		return fmt.Errorf("cannot offer a will at %s: %w", path, err)
-	}
 	for deadline := time.Now().Add(within); pollIn(fd, time.Until(deadline)); {
 		c, _, err := unix.Accept4(fd, unix.SOCK_CLOEXEC)
 		if err != nil {
