@@ -179,8 +179,10 @@ func (c *cgroups) enter(k *keeper, in *instance, limits *spec.Cgroup) (int, erro
 		removeCgroup(leaf, 0)
 		in.entered, in.killed = false, false
 	}
+	made := false
 	if !in.entered {
 		err := c.makeLeaf(leaf)
+		made = err == nil
 		if err != nil && !errors.Is(err, fs.ErrExist) {
 			return -1, stepError("making cgroup "+leaf, underlying(err))
 		}
@@ -198,7 +200,7 @@ func (c *cgroups) enter(k *keeper, in *instance, limits *spec.Cgroup) (int, erro
 		return -1, stepError("opening cgroup "+leaf, err)
 	}
 	in.entered = true
-	c.countOOM(in)
+	c.countOOM(in, made)
 	if limits == nil {
 		return fd, nil
 	}

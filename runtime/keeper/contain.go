@@ -69,6 +69,8 @@ func baseName(runDir string) string {
 	return "procnanny-" + hex.EncodeToString(sum[:4])
 }
 
+var leafEscapes = strings.NewReplacer("%", "%25", ".", "%2E")
+
 // maxLeaf is how long a program's part of a directory name may be, in bytes.
 const maxLeaf = 200
 
@@ -76,7 +78,7 @@ const maxLeaf = 200
 // "." and "%" are escaped in the program's name, and a name that is too long
 // becomes its hash behind "%h", which no escape begins with.
 func leafName(key instanceKey) string {
-	name := strings.NewReplacer("%", "%25", ".", "%2E").Replace(key.program)
+	name := leafEscapes.Replace(key.program)
 	if len(name) > maxLeaf {
 		sum := sha256.Sum256([]byte(key.program))
 		name = fmt.Sprintf("%%h%x", sum[:16])

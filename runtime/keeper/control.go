@@ -157,37 +157,49 @@ func (k *keeper) readControl() {
 // obeyAll carries out orders that have come whole, a turn's worth; backlog says
 // that more are waiting.
 func (k *keeper) obeyAll() {
+	list, err := k.turnOfOrders()
+	for i := range list {
+		k.launcher.follows = i+1 < len(list) && list[i+1].Kind == OrderStart
+		k.obey(&list[i])
+		if k.ctl.sock < 0 {
+			break // it went meanwhile
+		}
+	}
+	k.settle()
+	if err != nil {
+		k.hangUp(err.Error())
+	}
+}
+
+// turnOfOrders takes up to maxOrders off what has come. With an error nothing
+// behind them makes sense.
+func (k *keeper) turnOfOrders() (list []Order, err error) {
 	rest := k.ctl.in
 	k.ctl.backlog = false
-	for n := 0; ; n++ {
+	for {
 		body, after, ok, err := cutFrame(rest)
 		if err != nil {
-			k.hangUp(err.Error())
-			return
+			return list, err
 		}
 		if !ok {
 			break
 		}
-		if n == maxOrders {
+		if len(list) == maxOrders {
 			k.ctl.backlog = true
 			break
 		}
 		o, err := DecodeOrder(body)
 		if err != nil {
-			k.hangUp(err.Error())
-			return
+			return list, err
 		}
-		rest = after
-		k.obey(&o)
-		if k.ctl.sock < 0 {
-			return // it went meanwhile
-		}
+		list, rest = append(list, o), after
 	}
 	if len(rest) == 0 {
 		k.ctl.in = nil
-		return
+	} else {
+		k.ctl.in = slices.Delete(k.ctl.in, 0, len(k.ctl.in)-len(rest))
 	}
-	k.ctl.in = slices.Delete(k.ctl.in, 0, len(k.ctl.in)-len(rest))
+	return list, nil
 }
 
 // flush writes the facts of this turn. What the socket does not take waits.

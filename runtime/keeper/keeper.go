@@ -80,12 +80,13 @@ type keeper struct {
 	runs      map[uint64]*run // alive, or ended and not yet acknowledged
 	mains     map[int]*run    // by pid: main processes whose end was not yet seen
 
-	dying   map[*run]struct{} // main gone, others living, no cgroup to tell
-	exiting map[*run]struct{} // adopted, ended, exit status not yet known
-	gone    []*run            // main process ended in this turn
-	over    []*run            // emptied in this turn
-	unheard []*run            // ended, and control has perhaps not written it down
-	mover   *mover
+	dying    map[*run]struct{} // main gone, others living, no cgroup to tell
+	exiting  map[*run]struct{} // adopted, ended, exit status not yet known
+	gone     []*run            // main process ended in this turn
+	over     []*run            // emptied in this turn
+	unheard  []*run            // ended, and control has perhaps not written it down
+	mover    *mover
+	launcher launcher
 	// emptyings are ends that wait until output was moved.
 	emptyings map[*emptying]struct{}
 
@@ -183,6 +184,9 @@ func newKeeper(c Config) (*keeper, error) {
 	if err = k.startMover(); err != nil {
 		return nil, err
 	}
+	if err = k.startLauncher(); err != nil {
+		return nil, err
+	}
 	k.box = k.newContainment()
 	return k, nil
 }
@@ -197,6 +201,7 @@ func bootID() (string, error) {
 
 func (k *keeper) close() {
 	k.signals.close()
+	k.launcher.close()
 	if k.mover.stop(time.Second) {
 		k.deps.closeOutput()
 	}

@@ -23,8 +23,12 @@ func (c *cgroups) oomKills(in *instance) (n int64, known bool) {
 	return 0, false
 }
 
-// countOOM remembers how many there were before a start.
-func (c *cgroups) countOOM(in *instance) { in.oomKills, in.oomKnown = c.oomKills(in) }
+// countOOM remembers how many there were before a start: none in a new leaf.
+func (c *cgroups) countOOM(in *instance, made bool) {
+	if in.oomKills, in.oomKnown = 0, true; !made {
+		in.oomKills, in.oomKnown = c.oomKills(in)
+	}
+}
 
 // ranOut reports whether a run that KILL ended did so because memory ran out:
 // the kernel does not say whom it killed, only that it killed since the start.

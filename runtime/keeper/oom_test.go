@@ -37,7 +37,7 @@ func TestRanOut(t *testing.T) {
 				}
 			}
 			put(c.before)
-			box.countOOM(in)
+			box.countOOM(in, false)
 			put(c.after)
 			if got := box.ranOut(&run{in: in}); got != c.want {
 				t.Errorf("got %v", got)

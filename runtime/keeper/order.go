@@ -41,6 +41,9 @@ func init() {
 }
 
 func (k *keeper) obey(o *Order) {
+	if o.Kind != OrderStart {
+		k.settle()
+	}
 	if int(o.Kind) >= len(orders) {
 		k.log.Warn("control gave an order that this keeper does not know", "order", o.Kind)
 		return

@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -23,6 +22,7 @@ func (k *keeper) orderStart(o *Order) {
 	if s == nil {
 		return
 	}
+	k.settleFor(s)
 	in := k.instance(instanceKey{s.Program, s.Index})
 	crashpoint.Here(crashpoint.StartOrdered)
 	if r := in.run; r != nil && !r.emptied {
@@ -37,15 +37,18 @@ func (k *keeper) orderStart(o *Order) {
 	k.tidyRuns() // the former run's, before this one begins
 	k.drop(in.run)
 	in.output = s.Output
-	r, err := k.launch(in, s)
+	p, err := k.prepare(in, s)
 	if err != nil {
-		f := failed(s, err, "")
-		k.keepFailure(in, s, f)
-		k.tell(f)
+		k.startFailed(in, s, err)
 		return
 	}
-	f := r.fact(FactStarted)
-	f.AtNS = r.started
+	k.launch(p)
+}
+
+// startFailed tells of a start that did not come to be.
+func (k *keeper) startFailed(in *instance, s *Start, err error) {
+	f := failed(s, err, "")
+	k.keepFailure(in, s, f)
 	k.tell(f)
 }
 
@@ -69,55 +72,38 @@ func failed(s *Start, err error, reason string) Fact {
 	return f
 }
 
-// launch makes the place and the pipes, starts the process, and registers it.
-func (k *keeper) launch(in *instance, s *Start) (*run, error) {
-	cgroup, err := k.box.enter(k, in, s.Launch.Tuning.Cgroup)
-	if err != nil {
+// prepare makes the place and the pipes of a start, and notes it.
+func (k *keeper) prepare(in *instance, s *Start) (_ *pending, err error) {
+	p := &pending{order: s, run: newRun(in, s.Run), io: launch.NoStdio}
+	if p.cgroup, err = k.box.enter(k, in, s.Launch.Tuning.Cgroup); err != nil {
 		return nil, err
 	}
-	if cgroup >= 0 {
-		defer unix.Close(cgroup)
-	}
+	defer func() {
+		if err != nil {
+			closeStdio(p.io)
+			k.closePipes(in)
+			if p.cgroup >= 0 {
+				unix.Close(p.cgroup)
+			}
+		}
+	}()
 	crashpoint.Here(crashpoint.StartEntered)
-	io, err := k.openPipes(in, &s.Launch, s.Run)
-	if err != nil {
+	if p.io, err = k.openPipes(in, &s.Launch, s.Run); err != nil {
 		return nil, err
 	}
 	if s.Input != "" {
-		if io.In, err = inputFile(s.Input); err != nil {
-			closeStdio(io)
-			k.closePipes(in)
+		if p.io.In, err = inputFile(s.Input); err != nil {
 			return nil, err
 		}
 	}
-	r := newRun(in, s.Run)
+	r := p.run
 	r.started, r.cookie = boottime(), cookieOf(s)
 	r.launch, r.tuning, r.generation = s.LaunchDigest, s.TuningDigest, s.Generation
-	note, err := k.notes.begin(k, r)
-	if err != nil {
-		closeStdio(io)
-		k.closePipes(in)
+	if p.note, err = k.notes.begin(k, r); err != nil {
 		return nil, err
 	}
 	crashpoint.Here(crashpoint.StartNoted)
-	p, err := k.deps.start(&s.Launch, io, cgroup)
-	closeStdio(io)
-	if err != nil {
-		k.notes.abandon(r, note)
-		in.killed = in.killed || errors.Is(err, unix.EINTR)
-		k.closePipes(in)
-		return nil, err
-	}
-	r.pid, r.pidfd, r.started = p.PID, p.PidFD, boottime()
-	r.inode = pidfdInode(r.pidfd)
-	k.register(r)
-	crashpoint.Here(crashpoint.StartCloned)
-	text := k.noteOf(r).text()
-	k.giveNow(r, text) // before all else: until control holds it too, its end and output are ours alone
-	k.notes.finish(k, r, note, text)
-	crashpoint.Here(crashpoint.StartFinished)
-	k.set(alarmTidy, 3*time.Second)
-	return r, nil
+	return p, nil
 }
 
 // inputFile is a file in memory that holds text, open for reading at its

@@ -39,7 +39,7 @@ var streamNames = map[string][]string{"merged": {""}, "separate": {"stdout", "st
 
 // openPipes makes what the child gets as stdout and stderr. A pipe that still
 // holds bytes of the former run (its sink is full) is used again: nothing is
-// lost and the order is kept.
+// lost and the order is kept. With an error the caller closes what there is.
 func (k *keeper) openPipes(in *instance, r *launch.Request, run uint64) (launch.Stdio, error) {
 	io := launch.NoStdio
 	names := streamNames[r.Mode.Kind]
@@ -52,8 +52,6 @@ func (k *keeper) openPipes(in *instance, r *launch.Request, run uint64) (launch.
 		k.openSink(s, names[i], run)
 		end, err := k.openPipe(s, r)
 		if err != nil {
-			closeStdio(io)
-			k.closePipes(in)
 			return io, err
 		}
 		if i == 0 {
@@ -318,9 +316,7 @@ func (n *moverNews) ready(k *keeper, _ uint32) {
 }
 
 // tell wakes the loop; it may be called on any thread.
-func (n *moverNews) tell() {
-	_, _ = unix.Write(n.fd, []byte{1, 0, 0, 0, 0, 0, 0, 0}) // an eventfd counts
-}
+func (n *moverNews) tell() { countUp(n.fd) }
 
 // startMover makes the mover and has the loop hear of it.
 func (k *keeper) startMover() error {
