@@ -48,6 +48,9 @@ type note struct {
 	Output       Output      `json:"output"`
 	// Pipes are the inodes of stdout's and stderr's pipe, 0 is none.
 	Pipes [2]uint64 `json:"pipes"`
+	// OOMKills is what the kernel counted in its cgroup before the start; nil is
+	// not known.
+	OOMKills *int64 `json:"oom_kills,omitempty"`
 	// Ended and Emptied, with Exit as a frame, are in a note whose end control
 	// has not acknowledged.
 	Ended   bool   `json:"ended,omitempty"`
@@ -134,6 +137,9 @@ func (k *keeper) noteOf(r *run) note {
 		Boot: k.boot, Run: r.id, Program: r.in.program, Index: r.in.index, PID: r.pid, Inode: r.inode, StartedNS: r.started,
 		LaunchDigest: r.launch, TuningDigest: r.tuning, Generation: r.generation, Cookie: r.cookie, Stopping: r.stopping,
 		Output: r.in.output,
+	}
+	if r.in.oomKnown {
+		v.OOMKills = new(r.in.oomKills)
 	}
 	if r.inode == 0 && r.pid > 0 {
 		v.Start = readStat(r.pid).start

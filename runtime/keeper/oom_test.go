@@ -15,15 +15,16 @@ func TestRanOut(t *testing.T) {
 		before, after string
 		want          bool
 	}{
-		"nobody was killed":        {events("0"), events("0"), false},
-		"somebody was killed":      {events("0"), events("1"), true},
-		"in an earlier run":        {events("4"), events("4"), false},
-		"again":                    {events("4"), events("6"), true},
-		"no controller":            {"", "", false},
-		"the controller came late": {"", events("1"), false},
-		"the controller went":      {events("1"), "", false},
-		"nonsense":                 {events("0"), events("many"), false},
-		"cut short":                {events("0"), "low 0\noom_ki", false},
+		"nobody was killed":         {events("0"), events("0"), false},
+		"somebody was killed":       {events("0"), events("1"), true},
+		"in an earlier run":         {events("4"), events("4"), false},
+		"again":                     {events("4"), events("6"), true},
+		"no controller":             {"", "", false},
+		"the controller came late":  {"", events("1"), true},
+		"it came and killed nobody": {"", events("0"), false},
+		"the controller went":       {events("1"), "", false},
+		"nonsense":                  {events("0"), events("many"), false},
+		"cut short":                 {events("0"), "low 0\noom_ki", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			box := &cgroups{dir: t.TempDir()}
@@ -44,11 +45,23 @@ func TestRanOut(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Who adopts a run knows the count at its start by the note, as far as it was
+// known; an older version's note has none.
+func TestAdoptedRunsRunOutToo(t *testing.T) {
 	box := &cgroups{dir: t.TempDir()}
-	in := &instance{instanceKey: instanceKey{"web", 0}}
-	must(t, os.Mkdir(box.leaf(in), 0o755))
-	must(t, os.WriteFile(filepath.Join(box.leaf(in), "memory.events"), []byte(events("9")), 0o644))
-	if box.ranOut(&run{in: in, adopted: true}) {
-		t.Error("an adopted run, whose count at the start nobody knows, ran out of memory")
+	former := &instance{instanceKey: instanceKey{"web", 0}, oomKills: 8, oomKnown: true}
+	must(t, os.Mkdir(box.leaf(former), 0o755))
+	must(t, os.WriteFile(filepath.Join(box.leaf(former), "memory.events"), []byte("oom_kill 9\n"), 0o644))
+	v, err := parseNote((&keeper{}).noteOf(newRun(former, 7)).text())
+	must(t, err)
+	r := newRun(&instance{instanceKey: former.instanceKey}, 7)
+	if r.take(&v); !box.ranOut(r) {
+		t.Error("one more was killed since its start, and it is not said to have run out of memory")
+	}
+	v.OOMKills = nil
+	if r.take(&v); box.ranOut(r) {
+		t.Error("it is said to have run out of memory, and nobody knows the count at its start")
 	}
 }

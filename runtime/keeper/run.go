@@ -107,6 +107,9 @@ func (r *run) list() Run {
 func (r *run) take(v *note) {
 	r.pid, r.inode, r.started, r.generation, r.cookie = v.PID, v.Inode, v.StartedNS, v.Generation, v.Cookie
 	r.launch, r.tuning, r.stopping = v.LaunchDigest, v.TuningDigest, v.Stopping
+	if r.in.oomKnown = v.OOMKills != nil; r.in.oomKnown {
+		r.in.oomKills = *v.OOMKills
+	}
 }
 
 // drop forgets a run that is over, and whose end control has written down.
