@@ -220,7 +220,7 @@ func checkKey(key string) error {
 		return nil
 	}
 	hint := ""
-	if near := nearest(key, spec.Keys()); near != "" {
+	if near := spec.Nearest(key, spec.Keys()); near != "" {
 		hint = " (did you mean '" + near + "'?)"
 	}
 	return Errorf(CodeBadArgument, "a program has no key '%s'%s", key, hint)

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/procnanny/procnanny/reconcile"
-	"github.com/procnanny/procnanny/spec"
 )
 
 // TestEnvIsNeverShown asks every method, with secrets in files, overrides,
@@ -341,14 +340,6 @@ func TestBigRequestsAreDecodedElsewhere(t *testing.T) {
 	}
 	if got := wireJSON(work(context.Background())); got != `{"danced": true}` {
 		t.Errorf("got %s", got)
-	}
-}
-
-func TestNearest(t *testing.T) {
-	for key, want := range map[string]string{"nise": "nice", "instanses": "instances", "comand": "command", "zzz": "", strings.Repeat("x", 1000): ""} {
-		if got := nearest(key, spec.Keys()); got != want {
-			t.Errorf("%.10s is nearest to %q, want %q", key, got, want)
-		}
 	}
 }
 

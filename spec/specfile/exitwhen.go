@@ -25,7 +25,7 @@ func (e *Evaluation) judgeExitWhen(ps *spec.Problems, v *view) string {
 	}
 	p := e.tree.problemAt(e.tree.valuePos(v.exitWhen, nil))
 	p.Message = fmt.Sprintf("invalid value %s: expected the name of a program", describe(v.exitWhen))
-	if n := nearest(name, names); err == nil && n != "" {
+	if n := spec.Nearest(name, names); err == nil && n != "" {
 		p.Hint = fmt.Sprintf("did you mean %q?", n)
 	}
 	e.tree.add(ps, p, []string{exitWhen})

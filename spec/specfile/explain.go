@@ -36,7 +36,7 @@ func (e *Evaluation) unknown(ps *spec.Problems, v cue.Value, path, known []strin
 	p := e.tree.problemAt(e.tree.labelPos(v))
 	key := path[len(path)-1]
 	p.Message = fmt.Sprintf("unknown key %q", key)
-	if n := nearest(key, known); n != "" {
+	if n := spec.Nearest(key, known); n != "" {
 		p.Hint = fmt.Sprintf("did you mean %q?", n)
 	}
 	e.tree.add(ps, p, path)

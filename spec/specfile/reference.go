@@ -3,7 +3,6 @@ package specfile
 import (
 	"path"
 	"slices"
-	"strings"
 
 	"github.com/procnanny/procnanny/spec"
 )
@@ -57,42 +56,4 @@ func checkReferences(p spec.Program) []finding {
 	try(p.Stdin, "stdin")
 	try(p.Mode.File, "output", "mode", "file")
 	return out
-}
-
-// nearest is the known key that a misspelt one probably means, or "".
-func nearest(key string, known []string) string {
-	best, bestDistance := "", 1+max(1, len(key)/3)
-	for _, k := range known {
-		if d := distance(strings.ToLower(key), k); d < bestDistance {
-			best, bestDistance = k, d
-		}
-	}
-	return best
-}
-
-// distance is the number of single-character edits between a and b, where two
-// neighbours that changed places count as one.
-func distance(a, b string) int {
-	ra, rb := []rune(a), []rune(b)
-	var before []int
-	last := make([]int, len(rb)+1)
-	for j := range last {
-		last[j] = j
-	}
-	for i := 1; i <= len(ra); i++ {
-		row := make([]int, len(rb)+1)
-		row[0] = i
-		for j := 1; j <= len(rb); j++ {
-			cost := 1
-			if ra[i-1] == rb[j-1] {
-				cost = 0
-			}
-			row[j] = min(last[j]+1, row[j-1]+1, last[j-1]+cost)
-			if i > 1 && j > 1 && ra[i-1] == rb[j-2] && ra[i-2] == rb[j-1] {
-				row[j] = min(row[j], before[j-2]+1)
-			}
-		}
-		before, last = last, row
-	}
-	return last[len(rb)]
 }
