@@ -25,7 +25,7 @@ var version = "unknown"
 func init() { runtime.LockOSThread() }
 
 func main() {
-	d, err := place.ParseDaemon("procnannyd", os.Args[1:], os.Getenv, os.Stderr)
+	d, err := place.ParseDaemon("procnannyd", os.Args[1:], os.Getenv, os.Stdout)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 		return

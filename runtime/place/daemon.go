@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/procnanny/procnanny/spec"
 )
 
 // The values of Daemon.Apply, Daemon.OnExit and Daemon.Supervised.
@@ -60,13 +62,12 @@ type Daemon struct {
 var getpid = os.Getpid
 
 // ParseDaemon reads a daemon's flags; what they do not say the variables do,
-// and then the defaults. --help prints the help to stderr and returns
-// flag.ErrHelp.
-func ParseDaemon(name string, args []string, getenv func(string) string, stderr io.Writer) (Daemon, error) {
+// and then the defaults. --help prints the help and returns flag.ErrHelp.
+func ParseDaemon(name string, args []string, getenv func(string) string, help io.Writer) (Daemon, error) {
 	given, err := split(name, args)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
-		printHelp(stderr, name, defaults(getenv))
+		printHelp(help, name, defaults(getenv))
 		return Daemon{}, err
 	case err != nil:
 		return Daemon{}, err
@@ -132,7 +133,7 @@ func split(name string, args []string) (given, error) {
 		if errors.Is(err, flag.ErrHelp) {
 			return g, err
 		}
-		return g, fmt.Errorf("cannot read the command line: %s (%s --help lists the flags)", dashes(err.Error()), name)
+		return g, fmt.Errorf("cannot read the command line: %s (%s%s --help lists the flags)", dashes(err.Error()), meant(set, err), name)
 	}
 	if set.NArg() > 0 {
 		return g, fmt.Errorf("cannot read the command line: %s takes only flags, found %q", name, set.Arg(0))
@@ -147,6 +148,20 @@ func dashes(message string) string {
 		return message
 	}
 	return head + ": --" + name
+}
+
+// meant names the flag that an unknown one probably is.
+func meant(set *flag.FlagSet, err error) string {
+	_, unknown, ok := strings.Cut(err.Error(), "not defined: -")
+	if !ok {
+		return ""
+	}
+	var names []string
+	set.VisitAll(func(f *flag.Flag) { names = append(names, f.Name) })
+	if n := spec.Nearest(strings.TrimLeft(unknown, "-"), names); n != "" {
+		return "did you mean --" + n + "? "
+	}
+	return ""
 }
 
 // complete fills in what follows from the rest, and checks what spans flags.

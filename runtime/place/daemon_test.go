@@ -110,6 +110,7 @@ func TestBadValuesNameTheirFlagOrVariable(t *testing.T) {
 		{nil, []string{"--insecure-loopback", "--events", "tcp://[::1]:99999"}, `expected a port`},
 		{nil, []string{"--run", long}, `the path of a socket has at most 107 bytes, this one has 130: choose a shorter --run`},
 		{nil, []string{"--run", "/x", "--state", "/x"}, `cannot use /x for both --state and --run`},
+		{nil, []string{"--on-exti=leave"}, `not defined: --on-exti (did you mean --on-exit? procnannyd --help`},
 		{nil, []string{"--fizzle"}, `flag provided but not defined: --fizzle (procnannyd --help lists the flags)`},
 		{nil, []string{"extra"}, `procnannyd takes only flags, found "extra"`},
 	} {
@@ -145,6 +146,10 @@ func TestClientFindsItsDaemon(t *testing.T) {
 		{Client{}, []string{"PROCNANNY_RUN", "/r"}, "ipc:///r/rpc.sock"},
 		{Client{}, []string{"PROCNANNY_LISTEN", "ipc:///l,ipc:///m"}, "ipc:///l"},
 		{Client{}, []string{"PROCNANNY_RUN", "/r", "PROCNANNY_CONNECT", "tcp://127.0.0.1:1"}, "tcp://127.0.0.1:1"},
+		{Client{}, []string{"PROCNANNY_LISTEN", "tcp://0.0.0.0:1,ipc:///m"}, "ipc:///m"},
+		{Client{}, []string{"PROCNANNY_RUN", "/r", "PROCNANNY_LISTEN", "ipc:///l"}, "ipc:///l"},
+		{Client{}, []string{"PROCNANNY_CONNECT", "ipc:///c", "PROCNANNY_LISTEN", "ipc:///l"}, "ipc:///c"},
+		{Client{Run: "/f"}, []string{"PROCNANNY_LISTEN", "ipc:///l"}, "ipc:///f/rpc.sock"},
 		{Client{Run: "/f"}, []string{"PROCNANNY_CONNECT", "tcp://127.0.0.1:1"}, "ipc:///f/rpc.sock"},
 		{Client{Run: "/f", Connect: "ipc:///c"}, nil, "ipc:///c"},
 	} {
@@ -158,14 +163,26 @@ func TestClientFindsItsDaemon(t *testing.T) {
 			t.Errorf("%+v: %s", bad, got)
 		}
 	}
-	if got := ClientEvents(Client{}, "ipc:///r/rpc.sock", env()); got != "ipc:///r/events.sock" {
-		t.Error(got)
-	}
-	if got := ClientEvents(Client{Events: "tcp://a:3"}, "tcp://127.0.0.1:1", env("PROCNANNY_EVENTS", "tcp://127.0.0.1:2")); got != "tcp://a:3" {
-		t.Error(got)
-	}
-	if got := ClientEvents(Client{}, "tcp://127.0.0.1:1", env("PROCNANNY_EVENTS", "tcp://127.0.0.1:2")); got != "tcp://127.0.0.1:2" {
-		t.Error(got)
+}
+
+func TestClientFindsEvents(t *testing.T) {
+	const rpc, tcp = "ipc:///r/rpc.sock", "tcp://127.0.0.1:1"
+	for _, c := range []struct {
+		client         Client
+		endpoint, vars string
+		want           string
+	}{
+		{Client{}, rpc, "", "ipc:///r/events.sock"},
+		{Client{}, rpc, "ipc:///e", "ipc:///e"}, // as the daemon with the same variable
+		{Client{Run: "/r"}, rpc, "ipc:///e", "ipc:///r/events.sock"},
+		{Client{Events: "tcp://a:3"}, tcp, "tcp://127.0.0.1:2", "tcp://a:3"},
+		{Client{}, tcp, "ipc:///e,tcp://127.0.0.1:2", "tcp://127.0.0.1:2"},
+		{Client{Connect: tcp}, tcp, "tcp://127.0.0.1:2", "tcp://127.0.0.1:2"},
+		{Client{}, "ipc:///l", "", ""},
+	} {
+		if got := ClientEvents(c.client, c.endpoint, env("PROCNANNY_EVENTS", c.vars)); got != c.want {
+			t.Errorf("%+v %s %q: %q instead of %q", c.client, c.endpoint, c.vars, got, c.want)
+		}
 	}
 }
 

@@ -116,14 +116,12 @@ func ClientKeys(c Client, endpoint string, getenv func(string) string) (key, ser
 }
 
 // ClientEndpoint is where a client finds its daemon: --connect, --run, then
-// the variables of the same names, then PROCNANNY_LISTEN, then the default.
+// PROCNANNY_CONNECT, then where a daemon with the same variables listens.
 func ClientEndpoint(c Client, uid int, getenv func(string) string) (string, error) {
 	connect, run := c.Connect, c.Run
 	if connect == "" && run == "" {
-		connect, run = getenv("PROCNANNY_CONNECT"), getenv("PROCNANNY_RUN")
-	}
-	if connect == "" && run == "" {
-		connect, _, _ = strings.Cut(getenv("PROCNANNY_LISTEN"), ",")
+		connect = cmp.Or(getenv("PROCNANNY_CONNECT"), nearest(getenv("PROCNANNY_LISTEN"), "ipc"))
+		run = getenv("PROCNANNY_RUN")
 	}
 	if connect != "" {
 		return clientEndpoint(connect)
@@ -148,18 +146,35 @@ func clientEndpoint(text string) (string, error) {
 	return text, nil
 }
 
+// nearest is the endpoint of a variable's list that a client is best off with:
+// the first of a transport, or else the first.
+func nearest(list, scheme string) string {
+	all := strings.Split(list, ",")
+	for _, e := range all {
+		if strings.HasPrefix(e, scheme+"://") {
+			return e
+		}
+	}
+	return all[0]
+}
+
 // ClientEvents is where the daemon that answers at endpoint publishes events:
-// what was said, else beside its socket, else what PROCNANNY_EVENTS says. Empty
-// is not known.
+// what was said, else what PROCNANNY_EVENTS says, else beside its socket. A
+// variable is not about a daemon that a flag names, unless nothing else is
+// known. Empty is not known.
 func ClientEvents(c Client, endpoint string, getenv func(string) string) string {
 	if c.Events != "" {
 		return c.Events
 	}
-	if dir, ok := strings.CutSuffix(endpoint, "/"+rpcSocket); ok && strings.HasPrefix(dir, "ipc://") {
+	scheme, _, _ := strings.Cut(endpoint, "://")
+	said := nearest(getenv("PROCNANNY_EVENTS"), scheme)
+	if said != "" && c.Run == "" && c.Connect == "" {
+		return said
+	}
+	if dir, ok := strings.CutSuffix(endpoint, "/"+rpcSocket); ok && scheme == "ipc" {
 		return dir + "/" + eventsSocket
 	}
-	first, _, _ := strings.Cut(getenv("PROCNANNY_EVENTS"), ",")
-	return first
+	return said
 }
 
 // checkFallback keeps a client from a run directory in /tmp that somebody else
