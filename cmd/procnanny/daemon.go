@@ -14,6 +14,7 @@ import (
 
 	"github.com/procnanny/procnanny/reconcile"
 	"github.com/procnanny/procnanny/rpc"
+	"github.com/procnanny/procnanny/spec"
 )
 
 func (a *app) statesCommand() *cobra.Command {
@@ -54,22 +55,42 @@ func (a *app) methodsCommand() *cobra.Command {
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: completeMethods,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return a.method(cmd.Context(), args[0])
+			}
 			var reply struct {
 				Methods []methodView `json:"methods"`
 			}
 			return a.show(cmd.Context(), "methods", nil, &reply, func() error {
-				if len(args) == 0 {
-					return a.grid(methodsTable(reply.Methods))
-				}
-				for _, m := range reply.Methods {
-					if m.Name == args[0] {
-						return a.methodText(m)
-					}
-				}
-				return fmt.Errorf("there is no method %q: see procnanny methods", args[0])
+				return a.grid(methodsTable(reply.Methods))
 			})
 		},
 	}
+}
+
+// method describes one method.
+func (a *app) method(ctx context.Context, name string) error {
+	tree, err := a.call(ctx, "methods", nil)
+	if err != nil {
+		return err
+	}
+	reply, _ := tree.(map[string]any)
+	all, _ := reply["methods"].([]any)
+	var known []string
+	for _, one := range all {
+		var m methodView
+		if err := into(one, &m); err != nil {
+			return err
+		}
+		if known = append(known, m.Name); m.Name == name {
+			return a.emit(one, func() error { return a.methodText(m) })
+		}
+	}
+	hint := "see procnanny methods"
+	if n := spec.Nearest(name, known); n != "" {
+		hint = "did you mean " + n + "?"
+	}
+	return fmt.Errorf("there is no method %q: %s", name, hint)
 }
 
 func methodsTable(list []methodView) *table {

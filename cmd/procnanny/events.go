@@ -24,12 +24,13 @@ happens now, without gaps. A TOPIC is a prefix: "state.", "state.web.0", "config
 "output.web.0". Events of output are not kept: they are seen with -f only.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			e.app, e.topics, e.sinceGiven = a, args, cmd.Flags().Changed("since")
+			e.limitGiven = cmd.Flags().Changed("limit")
 			return e.run(cmd.Context())
 		},
 	}
 	cmd.Flags().BoolVarP(&e.follow, "follow", "f", false, "go on, until ctrl-C")
 	cmd.Flags().Uint64Var(&e.since, "since", 0, "only events after this `SEQ`")
-	cmd.Flags().IntVar(&e.limit, "limit", 100, "without --since, how many of the last")
+	cmd.Flags().IntVar(&e.limit, "limit", 100, "without --since, how many of the last (0 with -f, unless given)")
 	return cmd
 }
 
@@ -44,6 +45,7 @@ type eventReader struct {
 	since      uint64
 	sinceGiven bool
 	limit      int
+	limitGiven bool
 }
 
 // eventPage is how many events are asked for at once.
@@ -92,10 +94,10 @@ func (e *eventReader) run(ctx context.Context) error {
 }
 
 // past prints what is kept: after since, or the last few. Following begins
-// with what comes now.
+// with what comes now, unless that was asked for.
 func (e *eventReader) past(ctx context.Context, c rpc.Caller, endpoint string) error {
 	keep := e.limit
-	if e.follow && !e.sinceGiven {
+	if e.follow && !e.sinceGiven && !e.limitGiven {
 		keep = 0
 	}
 	var last []map[string]any

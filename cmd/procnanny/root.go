@@ -1,13 +1,16 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/procnanny/procnanny/runtime/place"
+	"github.com/procnanny/procnanny/spec"
 )
 
 // commands is every command, in the order of the help: looking, changing,
@@ -43,14 +46,12 @@ func (a *app) root() *cobra.Command {
 		PersistentPreRunE: func(*cobra.Command, []string) error { return a.checkFlags() },
 	}
 	root.SetVersionTemplate("procnanny {{.Version}}\n")
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return fmt.Errorf("%w (%s --help lists the flags)", err, cmd.CommandPath())
-	})
+	root.SetFlagErrorFunc(flagError)
 	f := root.PersistentFlags()
 	f.SortFlags, root.Flags().SortFlags = false, false
 	f.StringVarP(&a.output, "output", "o", "text", "`FORMAT` of what is printed: text for people; json or yaml, stable, for scripts")
 	f.StringVar(&a.place.Run, "run", "", "the daemon's run `DIR` (default $PROCNANNY_RUN, or as for procnannyd)")
-	f.StringVar(&a.place.Connect, "connect", "", "instead, the daemon's `ENDPOINT`, ipc://PATH or tcp://ADDRESS:PORT (default $PROCNANNY_CONNECT)")
+	f.StringVar(&a.place.Connect, "connect", "", "instead, the daemon's `ENDPOINT`, ipc://PATH or tcp://ADDRESS:PORT (default $PROCNANNY_CONNECT or $PROCNANNY_LISTEN)")
 	f.StringVar(&a.place.Events, "events", "", "where it publishes events, an `ENDPOINT` (default $PROCNANNY_EVENTS, or beside an ipc endpoint)")
 	f.StringVar(&a.place.Key, "key", "", "our key pair, a `FILE` that \"keygen client\" made, for a tcp endpoint (default $PROCNANNY_KEY)")
 	f.StringVar(&a.place.ServerKey, "server-key", "", "the daemon's public `KEY`, or a file with it (default $PROCNANNY_SERVER_KEY)")
@@ -63,6 +64,18 @@ func (a *app) root() *cobra.Command {
 		root.AddCommand(cmd)
 	}
 	return root
+}
+
+// flagError says more about a flag that cannot be used.
+func flagError(cmd *cobra.Command, err error) error {
+	if unknown, ok := errors.AsType[*pflag.NotExistError](err); ok {
+		var names []string
+		cmd.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
+		if n := spec.Nearest(unknown.GetSpecifiedName(), names); n != "" {
+			return fmt.Errorf("%w (did you mean --%s? %s --help lists the flags)", err, n, cmd.CommandPath())
+		}
+	}
+	return fmt.Errorf("%w (%s --help lists the flags)", err, cmd.CommandPath())
 }
 
 var outputs = []string{"text", "json", "yaml"}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"strings"
 	"syscall"
 	"testing"
@@ -147,6 +148,20 @@ func TestExitCodes(t *testing.T) {
 		if s.code != c.code || s.err.String() != c.stderr {
 			t.Errorf("%s: exit %d, want %d\n got %q\nwant %q", c.line, s.code, c.code, s.err.String(), c.stderr)
 		}
+	}
+}
+
+func TestOneMethodIsDescribed(t *testing.T) {
+	f := newFake(t)
+	f.file("methods")
+	s := f.run("methods", "scale", "-o", "json")
+	var got struct{ Name string }
+	if err := json.Unmarshal([]byte(s.out.String()), &got); err != nil || got.Name != "scale" || s.code != 0 {
+		t.Errorf("exit %d, %v:\n%s", s.code, err, s.out.String())
+	}
+	s = f.run("methods", "scael", "-o", "json")
+	if s.code != 1 || s.out.Len() > 0 || s.err.String() != "procnanny: there is no method \"scael\": did you mean scale?\n" {
+		t.Errorf("exit %d: %s%s", s.code, s.out.String(), s.err.String())
 	}
 }
 
