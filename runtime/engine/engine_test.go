@@ -487,6 +487,37 @@ func TestUntouchedKeepsItsPicture(t *testing.T) {
 	})
 }
 
+// New files that say of each program what the old ones said are in force at once
+// all the same: the picture says so, and what was refused before is mended.
+func TestTheConfigurationIsShownThoughNoProgramChanges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t)
+		defer h.run(reconcile.NewWorld())()
+		programs := map[string]spec.Program{"web": program("/bin/web", 2)}
+		h.desire(programs)
+		time.Sleep(time.Minute)
+		ctx := context.Background()
+		if err := h.e.SetConfig(ctx, reconcile.ConfigView{State: "rejected", Generation: 1}); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait() // else both are one turn
+		if c := h.e.View().Config; c.State != "rejected" {
+			t.Errorf("the picture says %+v", c)
+		}
+		before := h.e.View().Programs[0]
+		d := Desired{Spec: spec.Spec{Programs: programs}, Generation: 2, Config: reconcile.ConfigView{State: "ok", Generation: 2}}
+		if err := h.e.Desire(ctx, d); err != nil {
+			t.Fatal(err)
+		}
+		if c := h.e.View().Config; c.State != "ok" || c.Generation != 2 {
+			t.Errorf("the picture says %+v", c)
+		}
+		if h.e.View().Programs[0] != before {
+			t.Error("a program is drawn again that is as it was")
+		}
+	})
+}
+
 // Observed values are in the picture and not in the record.
 func TestObservedValuesAreShownNotRecorded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -155,6 +155,7 @@ func (l *loop) desire(d Desired) {
 	}
 	d.Spec, d.Shared = spec.Spec{}, nil // programs hold it
 	l.desired, l.programs, l.marks, l.config = d, programs, marks, d.Config
+	l.redrawn = true // also where no program differs: the configuration does
 	if !l.wished {
 		l.wished = true
 		l.touchAll()
