@@ -1,16 +1,12 @@
 package rpc
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 	"time"
 	"unicode/utf8"
-
-	"github.com/vmihailenco/msgpack/v5"
 )
 
 // MaxIndex is the highest instance index.
@@ -103,42 +99,6 @@ func (a Args) Duration(name string, def time.Duration) time.Duration {
 // Time returns a time argument, or zero.
 func (a Args) Time(name string) time.Time { v, _ := a[name].(time.Time); return v }
 
-var errNoText = errors.New("a string is not UTF-8; what is no text is to be sent as bin")
-
-// decodeRequest reads a guarded message. A value that is no map gives nil.
-func decodeRequest(msg []byte) (map[any]any, error) {
-	dec := msgpack.NewDecoder(bytes.NewReader(msg))
-	dec.UseLooseInterfaceDecoding(true) // inside as well: one Go type for all integers
-	dec.SetMapDecoder(func(d *msgpack.Decoder) (any, error) { return d.DecodeUntypedMap() })
-	v, err := dec.DecodeInterfaceLoose()
-	if err != nil {
-		return nil, err
-	}
-	if !isText(v) {
-		return nil, errNoText
-	}
-	m, _ := v.(map[any]any)
-	return m, nil
-}
-
-// isText reports whether all strings in v are UTF-8. An echo of others would
-// be a reply that strict clients cannot decode. The guard bounds the depth.
-func isText(v any) bool {
-	switch v := v.(type) {
-	case string:
-		return utf8.ValidString(v)
-	case []any:
-		return !slices.ContainsFunc(v, func(e any) bool { return !isText(e) })
-	case map[any]any:
-		for k, e := range v {
-			if !isText(k) || !isText(e) {
-				return false
-			}
-		}
-	}
-	return true
-}
-
 // checkArgs gives each argument its type, or says what is wrong with it.
 func (m *Method) checkArgs(request map[any]any, admin bool) (Args, error) {
 	out := Args{}
@@ -175,8 +135,8 @@ var converters = map[Type]func(v any, a Arg) (any, bool){
 	TypeMap:      func(v any, _ Arg) (any, bool) { m, ok := v.(map[any]any); return m, ok },
 	TypeDuration: convertDuration,
 	TypeUntil: func(v any, _ Arg) (any, bool) {
-		if v == "boot" {
-			return "boot", true
+		if s, ok := asString(v); ok && s == "boot" {
+			return s, true
 		}
 		d, ok := asDuration(v)
 		return d, ok && d > 0 // one that is over at once would be a stop and a start
@@ -210,7 +170,7 @@ func convertInt(v any, a Arg) (any, bool) {
 
 func asString(v any) (string, bool) {
 	if b, ok := v.([]byte); ok {
-		return string(b), true
+		return string(b), utf8.Valid(b)
 	}
 	s, ok := v.(string)
 	return s, ok
@@ -294,7 +254,9 @@ func toJSON(name string, v any) (json.RawMessage, error) {
 
 func jsonable(v any) (any, error) {
 	switch v := v.(type) {
-	case string: // and bytes: decoding made them one
+	case []byte: // a file has no other strings
+		return jsonable(string(v))
+	case string:
 		if !utf8.ValidString(v) {
 			return nil, errors.New("its text must be UTF-8") // json.Marshal would change it silently
 		}

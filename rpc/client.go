@@ -1,7 +1,6 @@
 package rpc
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -66,9 +65,8 @@ func DecodeReply(msg []byte, reply any) error {
 		*reply = msg
 		return nil
 	}
-	dec := msgpack.NewDecoder(bytes.NewReader(msg))
+	dec := newDecoder(msg)
 	dec.SetCustomStructTag("json") // where there is no msgpack tag
-	dec.SetMapDecoder(func(d *msgpack.Decoder) (any, error) { return d.DecodeUntypedMap() })
 	if err := dec.Decode(reply); err != nil {
 		return fmt.Errorf("cannot decode the reply: %w", err)
 	}
@@ -98,68 +96,4 @@ func refusal(msg []byte) *Error {
 		request = nil
 	}
 	return &Error{Message: r.Error, Code: r.Code, Request: request, Problems: r.Problems}
-}
-
-// DecodeValue decodes a guarded message: integers become int64 (uint64 when
-// they must), floats float64, str string, bin []byte, maps map[string]any, or
-// map[any]any when a key is no string.
-func DecodeValue(msg []byte) (any, error) {
-	dec := msgpack.NewDecoder(bytes.NewReader(msg))
-	dec.SetMapDecoder(func(d *msgpack.Decoder) (any, error) { return d.DecodeUntypedMap() })
-	v, err := dec.DecodeInterface()
-	if err != nil {
-		return nil, fmt.Errorf("cannot decode: %w", err)
-	}
-	return widen(v), nil
-}
-
-func widen(v any) any {
-	switch v := v.(type) {
-	case int8:
-		return int64(v)
-	case int16:
-		return int64(v)
-	case int32:
-		return int64(v)
-	case uint8:
-		return int64(v)
-	case uint16:
-		return int64(v)
-	case uint32:
-		return int64(v)
-	case uint64:
-		if int64(v) >= 0 {
-			return int64(v)
-		}
-		return v
-	case float32:
-		return float64(v)
-	case []any:
-		for i := range v {
-			v[i] = widen(v[i])
-		}
-		return v
-	case map[any]any:
-		return widenMap(v)
-	}
-	return v
-}
-
-func widenMap(m map[any]any) any {
-	named := make(map[string]any, len(m))
-	other := make(map[any]any)
-	for k, e := range m {
-		if s, ok := k.(string); ok {
-			named[s] = widen(e)
-		} else {
-			other[widen(k)] = widen(e)
-		}
-	}
-	if len(other) == 0 {
-		return named
-	}
-	for k, e := range named {
-		other[k] = e
-	}
-	return other
 }

@@ -154,7 +154,8 @@ type format struct {
 var formats = map[byte]format{
 	0xc0: {name: "nil", key: true},
 	0xc2: {name: "a boolean", key: true}, 0xc3: {name: "a boolean", key: true},
-	0xc4: {name: "bytes", lenBytes: 1}, 0xc5: {name: "bytes", lenBytes: 2}, 0xc6: {name: "bytes", lenBytes: 4},
+	0xc4: {name: "bytes", lenBytes: 1, key: true}, 0xc5: {name: "bytes", lenBytes: 2, key: true},
+	0xc6: {name: "bytes", lenBytes: 4, key: true},
 	0xca: {name: "a number", fixed: 4, key: true}, 0xcb: {name: "a number", fixed: 8, key: true},
 	0xcc: {name: "an integer", fixed: 1, key: true}, 0xcd: {name: "an integer", fixed: 2, key: true},
 	0xce: {name: "an integer", fixed: 4, key: true}, 0xcf: {name: "an integer", fixed: 8, key: true},

@@ -126,11 +126,14 @@ func (c *Call) source() (*spec.Source, error) {
 	src := &spec.Source{Root: c.Args.Str("root"), Single: c.Args.Str("single"), Files: make(map[string][]byte, len(files))}
 	for k, v := range files {
 		name, nameOK := asString(k)
-		text, textOK := asString(v)
+		text, textOK := v.([]byte) // what is no text, the configuration is told to be at fault
+		if s, ok := v.(string); ok {
+			text, textOK = []byte(s), true
+		}
 		if !nameOK || !textOK || !localPath(name) {
 			return nil, Errorf(CodeBadArgument, "'files' must map paths below one directory to their content")
 		}
-		src.Files[name] = []byte(text)
+		src.Files[name] = text
 	}
 	if _, ok := src.Files[src.Single]; src.Single != "" && !ok {
 		return nil, Errorf(CodeBadArgument, "'single' must be one of 'files', found '%s'", src.Single)
