@@ -185,20 +185,18 @@ func (d *Daemon) complete() error {
 	if d.State == d.Run {
 		return fmt.Errorf("cannot use %s for both --state and --run: what outlives a reboot must be apart from what does not", d.Run)
 	}
-	if len(d.Listen) == 0 {
-		d.Listen = []string{"ipc://" + filepath.Join(d.Run, rpcSocket)}
-	}
-	if len(d.Events) == 0 {
-		d.Events = []string{"ipc://" + filepath.Join(d.Run, eventsSocket)}
-	}
-	for _, list := range d.endpoints() {
-		for i, endpoint := range list.endpoints {
-			e, err := parseEndpoint(endpoint)
-			if err != nil {
-				return fmt.Errorf("cannot use --%s %s: %w", list.flag, endpoint, err)
-			}
-			list.endpoints[i] = e
+	for _, list := range []struct {
+		socket string
+		ends   *[]string
+	}{{rpcSocket, &d.Listen}, {eventsSocket, &d.Events}} {
+		if len(*list.ends) > 0 {
+			continue
 		}
+		end, err := socketEndpoint(filepath.Join(d.Run, list.socket))
+		if err != nil {
+			return fmt.Errorf("cannot use --run %s: %w", d.Run, err)
+		}
+		*list.ends = []string{end}
 	}
 	return nil
 }

@@ -104,9 +104,10 @@ func TestBadValuesNameTheirFlagOrVariable(t *testing.T) {
 		{nil, []string{"--trust-config", "no such user"}, `expected a uid, or the name of a user`},
 		{nil, []string{"--trust-config", "4294967295"}, `expected a uid`},
 		{[]string{"PROCNANNY_INSECURE_LOOPBACK", "maybe"}, nil, `cannot use PROCNANNY_INSECURE_LOOPBACK "maybe": expected true or false`},
-		{nil, []string{"--listen", "http://x"}, `cannot use --listen http://x: expected ipc://PATH or tcp://ADDRESS:PORT, found http://`},
+		{nil, []string{"--listen", "http://x"}, `cannot use --listen "http://x": expected ipc://PATH or tcp://ADDRESS:PORT, found http://`},
+		{[]string{"PROCNANNY_EVENTS", "ipc:///a,b"}, nil, `cannot use PROCNANNY_EVENTS "ipc:///a,b": b: expected ipc://PATH`},
 		{nil, []string{"--listen", "rubbish"}, `expected ipc://PATH`},
-		{nil, []string{"--events", "tcp://example.org:5"}, `cannot use --events tcp://example.org:5: expected an address such as 127.0.0.1 or [::1], or * for all, found "example.org"`},
+		{nil, []string{"--events", "tcp://example.org:5"}, `cannot use --events "tcp://example.org:5": expected an address such as 127.0.0.1 or [::1], or * for all, found "example.org"`},
 		{nil, []string{"--insecure-loopback", "--events", "tcp://[::1]:99999"}, `expected a port`},
 		{nil, []string{"--run", long}, `the path of a socket has at most 107 bytes, this one has 130: choose a shorter --run`},
 		{nil, []string{"--run", "/x", "--state", "/x"}, `cannot use /x for both --state and --run`},
@@ -151,6 +152,7 @@ func TestClientFindsItsDaemon(t *testing.T) {
 		{Client{}, []string{"PROCNANNY_CONNECT", "ipc:///c", "PROCNANNY_LISTEN", "ipc:///l"}, "ipc:///c"},
 		{Client{Run: "/f"}, []string{"PROCNANNY_LISTEN", "ipc:///l"}, "ipc:///f/rpc.sock"},
 		{Client{Run: "/f"}, []string{"PROCNANNY_CONNECT", "tcp://127.0.0.1:1"}, "ipc:///f/rpc.sock"},
+		{Client{Connect: "tcp://example.org:1"}, nil, "tcp://example.org:1"},
 		{Client{Run: "/f", Connect: "ipc:///c"}, nil, "ipc:///c"},
 	} {
 		got, err := ClientEndpoint(c.client, 0, env(c.vars...))
@@ -158,7 +160,7 @@ func TestClientFindsItsDaemon(t *testing.T) {
 			t.Errorf("%+v %q: %s, %v", c.client, c.vars, got, err)
 		}
 	}
-	for _, bad := range []Client{{Connect: "x"}, {Connect: "http://x"}, {Run: "/" + strings.Repeat("r", 100)}} {
+	for _, bad := range []Client{{Connect: "x"}, {Connect: "http://x"}, {Connect: "tcp://127.0.0.1"}, {Connect: "tcp://127.0.0.1:"}, {Connect: "tcp://[::1]:x"}, {Connect: "tcp://a:0"}, {Run: "/" + strings.Repeat("r", 100)}} {
 		if got, err := ClientEndpoint(bad, 0, env()); err == nil {
 			t.Errorf("%+v: %s", bad, got)
 		}

@@ -143,7 +143,11 @@ func clientEndpoint(text string) (string, error) {
 	if scheme == "ipc" {
 		return socketEndpoint(rest)
 	}
-	return text, nil
+	port := rest[strings.LastIndexByte(rest, ':')+1:]
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 || port == rest {
+		return "", fmt.Errorf("cannot connect to %q: expected a port from 1 to 65535, found %q", text, strings.TrimPrefix(port, rest))
+	}
+	return text, nil // the host may be a name: whose it is, keys tell
 }
 
 // nearest is the endpoint of a variable's list that a client is best off with:

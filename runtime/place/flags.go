@@ -92,9 +92,19 @@ func list(name, arg, doc string, field func(*Daemon) *[]string) flagRow {
 	return flagRow{
 		name: name, arg: arg, doc: doc, many: true,
 		set: func(d *Daemon, v []string) error {
-			*field(d) = slices.DeleteFunc(slices.Clone(v), func(s string) bool { return s == "" })
-			if len(*field(d)) == 0 {
-				*field(d) = nil
+			*field(d) = nil
+			for _, text := range v {
+				if text == "" {
+					continue
+				}
+				endpoint, err := parseEndpoint(text)
+				switch {
+				case err != nil && len(v) > 1:
+					return fmt.Errorf("%s: %w", text, err)
+				case err != nil:
+					return err
+				}
+				*field(d) = append(*field(d), endpoint)
 			}
 			return nil
 		},
