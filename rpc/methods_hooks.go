@@ -194,6 +194,11 @@ func hooksOutput(ctx context.Context, c *Call) (any, error) {
 		}
 		lines = append(lines, linesOf(&chunk)...)
 	}
+	if len(lines) == 0 { // what a hook of yesterday wrote may still be there
+		if err := c.checkHook(ctx, id); err != nil {
+			return nil, err
+		}
+	}
 	slices.SortStableFunc(lines, func(a, b hookLine) int { return a.at.Compare(b.at) })
 	data := []byte{}
 	for _, l := range lines {
@@ -203,6 +208,22 @@ func hooksOutput(ctx context.Context, c *Call) (any, error) {
 		data = append(append(data, l.text...), '\n')
 	}
 	return Map{{"data", data}}, nil
+}
+
+// checkHook refuses what no hook is called.
+func (c *Call) checkHook(ctx context.Context, id string) error {
+	h, err := c.hooker()
+	if err != nil {
+		return err
+	}
+	list, err := h.Hooks(ctx)
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(list, func(h Hook) bool { return h.ID == id }) {
+		return Errorf(CodeNotFound, "there is no hook %s", id)
+	}
+	return nil
 }
 
 // hookLine is a line and when it came.

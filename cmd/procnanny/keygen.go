@@ -56,6 +56,8 @@ never replaces a file.
 Then procnannyd is started with --listen tcp://ADDRESS:PORT and --events
 tcp://ADDRESS:PORT, and the client with --connect, --events, --key FILE and
 --server-key KEY.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(k.serverCommand(), k.clientCommand(), k.allowCommand())
 	return cmd
