@@ -33,7 +33,7 @@ func Apply(w World, f Fact, now time.Time) (World, []Event) {
 func (t *turn) apply(fact Fact) {
 	t.fact = fact
 	f := &t.fact
-	if f.At.IsZero() {
+	if f.At.IsZero() || f.At.After(t.now) { // it was dated, and then the clock set back
 		f.At = t.now
 	}
 	if f.Kind == FactPreflight {

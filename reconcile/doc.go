@@ -10,6 +10,8 @@
 //	Diff(Spec, World, now)      what must be done next, and why
 //	Check(World)                is the world one that can be
 //
+// and ClockSet, for a caller that finds the wall clock set.
+//
 // A caller that owns a world goes round with DiffProgram for the programs that
 // changed, Commit of its plan (which lets the verbs take effect), the plan's
 // actions, and FactDeadline for what Due lists when Wake has come.

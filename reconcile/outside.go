@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"encoding/json"
+	"time"
 
 	"github.com/procnanny/procnanny/spec"
 )
@@ -43,4 +44,7 @@ type Batch struct {
 	Programs []*Program
 	// NextRun is the world's counter after the turn.
 	NextRun RunID
+	// ClockSet is by how much the wall clock was set before the turn, and with it
+	// every time that the world remembers: all instances are in Changed then.
+	ClockSet time.Duration
 }

@@ -77,6 +77,7 @@ type Control struct {
 	trim   *trimmer
 	tail   *tail
 	stall  *stall
+	wall   *wall
 	// defined says where the files define each program.
 	defined  atomic.Pointer[map[string]string]
 	exitWhen exitWhen
@@ -124,6 +125,7 @@ func Run(ctx context.Context, cfg Config) error {
 	go c.guard.run(ctx)
 	go c.receive(ctx)
 	go c.desk.run(ctx)
+	go c.wall.watch(ctx, func() { c.clockSet(ctx) })
 	go c.look.run(ctx)
 	go c.stall.run(ctx)
 	go c.trim.run(ctx)
@@ -148,7 +150,10 @@ const turnWait = time.Second
 // build makes the parts, from what was written down and what the keeper holds.
 func (c *Control) build() error {
 	crashpoint.Here(crashpoint.BuildBegun)
-	st, found, err := store.Open(store.Config{StateDir: c.cfg.Place.State, RunDir: c.cfg.Place.Run, BootID: c.cfg.Hello.BootID, Log: c.log, Lost: c.lose})
+	c.wall = newWall(c.log)
+	st, found, err := store.Open(store.Config{
+		StateDir: c.cfg.Place.State, RunDir: c.cfg.Place.Run, BootID: c.cfg.Hello.BootID, BootedAt: c.wall.booted, Log: c.log, Lost: c.lose,
+	})
 	if err != nil {
 		return err
 	}
@@ -163,7 +168,8 @@ func (c *Control) build() error {
 	})
 	c.engine = engine.New(engine.Config{
 		Executor: executor{c}, Recorder: c.rec, World: found.World, Containment: c.containment(),
-		View: reconcile.View{Version: c.cfg.Version, KeeperPID: c.cfg.Hello.PID, ControlPID: os.Getpid()},
+		ClockSet: c.wall.set,
+		View:     reconcile.View{Version: c.cfg.Version, KeeperPID: c.cfg.Hello.PID, ControlPID: os.Getpid()},
 	})
 	gid, err := c.cfg.Place.LogGID()
 	if err != nil {

@@ -45,6 +45,9 @@ type Config struct {
 	View reconcile.View
 	// Containment names how descendants are found, for the picture.
 	Containment string
+	// ClockSet says by how much somebody has set the wall clock since it was asked
+	// last; nil is never. It is asked before each turn.
+	ClockSet func() time.Duration
 	// Now is the clock; nil is time.Now. Another one is for a Hand.
 	Now func() time.Time
 	// Witness, for a Hand, sees what the core is told and says; nil is nobody.
@@ -96,12 +99,16 @@ func (e *Engine) Run(ctx context.Context) {
 	timer.Stop()
 	var pace pacer
 	for {
+		var first message
 		select {
 		case <-ctx.Done():
 			return
-		case m := <-e.inbox:
-			m.take(e.loop)
+		case first = <-e.inbox:
 		case <-timer.C:
+		}
+		e.loop.followClock()
+		if first != nil {
+			first.take(e.loop)
 		}
 		e.drain()
 		e.loop.turn(time.Now())

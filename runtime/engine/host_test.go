@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -25,6 +26,8 @@ type host struct {
 	live map[reconcile.InstanceID]reconcile.RunID
 	// dies is how long a process of a program lives; 0 is for ever.
 	dies map[string]time.Duration
+	// set is by how much the clock is said to have been set.
+	set atomic.Int64
 	// deaf programs need KILL.
 	deaf   map[string]bool
 	starts map[reconcile.InstanceID][]time.Time
@@ -49,7 +52,7 @@ func newHost(t *testing.T) *host {
 
 // run starts an engine on what the host has recorded, and returns its end.
 func (h *host) run(w reconcile.World) (stop func()) {
-	h.e = New(Config{Executor: h, Recorder: h, World: w, Containment: "sweep"})
+	h.e = New(Config{Executor: h, Recorder: h, World: w, Containment: "sweep", ClockSet: func() time.Duration { return time.Duration(h.set.Swap(0)) }})
 	ctx, cancel := context.WithCancel(context.Background())
 	done, e := make(chan struct{}), h.e
 	go func() {

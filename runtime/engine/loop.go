@@ -43,6 +43,9 @@ type loop struct {
 	// who asked for something and looks, sees it.
 	answers []func()
 
+	clockSet func() time.Duration
+	wasSet   time.Duration // by how much the clock was set before this turn
+
 	observed   map[reconcile.InstanceID]reconcile.Observation
 	observedAt time.Time
 	gallery    gallery
@@ -68,7 +71,7 @@ func newLoop(c Config, e *Engine) *loop {
 		world: c.World, wakes: newWakes(), exec: c.Executor, rec: c.Recorder, engine: e, base: c.View, contain: c.Containment,
 		programs: map[string]*spec.Program{}, dirty: map[string]bool{}, moved: map[reconcile.InstanceID]bool{}, marks: map[string][]spec.Override{},
 		observed: map[reconcile.InstanceID]reconcile.Observation{}, redraw: map[reconcile.InstanceID]bool{}, rolls: map[string]roll{},
-		gallery: newGallery(), redrawn: true, now: c.Now, witness: c.Witness,
+		gallery: newGallery(), redrawn: true, now: c.Now, witness: c.Witness, clockSet: c.ClockSet,
 	}
 	if l.now == nil {
 		l.now = time.Now
@@ -201,7 +204,7 @@ func (l *loop) turn(now time.Time) {
 	}
 	l.decide(now)
 	batch := l.batch()
-	if len(batch.Changed)+len(batch.Gone)+len(batch.Events)+len(batch.Programs) > 0 {
+	if len(batch.Changed)+len(batch.Gone)+len(batch.Events)+len(batch.Programs) > 0 || batch.ClockSet != 0 {
 		l.rec.Record(batch)
 	}
 	if len(l.orders) > 0 {
@@ -237,6 +240,7 @@ func (l *loop) decide(now time.Time) {
 // are theirs now; the instances in a batch are not, and change from here on.
 func (l *loop) forgetTurn() {
 	l.events, l.orders, l.touched, l.answers, l.redrawn = nil, nil, nil, nil, false
+	l.wasSet = 0
 	l.dirty, l.moved, l.redraw = emptied(l.dirty), emptied(l.moved), emptied(l.redraw)
 }
 
@@ -313,7 +317,7 @@ func (l *loop) diff(name string, now time.Time) {
 
 // batch lists what this turn changed, in the order in which it did.
 func (l *loop) batch() reconcile.Batch {
-	b := reconcile.Batch{Events: l.events, NextRun: l.world.NextRun}
+	b := reconcile.Batch{Events: l.events, NextRun: l.world.NextRun, ClockSet: l.wasSet}
 	for _, name := range l.dirtyNames() {
 		if p := l.rolled(name); p != nil {
 			b.Programs = append(b.Programs, p)

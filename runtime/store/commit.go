@@ -317,6 +317,7 @@ func (s *Store) snapshot(w io.Writer) error {
 	}
 	f.item(itemHeader, func(b []byte) []byte { return appendString(appendString(b, s.c.BootID), s.intent.history) })
 	f.counters(s.m.nextRun, s.m.seq)
+	f.clock(s.m.booted)
 	f.dropped(s.q.droppedEvents, s.q.droppedRuns)
 	for id, packed := range s.m.instances {
 		f.instance(id, packed)

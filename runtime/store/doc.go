@@ -55,6 +55,10 @@
 //     count twice what a journal tells again. A version that knows no totals may
 //     write in between: the number of the last event that they know shows it, and
 //     what is kept since is counted when they are next needed.
+//   - The journal says by which clock it is dated, as the time of the boot: who
+//     finds the clock set meanwhile moves what it remembers. History is not
+//     moved: it was told so. And by age history goes only when the clock has gone
+//     evenly for an hour: one that is wrong at a boot must not take it all away.
 //   - After a reboot the runs that lived ended at the boot at the latest; how
 //     they ended nobody knows, and nothing is guessed.
 package store

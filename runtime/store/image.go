@@ -20,6 +20,9 @@ type image struct {
 	living map[reconcile.InstanceID]*Run
 	topics map[string]uint64 // the last number of each topic
 	notes  map[string][]byte
+	// booted is when the machine was booted by the wall clock that the times of
+	// instances and living runs are of; zero is not known.
+	booted time.Time
 }
 
 func newImage() *image {
@@ -89,7 +92,7 @@ func (m *image) instance(i *reconcile.Instance) (ended, living *Run) {
 	if i.State == reconcile.StateStopping {
 		r.EndBy = clone(i.By)
 	}
-	if r.PID == 0 && i.PID != 0 && !i.StartedAt.IsZero() { // its exec succeeded
+	if (r.PID == 0 || !r.Start.Equal(i.StartedAt)) && i.PID != 0 && !i.StartedAt.IsZero() { // its exec succeeded, or the clock was set
 		r.PID, r.Start = i.PID, i.StartedAt
 		return ended, r
 	}

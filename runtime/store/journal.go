@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/procnanny/procnanny/reconcile"
 	"github.com/procnanny/procnanny/runtime/crashpoint"
@@ -29,15 +30,16 @@ const (
 
 // The kinds of item. They are numbers in files: never change one.
 const (
-	itemHeader   = 1 // boot id, history id; first item of the file
-	itemInstance = 2 // id, packed instance
-	itemGone     = 3 // id
-	itemProgram  = 4 // name, packed roll; an empty one is gone
-	itemCounters = 5 // next run, last number
-	itemEvent    = 6 // a numbered event
-	itemRun      = 7 // a run that ended, or in a snapshot one that lives
-	itemDropped  = 8 // events, runs given up because the disk did not take them
-	itemNote     = 9 // name, a note of somebody else's; an empty one is gone
+	itemHeader   = 1  // boot id, history id; first item of the file
+	itemInstance = 2  // id, packed instance
+	itemGone     = 3  // id
+	itemProgram  = 4  // name, packed roll; an empty one is gone
+	itemCounters = 5  // next run, last number
+	itemEvent    = 6  // a numbered event
+	itemRun      = 7  // a run that ended, or in a snapshot one that lives
+	itemDropped  = 8  // events, runs given up because the disk did not take them
+	itemNote     = 9  // name, a note of somebody else's; an empty one is gone
+	itemClock    = 10 // when the machine was booted by the wall clock that times are of, from here on
 )
 
 // frame builds one payload behind a head that finish fills in.
@@ -92,6 +94,10 @@ func (f *frame) event(e Event) {
 
 func (f *frame) run(r *Run) {
 	f.item(itemRun, func(b []byte) []byte { return append(b, encodeRun(r)...) })
+}
+
+func (f *frame) clock(booted time.Time) {
+	f.item(itemClock, func(b []byte) []byte { return appendTime(b, booted) })
 }
 
 func (f *frame) dropped(events, runs uint64) {

@@ -24,7 +24,7 @@ func Open(c Config) (*Store, Recovered, error) {
 		return nil, Recovered{}, err
 	}
 	s := &Store{
-		c: c, intent: in, dbPath: filepath.Join(c.StateDir, "history.db"), j: newJournal(c.RunDir), q: newQueue(), keep: c.Keep.bounded(c.StateDir),
+		c: c, booted: c.BootedAt, steady: c.Uptime(), intent: in, dbPath: filepath.Join(c.StateDir, "history.db"), j: newJournal(c.RunDir), q: newQueue(), keep: c.Keep.bounded(c.StateDir),
 		kick: make(chan struct{}, 1), urgent: make(chan struct{}, 1), closing: make(chan struct{}), done: make(chan struct{}), losses: make(chan string, 16),
 	}
 	rec, err := s.recover(losses)
@@ -64,6 +64,7 @@ func (s *Store) recover(losses []string) (Recovered, error) {
 	if rec.World, bad = s.m.world(); bad > 0 {
 		losses = append(losses, fmt.Sprintf("%d recorded instances were unreadable", bad))
 	}
+	s.followClock(&rec, past.m.booted)
 	if rec.Rebooted {
 		rec.Ended = s.m.reboot(&rec.World, s.c.BootedAt, s.c.Now())
 		s.rewriteWorld(rec)
@@ -171,6 +172,33 @@ func (s *Store) skip(l ledger) string {
 	return fmt.Sprintf("the last events before this start may be lost: numbers go on after %d, and those from %d on are not there", s.m.seq, from+1)
 }
 
+// clockNoise is how much later or earlier a boot may seem to be without anybody
+// having set the clock.
+const clockNoise = 20 * time.Millisecond
+
+// followClock moves what was remembered in this boot when the wall clock was set
+// while nobody of us looked. booted is what the clock that it is dated by says.
+func (s *Store) followClock(rec *Recovered, booted time.Time) {
+	s.m.booted = s.c.BootedAt
+	d := s.m.booted.Sub(booted)
+	if rec.Rebooted || booted.IsZero() || d.Abs() < clockNoise {
+		return
+	}
+	s.c.Log.Warn("the clock was set while procnanny-control did not run", "by", d.String())
+	rec.World = reconcile.ClockSet(rec.World, d)
+	for name, p := range rec.World.Programs {
+		if s.m.programs[name] != nil {
+			s.m.programs[name] = appendPacked(nil, rollOf(p))
+		}
+		for _, i := range p.Instances {
+			s.m.instances[i.ID] = appendPacked(nil, i)
+		}
+	}
+	for _, r := range s.m.living {
+		r.Start = r.Start.Add(d)
+	}
+}
+
 // rewriteWorld records what a boot made of the world.
 func (s *Store) rewriteWorld(rec Recovered) {
 	for n := range rec.Ended {
@@ -264,6 +292,7 @@ var pastItems = [256]func(*past, *reader) error{
 	itemRun:      (*past).run,
 	itemDropped:  (*past).dropped,
 	itemNote:     (*past).note,
+	itemClock:    (*past).clock,
 }
 
 func (p *past) header(r *reader) error {
@@ -317,6 +346,11 @@ func (p *past) note(r *reader) error {
 	return nil
 }
 
+func (p *past) clock(r *reader) error {
+	p.m.booted = r.time()
+	return nil
+}
+
 func (p *past) counters(r *reader) error {
 	p.m.nextRun = max(p.m.nextRun, reconcile.RunID(r.uvarint()))
 	p.m.seq = max(p.m.seq, r.uvarint())
@@ -358,11 +392,9 @@ func (p *past) dropped(r *reader) error {
 	return nil
 }
 
-// bootedAt asks the kernel how long it has been up.
-func bootedAt(now time.Time) time.Time {
+// uptime is CLOCK_BOOTTIME, which nobody sets.
+func uptime() time.Duration {
 	var up unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &up); err != nil {
-		return now
-	}
-	return now.Add(-time.Duration(up.Nano()))
+	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &up) // cannot fail for this clock
+	return time.Duration(up.Nano())
 }

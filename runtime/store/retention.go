@@ -14,11 +14,12 @@ import (
 // Retention works in small steps, in the transactions that bring new history:
 // each takes away as much as it brings, and a little more.
 const (
-	trimEvents = 2_000
-	trimRuns   = 500
-	trimWalk   = 20_000 // keys looked at for it: living runs stay
-	ageEvery   = time.Hour
-	fsShare    = 20 // a twentieth of the file system at most
+	trimEvents   = 2_000
+	trimRuns     = 500
+	trimWalk     = 20_000 // keys looked at for it: living runs stay
+	ageEvery     = time.Hour
+	believeAfter = time.Hour
+	fsShare      = 20 // a twentieth of the file system at most
 )
 
 // bounded is k with defaults, and with bytes that fit the file system of dir.
@@ -53,9 +54,23 @@ type trimmed struct {
 	more     bool
 }
 
+// oldest is the time before which history is too old; zero while the clock cannot
+// be believed: until it has gone evenly for believeAfter, somebody may set it any
+// moment.
+func (s *Store) oldest() time.Time {
+	now, up := s.c.Now(), s.c.Uptime()
+	if booted := now.Add(-up); booted.Sub(s.booted).Abs() > time.Second {
+		s.booted, s.steady = booted, up
+	}
+	if up-s.steady < believeAfter {
+		return time.Time{}
+	}
+	return now.Add(-s.keep.Age)
+}
+
 func (s *Store) trim(tx *bbolt.Tx, w *work) (t trimmed, err error) {
 	t.topics = map[string]uint64{}
-	oldest := s.c.Now().Add(-s.keep.Age)
+	oldest := s.oldest()
 	if err = s.trimEvents(tx, &t, oldest, len(w.events)+trimEvents); err != nil {
 		return t, err
 	}
@@ -205,7 +220,7 @@ func largest(tx *bbolt.Tx) (program string) {
 // trimAge looks at every program once an hour, if anything happens at all.
 func (s *Store) trimAge(tx *bbolt.Tx, t *trimmed, oldest time.Time) error {
 	now := s.c.Now()
-	if now.Sub(s.agedAt) < ageEvery {
+	if since := now.Sub(s.agedAt); oldest.IsZero() || since >= 0 && since < ageEvery {
 		return nil
 	}
 	var programs []string

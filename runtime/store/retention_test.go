@@ -2,6 +2,7 @@ package store
 
 import (
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -85,8 +86,9 @@ func TestTheLargestHistoryGivesFirst(t *testing.T) {
 func TestHistoryIsBoundedByBytesAndAge(t *testing.T) {
 	b := newBench(t)
 	b.c.Keep = Keep{EventBytes: 10_000, Age: time.Hour}
-	b.c.Now = func() time.Time { return epoch.Add(2 * time.Hour) }
+	clock := b.clock()
 	s, _ := b.open()
+	clock.pass(2 * time.Hour)
 	record(s, "old", 1, 50, epoch)
 	record(s, "web", 100, 2000, epoch.Add(2*time.Hour))
 	settled(t, s)
@@ -104,6 +106,60 @@ func TestHistoryIsBoundedByBytesAndAge(t *testing.T) {
 	if e := s.Record(reconcile.Batch{}, []Draft{draft("state.web")})[0]; e.Prev != 2050 {
 		t.Errorf("prev is %d", e.Prev)
 	}
+}
+
+// A clock that is wrong for a while, as at the boot of a machine whose clock has
+// no battery, takes no history away; one that is right for an hour does.
+func TestAWrongClockTakesNoHistoryAway(t *testing.T) {
+	b := newBench(t)
+	clock := b.clock()
+	s, _ := b.open()
+	record(s, "web", 1, 50, epoch)
+	settled(t, s)
+	clock.pass(2 * time.Hour)
+	for _, set := range []time.Duration{10 * year, -20 * year, 10 * year, year} {
+		clock.set(set)
+		s.Record(reconcile.Batch{}, []Draft{draft("a")})
+		settled(t, s)
+	}
+	clock.pass(59 * time.Minute)
+	s.Record(reconcile.Batch{}, []Draft{draft("a")})
+	settled(t, s)
+	if n := countRuns(t, s, "web"); n != 50 {
+		t.Errorf("%d runs are left", n)
+	}
+	clock.pass(2 * time.Minute)
+	s.Record(reconcile.Batch{}, []Draft{draft("a")})
+	eventually(t, "what is older than 90 days goes", func() bool { return countRuns(t, s, "web") == 0 })
+}
+
+const year = 365 * 24 * time.Hour
+
+// clocks are a wall clock that can be set, and the uptime.
+type clocks struct {
+	mu   sync.Mutex
+	wall time.Time
+	up   time.Duration
+}
+
+// clock gives the store clocks of its own.
+func (b *bench) clock() *clocks {
+	c := &clocks{wall: epoch, up: time.Minute}
+	b.c.Now = func() time.Time { c.mu.Lock(); defer c.mu.Unlock(); return c.wall }
+	b.c.Uptime = func() time.Duration { c.mu.Lock(); defer c.mu.Unlock(); return c.up }
+	return c
+}
+
+func (c *clocks) pass(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.wall, c.up = c.wall.Add(d), c.up+d
+}
+
+func (c *clocks) set(by time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.wall = c.wall.Add(by)
 }
 
 func eventBytes(t *testing.T, s *Store) (n int64) {

@@ -40,12 +40,16 @@ type Store struct {
 
 	runBytes int64 // of the runs in the database; the committer's own
 	keep     Keep
-	agedAt   time.Time     // the committer's: when every program was looked at for age
-	kick     chan struct{} // something is queued
-	urgent   chan struct{} // much is queued
-	closing  chan struct{}
-	done     chan struct{}
-	losses   chan string // from Record to the committer, who tells
+	agedAt   time.Time // the committer's: when every program was looked at for age
+	// The committer's: when the machine was booted by the wall clock, and since
+	// which uptime that clock has gone evenly.
+	booted  time.Time
+	steady  time.Duration
+	kick    chan struct{} // something is queued
+	urgent  chan struct{} // much is queued
+	closing chan struct{}
+	done    chan struct{}
+	losses  chan string // from Record to the committer, who tells
 
 	// For tests: end as kill -9 does; what the disk says to a commit.
 	aborted atomic.Bool
@@ -130,8 +134,11 @@ func (c *Config) setDefaults() {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
+	if c.Uptime == nil {
+		c.Uptime = uptime
+	}
 	if c.BootedAt.IsZero() {
-		c.BootedAt = bootedAt(c.Now())
+		c.BootedAt = c.Now().Add(-c.Uptime())
 	}
 	if c.Lost == nil {
 		c.Lost = func(what string) { c.Log.Error("history was lost", "what", what) }
@@ -161,6 +168,10 @@ func (s *Store) Record(b reconcile.Batch, drafts []Draft) []Event {
 }
 
 func (s *Store) recordWorld(f *frame, b reconcile.Batch) {
+	if b.ClockSet != 0 {
+		s.m.booted = s.m.booted.Add(b.ClockSet)
+		f.clock(s.m.booted)
+	}
 	for _, ev := range b.Events {
 		if ev.Kind != reconcile.EventRunEnded || ev.Exit == nil || ev.Exit.Run == 0 {
 			continue

@@ -16,12 +16,15 @@ type Config struct {
 	// BootID is the kernel's random/boot_id: it tells whether processes that
 	// were recorded can still live.
 	BootID string
-	// BootedAt is when that boot was; zero asks the kernel. Runs that a boot
-	// ended, ended then at the latest.
+	// BootedAt is when that boot was, by the wall clock; zero asks the kernel. Runs
+	// that a boot ended, ended then at the latest; and when it is another time than
+	// before in the same boot, the clock was set.
 	BootedAt time.Time
-	// Now is the clock; nil is time.Now.
-	Now func() time.Time
-	Log *slog.Logger
+	// Now is the wall clock; nil is time.Now. Uptime is how long the machine runs,
+	// by a clock that nobody sets; nil asks the kernel.
+	Now    func() time.Time
+	Uptime func() time.Duration
+	Log    *slog.Logger
 	// Keep bounds the history; zero fields take their default.
 	Keep Keep
 	// Lost is told, in words, what could not be kept while running. It is
