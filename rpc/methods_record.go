@@ -157,30 +157,60 @@ func runEnd(r *Run) Map {
 	}
 }
 
+// eventChunk is how many events are read at once where a topic chooses among
+// them.
+const eventChunk = 1000
+
 func events(ctx context.Context, c *Call) (any, error) {
-	since, limit, topic := uint64(c.Args.Int("since", 0)), c.Args.Int("limit", 1000), c.Args.Str("topic")
-	list, err := c.Backend.Events(ctx, since, limit)
-	if err != nil {
-		return nil, err
+	p := eventPage{next: uint64(c.Args.Int("since", 0)), limit: c.Args.Int("limit", 1000), topic: c.Args.Str("topic"), out: []any{}}
+	chunk := p.limit
+	if p.topic != "" {
+		chunk = eventChunk
 	}
-	out := []any{}
-	next, size, more := since, 0, len(list) >= limit
+	for seen := 0; ; {
+		list, err := c.Backend.Events(ctx, p.next, chunk)
+		if err != nil {
+			return nil, err
+		}
+		full, err := p.take(list)
+		if err != nil {
+			return nil, err
+		}
+		seen += len(list)
+		more := full || len(list) >= chunk
+		if full || !more || seen >= maxRecords {
+			return Map{{"events", p.out}, {"next", p.next}, {"more", more}}, nil
+		}
+	}
+}
+
+// eventPage is a page of events as it fills.
+type eventPage struct {
+	topic       string
+	limit, size int
+	out         []any
+	next        uint64
+}
+
+// take adds what belongs into the page, and reports whether it is full. What was
+// not looked at comes after next.
+func (p *eventPage) take(list []Event) (full bool, err error) {
 	for i := range list {
 		e := &list[i]
-		if strings.HasPrefix(e.Topic, topic) {
+		if strings.HasPrefix(e.Topic, p.topic) {
 			raw, err := rawEvent(e)
 			if err != nil {
-				return nil, err
+				return false, err
 			}
-			if size += len(raw); size > pageBytes && len(out) > 0 {
-				more = true
-				break
+			p.size += len(raw)
+			if len(p.out) > 0 && (len(p.out) >= p.limit || p.size > pageBytes) {
+				return true, nil
 			}
-			out = append(out, raw)
+			p.out = append(p.out, raw)
 		}
-		next = e.Seq
+		p.next = e.Seq
 	}
-	return Map{{"events", out}, {"next", next}, {"more", more}}, nil
+	return len(p.out) >= p.limit, nil
 }
 
 func logs(ctx context.Context, c *Call) (any, error) {

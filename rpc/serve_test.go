@@ -154,6 +154,45 @@ func TestEventsPage(t *testing.T) {
 	}
 }
 
+// TestEventsOfARareTopic: a page with a topic is filled, as far as a bounded look
+// goes, and has no more than was asked for.
+func TestEventsOfARareTopic(t *testing.T) {
+	f := newFake()
+	f.events = nil
+	const last = 25_000
+	for seq := uint64(1); seq <= last; seq++ {
+		topic := "state.a.0"
+		if seq%2500 == 0 {
+			topic = "config"
+		}
+		f.events = append(f.events, Event{Seq: seq, Topic: topic, Fields: Map{{"event", "x"}}})
+	}
+	s := exampleServer(f)
+	for _, c := range []struct {
+		since, limit int
+		want         string
+	}{
+		{0, 2, "2 of them, next 5000, more true"},
+		{5000, 1000, "4 of them, next 15000, more true"}, // as far as one request looks
+		{15000, 1000, "4 of them, next 25000, more true"},
+		{24000, 1, "1 of them, next 25000, more true"},
+		{last, 1, "0 of them, next 25000, more false"},
+	} {
+		request, _ := EncodeRequest("events", args{"since": c.since, "topic": "config", "limit": c.limit})
+		var reply struct {
+			Events []any `msgpack:"events"`
+			Next   int   `msgpack:"next"`
+			More   bool  `msgpack:"more"`
+		}
+		if err := DecodeReply(s.Serve(context.Background(), nobody, request), &reply); err != nil {
+			t.Fatal(err)
+		}
+		if got := fmt.Sprintf("%d of them, next %d, more %v", len(reply.Events), reply.Next, reply.More); got != c.want {
+			t.Errorf("since %d, %d at most: %s; want %s", c.since, c.limit, got, c.want)
+		}
+	}
+}
+
 // TestEventsAreTheMapsThatWerePublished, bytes and all.
 func TestEventsAreTheMapsThatWerePublished(t *testing.T) {
 	f := newFake()
