@@ -181,6 +181,12 @@ func (p Program) Set(path string, value json.RawMessage) (Program, error) {
 	if err := q.decodeStrict(raw); err != nil {
 		return p, fmt.Errorf("cannot set %s: %w", path, err)
 	}
+	switch r := &q.Restart; path { // p's other delay may be a default; the files know
+	case "restart.delay":
+		r.MaxDelay = max(r.MaxDelay, r.Delay)
+	case "restart.max_delay":
+		r.Delay = min(r.Delay, r.MaxDelay)
+	}
 	return q, nil
 }
 

@@ -248,6 +248,30 @@ func (p *Program) UnmarshalJSON(data []byte) error {
 	if j.Resolved != nil {
 		p.Identity = *j.Resolved
 	}
+	return p.Restart.giveWay(data)
+}
+
+// giveWay lets the default of one delay give way to what a program's JSON says
+// of the other. What contradicts itself stays so.
+func (r *Restart) giveWay(program []byte) error {
+	if r.Delay <= r.MaxDelay {
+		return nil
+	}
+	var said struct {
+		Restart struct {
+			Delay    *Duration `json:"delay"`
+			MaxDelay *Duration `json:"max_delay"`
+		} `json:"restart"`
+	}
+	if err := json.Unmarshal(program, &said); err != nil {
+		return err
+	}
+	switch {
+	case said.Restart.MaxDelay == nil:
+		r.MaxDelay = r.Delay
+	case said.Restart.Delay == nil:
+		r.Delay = r.MaxDelay
+	}
 	return nil
 }
 

@@ -2,6 +2,7 @@ package spec_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"reflect"
 	"slices"
 	"strings"
@@ -232,5 +233,33 @@ func TestProblemText(t *testing.T) {
 	ps.Sort()
 	if got := ps.Errors().Error(); got != "a:1: z\na:2: y\nb: x" {
 		t.Errorf("sorted: %q", got)
+	}
+}
+
+// A default gives way to what is said, whoever says it.
+func TestTheOtherDelayGivesWay(t *testing.T) {
+	for said, want := range map[string]string{
+		`{}`:                                  "500ms to 30s",
+		`{"delay": "1m"}`:                     "1m0s to 1m0s",
+		`{"max_delay": "100ms"}`:              "100ms to 100ms",
+		`{"delay": "1m", "max_delay": "30s"}`: "1m0s to 30s", // a contradiction, to be told
+	} {
+		var p spec.Program
+		if err := json.Unmarshal([]byte(`{"command": "x", "restart": `+said+`}`), &p); err != nil {
+			t.Fatal(err)
+		}
+		if got := fmt.Sprintf("%v to %v", p.Restart.Delay, p.Restart.MaxDelay); got != want {
+			t.Errorf("%s: %s, want %s", said, got, want)
+		}
+	}
+	for path, want := range map[string]string{"restart.delay": "1m0s to 1m0s", "restart.max_delay": "500ms to 1m0s"} {
+		q, err := spec.Defaults().Set(path, json.RawMessage(`"1m"`))
+		if got := fmt.Sprintf("%v to %v", q.Restart.Delay, q.Restart.MaxDelay); err != nil || got != want {
+			t.Errorf("%s = 1m: %s, want %s, %v", path, got, want, err)
+		}
+	}
+	q, err := spec.Defaults().Set("restart.max_delay", json.RawMessage(`"0s"`))
+	if err != nil || q.Restart.Delay != 0 {
+		t.Errorf("max_delay 0s leaves %v, %v", q.Restart.Delay, err)
 	}
 }

@@ -119,11 +119,7 @@ func checkRestart(p spec.Program) []finding {
 	if r.MaxDelay >= r.Delay {
 		return nil
 	}
-	key := "max_delay"
-	if r.MaxDelay == spec.Defaults().Restart.MaxDelay {
-		key = "delay" // most likely nobody wrote max_delay
-	}
-	return []finding{found(fmt.Sprintf("delay %s is longer than max_delay %s: give a max_delay that is not shorter", r.Delay, r.MaxDelay), "restart", key)}
+	return []finding{found(fmt.Sprintf("delay %s is longer than max_delay %s: give a max_delay that is not shorter", r.Delay, r.MaxDelay), "restart", "max_delay")}
 }
 
 func checkSched(p spec.Program) []finding {

@@ -123,7 +123,10 @@ func TestOneOverride(t *testing.T) {
 		{"web", "ionice.level", "9", "ionice"},
 		{"web", "ionice", `{"class": "idle", "level": 1}`, ""},
 		{"web", "restart.delay", `"3s"`, ""},
-		{"web", "restart.delay", `"40s"`, "delay 40s is longer than max_delay 30s"},
+		{"web", "restart.delay", `"40s"`, ""},
+		{"web", "restart", `{"delay": "40s"}`, ""},
+		{"web", "restart.max_delay", `"100ms"`, "delay 1s is longer than max_delay 100ms"},
+		{"web", "restart", `{"delay": "40s", "max_delay": "30s"}`, "delay 40s is longer than max_delay 30s"},
 		{"web", "restart", `{"max_delay": "1m"}`, ""},
 		{"web", "no_new_privs", "false", "no_new_privs"}, // a rule for everybody
 		{"web", "user", `"nobody"`, ""},
