@@ -203,44 +203,12 @@ func (m *mover) settle(f *flow, what moved) {
 	case what.more:
 		m.plan(f, now)
 	case what.delay > 0:
+		if f.much {
+			m.ignore(f)
+		}
 		m.plan(f, now+int64(what.delay))
 	default:
 		m.arm(f)
-	}
-}
-
-// watch has a pipe served whenever there is something in it.
-func (m *mover) watch(f *flow) error {
-	m.gen++
-	for len(m.slots) <= f.pipe {
-		m.slots = append(m.slots, flowSlot{})
-	}
-	ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLONESHOT, Fd: int32(f.pipe), Pad: m.gen}
-	if err := unix.EpollCtl(m.ep, unix.EPOLL_CTL_ADD, f.pipe, &ev); err != nil {
-		return fmt.Errorf("cannot watch descriptor %d: %w", f.pipe, err)
-	}
-	m.slots[f.pipe] = flowSlot{f, m.gen}
-	f.armed = true
-	return nil
-}
-
-func (m *mover) arm(f *flow) {
-	if f.armed {
-		return
-	}
-	ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLONESHOT, Fd: int32(f.pipe), Pad: m.slots[f.pipe].gen}
-	f.armed = unix.EpollCtl(m.ep, unix.EPOLL_CTL_MOD, f.pipe, &ev) == nil
-}
-
-// unwatch must come before the close.
-func (m *mover) unwatch(f *flow) {
-	if f.pipe >= 0 && f.pipe < len(m.slots) && m.slots[f.pipe].f == f {
-		_ = unix.EpollCtl(m.ep, unix.EPOLL_CTL_DEL, f.pipe, nil)
-		m.slots[f.pipe] = flowSlot{}
-	}
-	f.armed = false
-	if f.index >= 0 && len(f.todo) == 0 {
-		m.due.drop(f)
 	}
 }
 

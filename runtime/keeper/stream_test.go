@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/procnanny/procnanny/spec"
 )
 
@@ -22,6 +24,43 @@ func TestOutputIsMovedBeforeTheEndIsTold(t *testing.T) {
 			t.Fatalf("run %d: %d lines, the end is %q", i, strings.Count(string(b), "\n"), b[max(0, len(b)-30):])
 		}
 	}
+}
+
+// A pipe that was loud, which is looked at by the clock, is heard when it speaks
+// again after a pause.
+func TestLoudPipeThatPausesIsHeard(t *testing.T) {
+	r := startRig(t, testConfig{})
+	must(t, mkfifo(r.c.Dir+"/gate"))
+	gate, err := os.OpenFile(r.c.Dir+"/gate", os.O_RDWR, 0)
+	must(t, err)
+	defer gate.Close()
+	o := r.shell(0, `i=0; while [ $i -lt 3 ]; do head -c 3000000 /dev/zero | tr '\0' '\n'; echo "pause $i"; read x; i=$((i+1)); done; echo end; read x`)
+	o.Start.Launch.Stdin = r.c.Dir + "/gate"
+	r.send(o)
+	r.next(FactStarted, o.Start.Run)
+	for i := range 3 {
+		r.logged(0, fmt.Sprintf("pause %d\n", i))
+		r.poll("the kernel to be asked to tell", func() bool { return asksForPipes(t, r.cmd.Process.Pid) })
+		_, err := gate.WriteString("\n")
+		must(t, err)
+	}
+	r.logged(0, "end\n")
+	r.send(Order{Kind: OrderKill, Run: o.Start.Run, Signal: spec.SIGKILL})
+	r.next(FactEmptied, o.Start.Run)
+}
+
+// asksForPipes reports whether a process has a descriptor watched as pipes are,
+// for the next thing that comes.
+func asksForPipes(t *testing.T, pid int) bool {
+	t.Helper()
+	list, err := filepath.Glob(fmt.Sprintf("/proc/%d/fdinfo/*", pid))
+	must(t, err)
+	for _, path := range list {
+		if b, err := os.ReadFile(path); err == nil && strings.Contains(string(b), fmt.Sprintf("events: %8x ", unix.EPOLLIN|unix.EPOLLERR|unix.EPOLLHUP|unix.EPOLLONESHOT)) {
+			return true
+		}
+	}
+	return false
 }
 
 func TestSeparateOutput(t *testing.T) {
