@@ -2,14 +2,12 @@ package store
 
 import (
 	"bytes"
-	"compress/gzip"
 	"crypto/rand"
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"slices"
 	"sync"
@@ -23,7 +21,6 @@ import (
 
 const (
 	keepGenerations = 20
-	maxSpecBytes    = 1 << 30 // of one generation, unpacked
 )
 
 var (
@@ -125,12 +122,12 @@ func (in *intent) load() (losses []string, err error) {
 			return nil
 		})
 		return generations.ForEach(func(k, v []byte) error {
-			g, err := decodeGeneration(v)
+			g, err := decodeLight(v)
 			if err != nil {
 				losses = append(losses, fmt.Sprintf("%s: generation %d is unreadable (%v) and is left out", in.path, binary.BigEndian.Uint64(k), err))
 				return nil
 			}
-			in.generations = append(in.generations, light(g))
+			in.generations = append(in.generations, g)
 			return nil
 		})
 	})
@@ -143,37 +140,6 @@ func decodeOverride(v []byte) (o spec.Override, err error) {
 		return o, err
 	}
 	return o, json.Unmarshal(raw, &o)
-}
-
-// light is g as lists show it.
-func light(g Generation) Generation {
-	g.Spec, g.Source, g.Defined = spec.Spec{}, spec.Source{}, nil
-	return g
-}
-
-// encodeGeneration packs it: twenty times a thousand programs would be much.
-func encodeGeneration(g Generation) ([]byte, error) {
-	var buf bytes.Buffer
-	z, _ := gzip.NewWriterLevel(&buf, gzip.BestSpeed)
-	if err := json.NewEncoder(z).Encode(g); err != nil {
-		return nil, err
-	}
-	if err := z.Close(); err != nil {
-		return nil, err
-	}
-	return seal(buf.Bytes()), nil
-}
-
-func decodeGeneration(v []byte) (g Generation, err error) {
-	raw, err := unseal(v)
-	if err != nil {
-		return g, err
-	}
-	z, err := gzip.NewReader(bytes.NewReader(raw))
-	if err != nil {
-		return g, err
-	}
-	return g, json.NewDecoder(io.LimitReader(z, maxSpecBytes)).Decode(&g)
 }
 
 // update commits fn durably, or says why not. The caller holds write.
