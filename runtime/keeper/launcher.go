@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -38,6 +39,7 @@ type launcher struct {
 	room         [maxPending]*pending
 	todo, done   int // eventfds that count
 	given, taken int // starts so far
+	finished     atomic.Int64
 	// follows is true while the next order is a start, too.
 	follows bool
 }
@@ -53,7 +55,8 @@ func (k *keeper) launch(p *pending) {
 	l.room[l.given%maxPending] = p
 	l.given++
 	countUp(l.todo)
-	if l.given-l.taken == maxPending {
+	// What is finished is taken at once: until then nobody but us holds it.
+	for l.given-l.taken == maxPending || int64(l.taken) < l.finished.Load() {
 		k.takeLaunched()
 	}
 }
@@ -81,6 +84,7 @@ func (l *launcher) work(d *deps) {
 			return
 		}
 		p.process, p.err = d.start(&p.order.Launch, p.io, p.cgroup)
+		l.finished.Add(1)
 		countUp(l.done)
 	}
 }
