@@ -104,3 +104,28 @@ func TestRepliesThatAreNotSound(t *testing.T) {
 		}
 	}
 }
+
+// FuzzReply: a client gets a value, a refusal or an error, whatever comes in the
+// name of a daemon.
+func FuzzReply(f *testing.F) {
+	for _, m := range Methods() {
+		f.Add(direct{exampleServer(newFake())}.server.Serve(context.Background(), root, exampleBytes(f, m)))
+	}
+	for _, msg := range hostile {
+		if len(msg) < 1000 {
+			f.Add([]byte(msg))
+		}
+	}
+	f.Add([]byte("\x83\xa5error\xa1x\xa7request\x81\x01\x02\xa4code\xa1y"))
+	f.Fuzz(func(_ *testing.T, msg []byte) {
+		var v any
+		var raw Raw
+		var status Status
+		var generations struct {
+			Generations []Generation `msgpack:"generations"`
+		}
+		for _, reply := range []any{nil, &v, &raw, &status, &generations} {
+			_ = DecodeReply(msg, reply) // it may fail, and nothing else
+		}
+	})
+}

@@ -3,8 +3,11 @@ package keeper
 import (
 	"fmt"
 	"os"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/procnanny/procnanny/spec"
 )
@@ -23,39 +26,75 @@ func countThreads(t *testing.T, pid int) int {
 	return len(list)
 }
 
+// exitsVar sets how often TestThousandExitsAtOnce has a thousand processes end.
+const exitsVar = "PROCNANNY_TEST_EXITS"
+
+// A thousand processes end in one instant: each end is seen once, with its code.
 func TestThousandExitsAtOnce(t *testing.T) {
-	const n = 1000
-	r := startRig(t, testConfig{})
-	orders := make([]Order, n)
-	for i := range orders {
-		orders[i] = r.shell(i, fmt.Sprintf("read x; exit %d", i%200))
-		orders[i].Start.Launch.Stdin = r.c.Dir + "/gate"
+	rounds := 1
+	if n, err := strconv.Atoi(os.Getenv(exitsVar)); err == nil {
+		rounds = n
 	}
-	gate, release := openGate(t, r.c.Dir+"/gate")
+	r := startRig(t, testConfig{})
+	var took []time.Duration
+	for round := range rounds {
+		took = append(took, r.exitAtOnce(round))
+	}
+	slices.Sort(took)
+	t.Logf("%d times a thousand ends, all of them known after %v (median), %v (most)", rounds, took[len(took)/2].Round(time.Millisecond), took[len(took)-1].Round(time.Millisecond))
+}
+
+// exitAtOnce starts a thousand processes that wait, lets all of them end, and says
+// how long it took to know of it.
+func (r *rig) exitAtOnce(round int) time.Duration {
+	const n = 1000
+	t := r.t
+	t.Helper()
+	path := fmt.Sprintf("%s/gate.%d", r.c.Dir, round)
+	orders, codes := make([]Order, n), map[uint64]int{}
+	for i := range orders {
+		code := (i + round) % 256
+		orders[i] = r.shell(i, fmt.Sprintf("read x; exit %d", code))
+		orders[i].Start.Launch.Stdin = path
+		codes[orders[i].Start.Run] = code
+	}
+	gate, release := openGate(t, path)
 	defer gate()
 	r.send(orders...)
 	for _, o := range orders {
 		r.next(FactStarted, o.Start.Run)
 	}
 	release()
-	seen := map[uint64]int{}
-	for len(seen) < n {
+	began := time.Now()
+	seen, empty := map[uint64]int{}, 0
+	for len(seen) < n || empty < n {
 		facts, err := r.conn.Recv()
 		must(t, err)
-		for _, f := range facts {
+		for _, f := range append(r.facts, facts...) {
+			if f.Kind == FactEmptied {
+				empty++
+			}
 			if f.Kind != FactExited {
 				continue
 			}
 			seen[f.Run]++
-			if want := int(f.Run-1) % 200; f.Code != want || seen[f.Run] > 1 {
+			if want, ours := codes[f.Run]; !ours || f.Code != want || seen[f.Run] > 1 {
 				t.Fatalf("run %d: code %d, want %d, seen %d times", f.Run, f.Code, want, seen[f.Run])
 			}
 		}
+		r.facts = nil
 	}
+	took := time.Since(began)
+	acks := make([]Order, n)
+	for i, o := range orders {
+		acks[i] = Order{Kind: OrderAck, Run: o.Start.Run, Program: "web", Index: i}
+	}
+	r.send(acks...)
+	return took
 }
 
 // openGate makes a FIFO that blocks its readers until release.
-func openGate(t *testing.T, path string) (done, release func()) {
+func openGate(t testing.TB, path string) (done, release func()) {
 	t.Helper()
 	must(t, mkfifo(path))
 	f, err := os.OpenFile(path, os.O_RDWR, 0)

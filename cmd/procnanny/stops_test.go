@@ -1,0 +1,142 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+const (
+	// stopsVar sets how many stops TestStopsLeaveNothing makes, each way.
+	stopsVar = "PROCNANNY_TEST_STOPS"
+	// markVar is what all processes of a daemon of that test have in common.
+	markVar = "PROCNANNY_TEST_MARK"
+)
+
+// trees are programs that are hard to end, with how many processes each has at
+// least once it is up.
+var trees = map[string]struct {
+	script string
+	size   int
+}{
+	"plain":     {`exec sleep 1000`, 1},
+	"family":    {`sleep 1000 & sleep 1000 & (sleep 1000 & sleep 1000 & wait) & wait`, 6},
+	"session":   {`setsid sleep 1000 & sleep 1000 & wait`, 3},
+	"orphans":   {`(setsid sh -c 'sleep 1000 & sleep 1000 & wait' &); (sleep 1000 &); exec sleep 1000`, 5},
+	"deaf":      {`trap "" TERM; sleep 1000 & (setsid sleep 1000 &); while :; do sleep 0.2; done`, 4},
+	"deaf-kids": {`(trap "" TERM; exec sleep 1000) & (trap "" TERM HUP INT; setsid sleep 1000 &); wait`, 3},
+	"breeder":   {`while :; do (setsid sleep 0.3 &); sleep 0.02; done`, 5},
+	"deserter":  {`(setsid sleep 1000 &); (sleep 1000 &); sleep 0.1 & wait; exec env -u NOBODY sleep 1000`, 3},
+}
+
+// copies is how many instances each tree has.
+const copies = 2
+
+// Programs that fork, leave their session or the family, ignore TERM or go on
+// forking are stopped: when the stop is over, nobody of them is left.
+func TestStopsLeaveNothing(t *testing.T) {
+	ways := map[string][]string{"cgroup": nil, "sweep": noCgroups}
+	for _, way := range slices.Sorted(maps.Keys(ways)) {
+		t.Run(way, func(t *testing.T) {
+			if way == "sweep" && os.Geteuid() != 0 {
+				t.Skip("unmounting needs privilege")
+			}
+			t.Parallel()
+			m := newMortalWith(t, mortalOptions{wrap: ways[way], change: plantTrees})
+			rounds := max(1, count(stopsVar, 3*copies*len(trees), copies*len(trees))/(copies*len(trees)))
+			for range rounds {
+				m.growTrees()
+				m.fell()
+				if t.Failed() {
+					return
+				}
+			}
+			t.Logf("%d stops", rounds*copies*len(trees))
+		})
+	}
+}
+
+// plantTrees puts the trees in place of the crashers.
+func plantTrees(programs map[string]any) {
+	dir := programs["writer"].(map[string]any)["env"].(map[string]any)[ledgerVar].(string)
+	maps.DeleteFunc(programs, func(name string, _ any) bool { return name != "writer" })
+	for name, tree := range trees {
+		programs[name] = map[string]any{
+			"command": "sh", "args": []string{"-c", tree.script}, "instances": copies, "start": map[string]any{"min_uptime": "0s"},
+			"env": map[string]any{markVar: dir}, "stop": map[string]any{"timeout": "200ms"},
+		}
+	}
+}
+
+// growTrees starts all and waits until they are whole.
+func (m *mortal) growTrees() {
+	m.t.Helper()
+	names := slices.Collect(maps.Keys(trees))
+	check(m.t, m.client.Call(context.Background(), "start", map[string]any{"targets": names, "wait": true}, nil))
+	check(m.t, poll(func() (bool, string) {
+		size := m.marked()
+		for name, tree := range trees {
+			for i := range copies {
+				if id := name + "/" + strconv.Itoa(i); len(size[id]) < tree.size {
+					return false, fmt.Sprintf("%s has %d processes", id, len(size[id]))
+				}
+			}
+		}
+		return true, ""
+	}))
+}
+
+// fell stops all and looks who is left.
+func (m *mortal) fell() {
+	m.t.Helper()
+	names := slices.Collect(maps.Keys(trees))
+	check(m.t, m.client.Call(context.Background(), "stop", map[string]any{"targets": names, "wait": true}, nil))
+	if left := m.marked(); len(left) > 0 {
+		m.t.Errorf("after the stop these are left: %v", left)
+		for _, pids := range left {
+			for _, pid := range pids {
+				raw, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+				m.t.Logf("%s", raw)
+			}
+		}
+	}
+	m.settled(time.Time{})
+}
+
+// marked are the living processes with our mark, by instance, whoever their
+// parents are.
+func (m *mortal) marked() map[string][]int {
+	found := map[string][]int{}
+	mark := []byte(markVar + "=" + m.dir + "/ledger")
+	entries, err := os.ReadDir("/proc")
+	check(m.t, err)
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		env, err := os.ReadFile("/proc/" + e.Name() + "/environ")
+		if err != nil || !bytes.Contains(env, mark) || zombie(pid) {
+			continue
+		}
+		id := variable(env, "PROCNANNY_PROGRAM") + "/" + variable(env, "PROCNANNY_INSTANCE")
+		found[id] = append(found[id], pid)
+	}
+	return found
+}
+
+func variable(env []byte, name string) string {
+	for v := range strings.SplitSeq(string(env), "\x00") {
+		if value, ok := strings.CutPrefix(v, name+"="); ok {
+			return value
+		}
+	}
+	return ""
+}
