@@ -46,7 +46,8 @@ func newHooks(c *Control, held []keeper.Run, notes map[string][]byte) *hooks {
 
 // Set takes what is desired from now on.
 func (h *hooks) Set(ctx context.Context, s spec.Spec) error {
-	h.on.Store(&s.On)
+	on := s.On // a pointer into s would keep all of its programs
+	h.on.Store(&on)
 	return h.Hooks.Set(ctx, s)
 }
 

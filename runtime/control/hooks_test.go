@@ -2,13 +2,16 @@ package control
 
 import (
 	"encoding/json"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+	"weak"
 
 	"github.com/procnanny/procnanny/reconcile"
 	"github.com/procnanny/procnanny/rpc"
+	"github.com/procnanny/procnanny/runtime/sink"
 	"github.com/procnanny/procnanny/runtime/store"
 	"github.com/procnanny/procnanny/spec"
 )
@@ -107,5 +110,28 @@ func TestEventsThatAreNoneOfTheCore(t *testing.T) {
 	}
 	if _, ok := hookEvent(&store.Event{Topic: "state.web.0", Body: []byte("\xc1")}, func(string) bool { return true }); ok {
 		t.Error("what cannot be read is an event")
+	}
+}
+
+// What is desired is in memory once: who keeps the hooks beside the programs does
+// not keep the programs.
+func TestHooksDoNotKeepPrograms(t *testing.T) {
+	h := &hooks{Hooks: sink.New(sink.Config{Last: func() uint64 { return 0 }})}
+	set := func() weak.Pointer[int] {
+		p := spec.Defaults()
+		p.Nice = new(3)
+		on := spec.Hooks{"crashed": {{Name: "mail"}}}
+		if err := h.Set(t.Context(), spec.Spec{Programs: map[string]spec.Program{"web": p}, On: on}); err != nil {
+			t.Fatal(err)
+		}
+		return weak.Make(p.Nice)
+	}
+	seen := set()
+	runtime.GC()
+	if seen.Value() != nil {
+		t.Error("the programs are still in memory")
+	}
+	if got := *h.on.Load(); len(got["crashed"]) != 1 {
+		t.Errorf("hooks %v", got)
 	}
 }
