@@ -152,6 +152,7 @@ func (w *wander) observe() {
 	run := w.live[id]
 	w.mu.Unlock()
 	o := reconcile.Observation{ID: id, Run: run, Drift: map[string]string{"nice": fmt.Sprint("is ", w.r.IntN(20))}}
+	w.seen[id] = o
 	if err := w.e.Observe(context.Background(), time.Now(), []reconcile.Observation{o}); err != nil {
 		w.t.Fatal(err)
 	}
@@ -540,6 +541,24 @@ func TestObservedValuesAreShownNotRecorded(t *testing.T) {
 		}
 		if h.called() != records {
 			t.Error("an observation was recorded")
+		}
+		if err := h.e.Observe(context.Background(), time.Now(), list); err != nil {
+			t.Fatal(err)
+		}
+		if h.e.View().Programs[0] != v.Programs[0] {
+			t.Error("what is as it was is drawn again")
+		}
+		h.desire(map[string]spec.Program{"web": program("/bin/web", 3)})
+		h.end(reconcile.InstanceID{Program: "web"}, h.runOf(reconcile.InstanceID{Program: "web"}), reconcile.Exit{Code: 1}, 0)
+		synctest.Wait()
+		if got := h.e.View().Programs[0].Instances[1].Drift["nice"]; got != "is 3" {
+			t.Errorf("after others have changed the picture shows %q", got)
+		}
+		h.end(id, h.runOf(id), reconcile.Exit{Code: 1}, 0)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if got := h.e.View().Programs[0].Instances[1]; got.State != reconcile.StateRunning || got.Drift != nil {
+			t.Errorf("of the next run the picture shows %v, drift %v", got.State, got.Drift)
 		}
 	})
 }

@@ -1,7 +1,10 @@
 package engine
 
 import (
+	"bytes"
+	"encoding/json"
 	"iter"
+	"maps"
 	"reflect"
 	"sort"
 	"time"
@@ -35,8 +38,10 @@ type loop struct {
 	dirty   map[string]bool               // programs to diff and to draw again
 	moved   map[reconcile.InstanceID]bool // instances that may have changed
 	touched []reconcile.InstanceID        // the same, in order
-	redraw  map[reconcile.InstanceID]bool // instances whose observed values changed
-	redrawn bool                          // what the picture says beside programs changed
+	// looked are instances whose observed values changed: what they are now. From
+	// the next turn on the picture has them.
+	looked  map[reconcile.InstanceID]reconcile.Observation
+	redrawn bool // what the picture says beside programs changed
 	events  []reconcile.Event
 	orders  []reconcile.Order
 	// answers are given at the end of the turn, when the picture is the new one:
@@ -46,7 +51,6 @@ type loop struct {
 	clockSet func() time.Duration
 	wasSet   time.Duration // by how much the clock was set before this turn
 
-	observed   map[reconcile.InstanceID]reconcile.Observation
 	observedAt time.Time
 	gallery    gallery
 	turns      uint64
@@ -70,7 +74,7 @@ func newLoop(c Config, e *Engine) *loop {
 	l := &loop{
 		world: c.World, wakes: newWakes(), exec: c.Executor, rec: c.Recorder, engine: e, base: c.View, contain: c.Containment,
 		programs: map[string]*spec.Program{}, dirty: map[string]bool{}, moved: map[reconcile.InstanceID]bool{}, marks: map[string][]spec.Override{},
-		observed: map[reconcile.InstanceID]reconcile.Observation{}, redraw: map[reconcile.InstanceID]bool{}, rolls: map[string]roll{},
+		looked: map[reconcile.InstanceID]reconcile.Observation{}, rolls: map[string]roll{},
 		gallery: newGallery(), redrawn: true, now: c.Now, witness: c.Witness, clockSet: c.ClockSet,
 	}
 	if l.now == nil {
@@ -241,14 +245,14 @@ func (l *loop) decide(now time.Time) {
 func (l *loop) forgetTurn() {
 	l.events, l.orders, l.touched, l.answers, l.redrawn = nil, nil, nil, nil, false
 	l.wasSet = 0
-	l.dirty, l.moved, l.redraw = emptied(l.dirty), emptied(l.moved), emptied(l.redraw)
+	l.dirty, l.moved, l.looked = emptied(l.dirty), emptied(l.moved), emptied(l.looked)
 }
 
 // emptied is m without its keys. A map that was large once costs its size each
 // time somebody walks or clears it, so that one is not used again.
-func emptied[K comparable](m map[K]bool) map[K]bool {
+func emptied[K comparable, V any](m map[K]V) map[K]V {
 	if len(m) > 64 {
-		return map[K]bool{}
+		return map[K]V{}
 	}
 	clear(m)
 	return m
@@ -328,7 +332,6 @@ func (l *loop) batch() reconcile.Batch {
 			b.Changed = append(b.Changed, i)
 		} else {
 			b.Gone = append(b.Gone, id)
-			delete(l.observed, id)
 		}
 	}
 	return b
@@ -366,11 +369,20 @@ func (l *loop) instance(id reconcile.InstanceID) *reconcile.Instance {
 }
 
 // observe changes the picture only: what the kernel says is asked anew after a
-// restart, and needs no record.
+// restart, and needs no record. Mostly it says what it said before.
 func (l *loop) observe(o reconcile.Observation) {
 	if i := l.instance(o.ID); i == nil || i.Run != o.Run {
 		return
 	}
-	l.observed[o.ID] = o
-	l.redraw[o.ID] = true
+	if v := l.gallery.instance(o.ID); v != nil && shows(v, &o) {
+		delete(l.looked, o.ID)
+	} else {
+		l.looked[o.ID] = o
+	}
+}
+
+// shows reports whether a picture shows an observation already.
+func shows(v *reconcile.InstanceView, o *reconcile.Observation) bool {
+	same := func(a, b json.RawMessage) bool { return bytes.Equal(a, b) }
+	return v.Run == o.Run && v.Output == o.Output && maps.Equal(v.Drift, o.Drift) && maps.EqualFunc(v.Observed, o.Observed, same)
 }

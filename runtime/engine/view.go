@@ -24,6 +24,18 @@ func (g *gallery) get(name string) *reconcile.ProgramView {
 	return nil
 }
 
+func (g *gallery) instance(id reconcile.InstanceID) *reconcile.InstanceView {
+	p := g.get(id.Program)
+	if p == nil {
+		return nil
+	}
+	n, ok := slices.BinarySearchFunc(p.Instances, id.Index, func(v *reconcile.InstanceView, index int) int { return v.ID.Index - index })
+	if !ok {
+		return nil
+	}
+	return p.Instances[n]
+}
+
 // merge puts new pictures in place of the old ones, adds those of new names
 // and takes out those that are nil.
 func (g *gallery) merge(drawn map[string]*reconcile.ProgramView) {
@@ -64,7 +76,7 @@ func (l *loop) swap() {
 	for name := range l.dirty {
 		drawn[name] = l.draw(name)
 	}
-	for id := range l.redraw {
+	for id := range l.looked {
 		if _, ok := drawn[id.Program]; !ok {
 			drawn[id.Program] = l.draw(id.Program)
 		}
@@ -120,23 +132,32 @@ func (l *loop) drawInstances(p *reconcile.Program, v, old *reconcile.ProgramView
 			kept = kept[1:]
 		}
 		down := v.Spec.Admin.IsDown(i.ID.Index)
-		same := len(kept) > 0 && kept[0].ID == i.ID && kept[0].Down == down
-		if same && !l.moved[i.ID] && !l.redraw[i.ID] {
-			out[n] = kept[0]
+		var before *reconcile.InstanceView
+		if len(kept) > 0 && kept[0].ID == i.ID {
+			before = kept[0]
+		}
+		_, looked := l.looked[i.ID]
+		if before != nil && before.Down == down && !l.moved[i.ID] && !looked {
+			out[n] = before
 			continue
 		}
-		out[n] = l.drawInstance(i, down)
+		out[n] = l.drawInstance(i, down, before)
 	}
 	return out
 }
 
-func (l *loop) drawInstance(i *reconcile.Instance, down bool) *reconcile.InstanceView {
+// drawInstance makes the picture of one instance anew; before is the old one, or
+// nil.
+func (l *loop) drawInstance(i *reconcile.Instance, down bool, before *reconcile.InstanceView) *reconcile.InstanceView {
 	iv := &reconcile.InstanceView{Instance: *i, Down: down, Containment: l.contain}
 	iv.Ends = slices.Clone(i.Ends)
-	if o, ok := l.observed[i.ID]; ok && o.Run == i.Run && i.Alive() {
-		iv.Drift = o.Drift
-		iv.Observed = o.Observed
-		iv.Output = o.Output
+	if !i.Alive() {
+		return iv
+	}
+	if o, ok := l.looked[i.ID]; ok && o.Run == i.Run {
+		iv.Observed, iv.Drift, iv.Output = o.Observed, o.Drift, o.Output
+	} else if before != nil && before.Run == i.Run {
+		iv.Observed, iv.Drift, iv.Output = before.Observed, before.Drift, before.Output
 	}
 	return iv
 }

@@ -29,11 +29,14 @@ type Look struct {
 func (p *Proc) Observe(list []Look) []reconcile.Observation {
 	out := make([]reconcile.Observation, 0, len(list))
 	var orders []keeper.Order
+	before := p.seen
+	p.seen = sightings{}
 	for _, l := range list {
 		got, ok := p.look(l)
 		if !ok {
 			continue
 		}
+		got = p.seen.once(got, before)
 		o := reconcile.Observation{ID: l.ID, Run: l.Run, Observed: got, Output: p.outputState(l.ID)}
 		if l.Program != nil {
 			p.recognize(l)
@@ -45,6 +48,26 @@ func (p *Proc) Observe(list []Look) []reconcile.Observation {
 	}
 	p.send(append(orders, p.outputs(list)...))
 	return out
+}
+
+// sightings are what the last look saw, by what it is: a thousand processes are
+// mostly alike, and what the kernel says of them is in memory once.
+type sightings map[string]map[string]json.RawMessage
+
+// once returns what equals got: of this look, or of the one before.
+func (s sightings) once(got map[string]json.RawMessage, before sightings) map[string]json.RawMessage {
+	var text []byte
+	for _, key := range launch.Keys() {
+		text = append(append(append(text, key...), got[key]...), 0)
+	}
+	if same, ok := s[string(text)]; ok {
+		return same
+	}
+	if same, ok := before[string(text)]; ok {
+		got = same
+	}
+	s[string(text)] = got
+	return got
 }
 
 // recognize learns what an adopted run was tuned to, if that is what its

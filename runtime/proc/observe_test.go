@@ -1,8 +1,10 @@
 package proc
 
 import (
+	"encoding/json"
 	"io"
 	"os"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -61,6 +63,25 @@ func TestObserveSaysWhatTheKernelSays(t *testing.T) {
 	end()
 	if got := p.Observe([]Look{l}); len(got) != 0 {
 		t.Errorf("the dead were observed: %+v", got)
+	}
+}
+
+// What the kernel says of processes that are alike is in memory once, and stays
+// the same from one look to the next.
+func TestAlikeIsInMemoryOnce(t *testing.T) {
+	answer := func(nice string) map[string]json.RawMessage {
+		return map[string]json.RawMessage{"nice": json.RawMessage(nice), "cpus": json.RawMessage(`"0"`)}
+	}
+	same := func(a, b map[string]json.RawMessage) bool {
+		return reflect.ValueOf(a).Pointer() == reflect.ValueOf(b).Pointer()
+	}
+	first, second := sightings{}, sightings{}
+	a, b, c := first.once(answer("3"), nil), first.once(answer("3"), nil), first.once(answer("4"), nil)
+	if !same(a, b) || same(a, c) || string(c["nice"]) != "4" {
+		t.Errorf("%s, %s and %s: only the first two are one", a, b, c)
+	}
+	if !same(second.once(answer("3"), first), a) || !same(second.once(answer("3"), first), a) || len(second) != 1 {
+		t.Errorf("the next look has another %s", second)
 	}
 }
 

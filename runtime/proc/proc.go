@@ -44,6 +44,8 @@ type Proc struct {
 	cacheMu sync.Mutex
 	cache   map[string]*prepared // by program name
 
+	seen sightings // of Observe alone
+
 	mu   sync.Mutex
 	runs map[reconcile.RunID]*run
 	// disowned are runs that the core is done with and that are not empty yet.
