@@ -53,10 +53,9 @@ func problemMaps(ps spec.Problems) []Map {
 	return out
 }
 
-// encodeProgram writes one program: first the keys of 2011 in their order.
-// Instances that are the same in old, which may be nil, are copied from there.
-func encodeProgram(p *ProgramView, old *programBytes) (*programBytes, error) {
-	e := &programBytes{view: p, pieces: make([]piece, 0, len(p.Instances))}
+// encode writes one program: first the keys of 2011 in their order. Instances
+// that are the same in e, where they are known, are copied from there.
+func (out *encoded) encode(p *ProgramView, e *encoded, known []piece) error {
 	ionice := effectiveIONice(p)
 	head := Map{
 		{"command", p.Spec.Command},
@@ -80,54 +79,49 @@ func encodeProgram(p *ProgramView, old *programBytes) (*programBytes, error) {
 	if p.Held != "" {
 		tail = append(tail, Field{"held", p.Held})
 	}
-	var known []piece
-	var start []byte
-	if old != nil {
-		known, start = old.pieces, make([]byte, 0, len(old.bytes)+512)
-	}
-	b := appendMapLen(appendStr(start, p.Name), len(head)+1+len(tail))
+	b := appendMapLen(appendStr(out.bytes, p.Name), len(head)+1+len(tail))
 	b, err := appendPairs(b, head)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	b = appendMapLen(appendStr(b, "instances"), len(p.Instances))
+	out.bytes = appendMapLen(appendStr(b, "instances"), len(p.Instances))
 	for _, i := range p.Instances {
 		for len(known) > 0 && known[0].view.ID.Index < i.ID.Index {
 			known = known[1:]
 		}
-		b = appendInt(b, int64(i.ID.Index))
+		var old piece
 		if len(known) > 0 && known[0].view == i {
-			b = e.keep(b, append(b, old.bytes[known[0].from:known[0].to]...), i, known[0].uptime)
-			continue
+			old = known[0]
 		}
-		whole, at, err := appendInstance(b, i)
-		if err != nil {
-			return nil, err
+		if err := out.instance(i, e, old); err != nil {
+			return err
 		}
-		b = e.keep(b, whole, i, at)
 	}
-	e.bytes, err = appendPairs(b, tail)
-	return e, err
+	out.bytes, err = appendPairs(out.bytes, tail)
+	return err
+}
+
+// instance adds one instance; old is where it is in e, if it has a view.
+func (out *encoded) instance(i *InstanceView, e *encoded, old piece) (err error) {
+	b := appendInt(out.bytes, int64(i.ID.Index))
+	k := piece{view: i, from: len(b)}
+	if old.view != nil {
+		k = old.moved(len(b) - old.from)
+		out.bytes = append(b, e.bytes[old.from:old.to]...)
+	} else if out.bytes, k.uptime, err = appendInstance(b, i); err != nil {
+		return err
+	}
+	k.to = len(out.bytes)
+	out.pieces = append(out.pieces, k)
+	return nil
 }
 
 func appendPairs(b []byte, m Map) ([]byte, error) {
 	return appendEach(b, m, func(b []byte, f Field) ([]byte, error) { return Append(appendStr(b, f.Key), f.Value) })
 }
 
-// keep remembers the piece that whole has beyond before.
-func (e *programBytes) keep(before, whole []byte, i *InstanceView, uptimeAt int) []byte {
-	from := len(before)
-	e.pieces = append(e.pieces, piece{view: i, from: from, to: len(whole), uptime: uptimeAt})
-	if uptimeAt > 0 {
-		e.uptimes = append(e.uptimes, uptime{offset: from + uptimeAt, since: i.StartedAt})
-	}
-	return whole
-}
-
-// appendInstance writes one instance and says where in it its uptime is; 0 is
-// nowhere.
+// appendInstance writes one instance and says where its uptime is; 0 is nowhere.
 func appendInstance(b []byte, i *InstanceView) (_ []byte, uptimeAt int, err error) {
-	start := len(b)
 	code, signal := exitNumbers(i.LastExit)
 	m := Map{
 		{"pid", mainPID(i)},
@@ -166,7 +160,7 @@ func appendInstance(b []byte, i *InstanceView) (_ []byte, uptimeAt int, err erro
 	for _, f := range m {
 		b = appendStr(b, f.Key)
 		if f.Key == "uptime" && i.Alive() && !i.StartedAt.IsZero() {
-			uptimeAt = len(b) + 1 - start
+			uptimeAt = len(b) + 1
 		}
 		if b, err = Append(b, f.Value); err != nil {
 			return nil, 0, err
