@@ -24,7 +24,9 @@ happens now, without gaps. A TOPIC is a prefix: "state.", "state.web.0", "config
 "output.web.0". Events of output are not kept: they are seen with -f only.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			e.app, e.topics, e.sinceGiven = a, args, cmd.Flags().Changed("since")
-			e.limitGiven = cmd.Flags().Changed("limit")
+			if e.limitGiven = cmd.Flags().Changed("limit"); e.limit < 0 {
+				return fmt.Errorf("cannot show the last %d events", e.limit)
+			}
 			return e.run(cmd.Context())
 		},
 	}

@@ -46,7 +46,7 @@ func (o *output) logs(args map[string]any) (any, error) {
 	limit := args["limit"].(int)
 	end := min(at+int64(limit), int64(len(text)))
 	at = min(at, end)
-	return map[string]any{"data": []byte(text[at:end]), "offset": at, "next": end}, nil
+	return map[string]any{"data": []byte(text[at:end]), "offset": at, "next": end, "end": len(text)}, nil
 }
 
 func TestLogs(t *testing.T) {
@@ -189,6 +189,23 @@ func TestLogsFollowIsToldWhereToLook(t *testing.T) {
 		if code := s.stop(); code != 0 {
 			t.Errorf("ctrl-C gives %d", code)
 		}
+	})
+}
+
+func TestLogsFollowFromNowOn(t *testing.T) {
+	f := newFake(t)
+	synctest.Test(t, func(t *testing.T) {
+		o := &output{data: map[string]string{"": "old\nolder\n"}}
+		f.on("logs", o.logs)
+		s := f.follow(t, nil, "logs", "-f", "-n", "0", "web/0")
+		synctest.Wait()
+		o.write("", "new\n")
+		time.Sleep(2 * followEvery)
+		synctest.Wait()
+		if got := s.out.String(); got != "new\n" {
+			t.Errorf("%q", got)
+		}
+		s.stop()
 	})
 }
 

@@ -33,6 +33,7 @@ What could drive a terminal is escaped. --raw prints the bytes of one instance
 exactly as they were written. With -o json each line is an object.`,
 		ValidArgsFunction: a.completeTargets(true, 0),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			l.none = cmd.Flags().Changed("tail") && l.tail == 0
 			if err := l.parse(since, until, grep); err != nil {
 				return err
 			}
@@ -42,7 +43,7 @@ exactly as they were written. With -o json each line is an object.`,
 	f := cmd.Flags()
 	f.BoolVarP(&l.follow, "follow", "f", false, "go on, until ctrl-C (begins with the last 10 lines)")
 	f.BoolVar(&l.raw, "raw", false, "every byte of one instance exactly as written")
-	f.IntVarP(&l.tail, "tail", "n", 0, "only the last `LINES` of each instance")
+	f.IntVarP(&l.tail, "tail", "n", 0, "only the last `LINES` of each instance; with -f, 0 is only what comes")
 	f.StringVar(&l.stream, "stream", "", "`stdout` or stderr, where output.mode is separate")
 	f.StringVar(&since, "since", "", "only what came since then: a `TIME` such as 2h (ago), \"2006-01-02 15:04\" or seconds since 1970")
 	f.StringVar(&until, "until", "", "only what came until then: a `TIME` as for --since")
@@ -65,6 +66,7 @@ type logReader struct {
 	app                          *app
 	follow, raw, previous, times bool
 	tail                         int
+	none                         bool // not even the last line: --tail 0
 	stream                       string
 	since, until                 float64 // wire times; 0 is no bound
 	runID                        uint64
@@ -159,7 +161,7 @@ func (l *logReader) run(ctx context.Context, args []string) error {
 		return err
 	}
 	l.page = max(logPageMin, min(logPage, logPageAll/len(l.tails)))
-	if l.follow && l.tail == 0 && l.since == 0 && l.runID == 0 {
+	if l.follow && l.tail == 0 && !l.none && l.since == 0 && l.runID == 0 {
 		l.tail = followTail
 	}
 	news, stop := l.listen(ctx)

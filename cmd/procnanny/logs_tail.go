@@ -43,6 +43,11 @@ type logLine struct {
 func (t *tail) begin(ctx context.Context) error {
 	l := t.reader
 	t.first = true
+	if l.none {
+		c, err := l.read(ctx, t.id, map[string]any{"stream": t.stream, "tail": 1, "limit": 1})
+		t.first, t.next, t.done = false, c.end, true
+		return err
+	}
 	if l.match == nil || l.tail == 0 {
 		return nil
 	}
@@ -204,6 +209,7 @@ func wholeRunes(b []byte) int {
 type chunk struct {
 	data         []byte
 	offset, next int64
+	end          int64 // of all that there is
 	marks        []logMark
 }
 
@@ -226,7 +232,7 @@ func (l *logReader) read(ctx context.Context, id reconcile.InstanceID, query map
 		return chunk{}, err
 	}
 	m, _ := tree.(map[string]any)
-	c := chunk{offset: number(m["offset"]), next: number(m["next"])}
+	c := chunk{offset: number(m["offset"]), next: number(m["next"]), end: number(m["end"])}
 	switch data := m["data"].(type) {
 	case []byte:
 		c.data = data

@@ -132,15 +132,20 @@ func (a *app) createCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "create PROGRAM [KEY=VALUE]... -- COMMAND [ARG]...", Short: "Create a program that no file defines",
 		Long: `Create a program that no file defines, and start it. It survives restarts of the
-daemon until it is deleted or a file defines it. Every key of a file may be set.`,
-		Example: "  procnanny create nap instances=2 nice=5 -- sleep 60",
+daemon until it is deleted or a file defines it. Every key of a file may be set,
+as with set.`,
+		Example: "  procnanny create nap instances=2 nice=5 env.TZ=UTC -- sleep 60",
 		Args:    cobra.MinimumNArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			dash := cmd.ArgsLenAtDash()
 			if dash < 1 || dash >= len(args) {
 				return errors.New("expected PROGRAM [KEY=VALUE]... -- COMMAND and its arguments")
 			}
-			ask, err := pairs(args[1:dash])
+			fields, err := pairs(args[1:dash])
+			if err != nil {
+				return err
+			}
+			ask, err := nested(fields)
 			if err != nil {
 				return err
 			}
@@ -157,6 +162,26 @@ daemon until it is deleted or a file defines it. Every key of a file may be set.
 	f.offerWait(cmd)
 	f.offerWhy(cmd)
 	return cmd
+}
+
+// nested puts keys with dots into maps: a new program has no others.
+func nested(fields map[string]any) (map[string]any, error) {
+	out := map[string]any{}
+	for _, path := range slices.Sorted(maps.Keys(fields)) { // limits before limits.nofile
+		keys, m := strings.Split(path, "."), out
+		for _, key := range keys[:len(keys)-1] {
+			if m[key] == nil {
+				m[key] = map[string]any{}
+			}
+			next, ok := m[key].(map[string]any)
+			if !ok {
+				return nil, fmt.Errorf("%s cannot be set beside %s", path, key)
+			}
+			m = next
+		}
+		m[keys[len(keys)-1]] = fields[path]
+	}
+	return out, nil
 }
 
 func (a *app) deleteCommand() *cobra.Command {

@@ -33,6 +33,9 @@ var requests = []struct {
 	{[]string{"set", "web", `args=["-v"]`}, "set", m{"program": "web", "field": "args", "value": []any{"-v"}}},
 	{[]string{"set", "web", "nice=null"}, "set", m{"program": "web", "field": "nice", "value": nil}},
 	{[]string{"create", "nap", "instances=2", "--", "sleep", "60", "-x"}, "create", m{"program": "nap", "command": "sleep", "args": []string{"60", "-x"}, "instances": int64(2)}},
+	{[]string{"create", "nap", "env.TZ=1", "limits.nofile.soft=5", "limits.core=0", "--", "true"}, "create", m{
+		"program": "nap", "command": "true", "env": m{"TZ": "1"}, "limits": m{"nofile": m{"soft": int64(5)}, "core": int64(0)},
+	}},
 	{[]string{"create", "nap", "--", "true"}, "create", m{"program": "nap", "command": "true"}},
 	{[]string{"delete", "nap", "--wait"}, "delete", m{"program": "nap", "wait": true, "timeout": 60.0}},
 	{[]string{"overrides", "web"}, "overrides", m{"program": "web"}},

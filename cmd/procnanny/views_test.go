@@ -134,6 +134,7 @@ func TestExitCodes(t *testing.T) {
 		{"rollback x", "", "", nil, 1, "procnanny: expected the number of a generation, found \"x\": see procnanny generations\n"},
 		{"apply /nonexistent", "", "", nil, 1, "procnanny: cannot read plan /nonexistent: open /nonexistent: no such file or directory\n"},
 		{"apply /dev/null", "", "", nil, 1, "procnanny: cannot read plan /dev/null: it is no plan that `procnanny plan --out` wrote\n"},
+		{"events --limit -1", "", "", nil, 1, "procnanny: cannot show the last -1 events\n"},
 		{"apply x --digest", "", "", nil, 1, "procnanny: unknown flag: --digest (procnanny apply --help lists the flags)\n"},
 		{"logs web --raw", "status", `{"programs": {"web": {"instances": {"0": {}, "1": {}}}}}`, nil, 1, "procnanny: cannot print 2 instances raw: name one, such as web/0\n"},
 	} {
