@@ -95,6 +95,7 @@ func TestCommands(t *testing.T) {
 		{"reset", args{"all": true}, `{"reset": [` + exampleScale + `, ` + exampleStop + `]}`, "", "reset web instances; reset hello world admin"},
 		{"reset", args{"program": "hello world"}, `{"reset": [` + exampleStop + `]}`, "", "reset hello world admin"},
 		{"reset", args{"program": "web", "field": "nice"}, `{"reset": []}`, "", ""},
+		{"reset", args{"program": "web", "field": "nise"}, "", CodeBadArgument, ""},
 		{"reset", args{"program": "nope"}, "", CodeNotFound, ""},
 		{"reset", args{}, "", CodeMissingArgument, ""},
 		{"reset", args{"program": "web", "field": "program"}, "", CodeBadArgument, ""},

@@ -361,6 +361,11 @@ func reset(ctx context.Context, c *Call) (any, error) {
 			return nil, err
 		}
 	}
+	if field != "" && field != spec.FieldAdmin {
+		if err := checkField(field); err != nil {
+			return nil, err
+		}
+	}
 	start := c.now()
 	taken, err := c.resetFields(ctx, name, field)
 	if err != nil {
