@@ -29,6 +29,7 @@ type deps struct {
 	tune        func(pid int, t spec.Tuning, cgroup string) map[string]string
 	limit       func(cgroup string, c *spec.Cgroup) error
 	newSink     func(program string, index int, stream string, o Output) sink
+	device      uint64 // of the log directory
 	closeOutput func()
 	control     func() (pid, pidfd, sock int, err error)
 }
@@ -46,6 +47,7 @@ func realDeps(c Config) (deps, error) {
 		newSink: func(program string, index int, stream string, o Output) sink {
 			return fileSink{dir.Sink(program, index, stream, o.policy())}
 		},
+		device:      dir.Device(),
 		closeOutput: dir.Close,
 		control:     func() (int, int, int, error) { return forkControl(c.Control) },
 	}, nil

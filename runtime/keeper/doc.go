@@ -98,6 +98,8 @@
 //     turn may start sixteen programs, and be killed in it.
 //   - A Will is JSON with a version, for a reader that is older or newer; ends in it
 //     are frames of the wire, which has rules for that already.
+//   - The sink of a stream is made when there is something to write: a program that
+//     says nothing costs 0.8 KiB less, of 2.2.
 //   - Signals that would end us are blocked over execve, not ignored: none is lost.
 //     Go passes such a mask on to every child, so control executes itself once
 //     more when it finds one (CleanSignals).

@@ -29,11 +29,9 @@ const (
 // flow is what a pipe's output takes to its sink. It is the mover's; who else
 // wants something from the sink does it between two moves: see do.
 type flow struct {
-	m    *mover
-	key  flowKey
-	s    *stream // for the loop alone
-	sink sink
-	gone bool // forgotten, and not taken on again
+	m   *mover
+	key flowKey
+	s   *stream // for the loop alone
 
 	// These are guarded by mover.mu.
 	todo     []job  // before the next move
@@ -51,10 +49,14 @@ type flow struct {
 	entered  uint64 // the device it was counted on
 	device   uint64 // of the file
 	dropping bool   // the sink drops what it cannot write
+	leaving  int    // how often it is being forgotten, at the moment
 	// enteredMuch is much when it became busy.
 	enteredMuch bool
 
 	// These are whoever's that has it busy.
+	sink    sink   // nil until there is something to write
+	used    bool   // the sink was given something
+	run     uint64 // whose output comes
 	pipe    int    // -1: none
 	life    uint64 // of the pipe: who began to watch it, as the loop counts
 	letGo   bool   // its program is being stopped: rather drop than wait
@@ -84,31 +86,32 @@ type flowKey struct {
 	stream string
 }
 
-// flow finds or makes the flow of a stream. One that is being forgotten is taken
-// on again, so that nobody else writes to its files meanwhile.
-func (m *mover) flow(s *stream, open func() sink) *flow {
+// flow makes the flow of a stream. One that is being forgotten is taken on again,
+// so that nobody else writes to its files meanwhile.
+func (m *mover) flow(s *stream) *flow {
 	key := flowKey{s.in.instanceKey, s.name}
 	m.mu.Lock()
-	f := m.flows[key]
-	if f == nil {
-		f = &flow{m: m, s: s, key: key, sink: open(), pipe: -1, index: -1}
-		f.device = f.sink.Device()
-		m.flows[key] = f
-		m.mu.Unlock()
-		return f
-	}
+	f := m.leaving[key]
+	delete(m.leaving, key)
 	m.mu.Unlock()
-	f.do(true, func() { f.s, f.sink, f.gone = s, open(), false })
+	if f == nil {
+		return &flow{m: m, s: s, key: key, pipe: -1, index: -1, device: m.device}
+	}
+	f.do(true, func() { f.s = s })
 	return f
 }
 
 // forget closes the sink, and drops the flow unless somebody takes it on again.
 func (f *flow) forget() {
-	f.do(true, func() { delete(f.m.open, f); f.gone = true })
-	f.do(false, func() { f.sink.Close() })
+	f.m.mu.Lock()
+	f.leaving++
+	f.m.leaving[f.key] = f
+	f.m.mu.Unlock()
+	f.do(true, func() { delete(f.m.open, f) })
+	f.do(false, f.closeSink)
 	f.do(true, func() {
-		if f.gone && len(f.todo) == 0 {
-			delete(f.m.flows, f.key)
+		if f.leaving--; f.leaving == 0 && f.m.leaving[f.key] == f {
+			delete(f.m.leaving, f.key)
 		}
 	})
 }
@@ -171,16 +174,20 @@ func (f *flow) release() {
 // begin is for a new run: whose output comes from now on, and how it is kept.
 func (f *flow) begin(run uint64, o Output) {
 	f.do(true, func() {
-		f.output, f.letGo, f.wrote = o, false, false
-		f.sink.SetPolicy(o)
-		f.sink.BeginRun(run)
+		f.run, f.output, f.letGo, f.wrote = run, o, false, false
+		if f.sink != nil {
+			f.sink.SetPolicy(o)
+			f.sink.BeginRun(run)
+		}
 	})
 }
 
 func (f *flow) setOutput(o Output) {
 	f.do(true, func() {
 		f.output = o
-		f.sink.SetPolicy(o)
+		if f.sink != nil {
+			f.sink.SetPolicy(o)
+		}
 	})
 }
 
@@ -190,7 +197,11 @@ func (f *flow) end() {
 	silent := !f.busy && len(f.todo) == 0 && !f.wrote
 	f.m.mu.Unlock()
 	if !silent { // else the file knows nothing of it
-		f.do(false, f.sink.EndRun)
+		f.do(false, func() {
+			if f.sink != nil {
+				f.sink.EndRun()
+			}
+		})
 	}
 }
 
@@ -277,9 +288,10 @@ func (f *flow) post(do func(*keeper)) {
 // move moves what is there, at most limit bytes. When the sink can take no
 // more, the pipe is left alone until a later try, and its writer waits.
 func (f *flow) move(limit int) (what moved) {
-	if f.pipe < 0 {
+	if f.pipe < 0 || f.sink == nil && quiet(f.pipe) {
 		return what
 	}
+	f.needSink()
 	n, more, err := f.sink.Drain(f.pipe, limit)
 	dropped := f.output.Drop
 	if err != nil && !dropped && f.letGo {
@@ -288,6 +300,7 @@ func (f *flow) move(limit int) (what moved) {
 		dropped = true
 	}
 	f.wrote = f.wrote || n > 0
+	f.used = f.used || n > 0 || err != nil
 	what = moved{n: n, more: more, delay: f.sink.Delay()}
 	if err != nil && dropped {
 		what.more = n > 0 // there may be more, unless nothing came
@@ -298,16 +311,12 @@ func (f *flow) move(limit int) (what moved) {
 	case f.blocked:
 		what.more, what.delay = false, max(what.delay, retryFirst)
 	case n == 0 && !what.more && hungUp(f.pipe):
+		if !f.used { // it never said anything
+			f.closeSink()
+		}
 		f.finish()
 	}
 	return what
-}
-
-// hungUp reports whether a pipe is empty and nobody has its other end.
-func hungUp(pipe int) bool {
-	fds := []unix.PollFd{{Fd: int32(pipe), Events: unix.POLLIN}}
-	n, err := unix.Poll(fds, 0)
-	return err == nil && n > 0 && fds[0].Revents&unix.POLLIN == 0
 }
 
 // finish is the end of a pipe. The loop closes it, when nobody gives its number
@@ -348,7 +357,10 @@ func (f *flow) tellSlow() {
 
 // report tells the loop how it stands; mu is held.
 func (f *flow) report() {
-	s, r := f.s, report{err: f.err, dropping: f.dropping, dropped: f.sink.Dropped()}
+	s, r := f.s, report{err: f.err, dropping: f.dropping}
+	if f.sink != nil {
+		r.dropped = f.sink.Dropped()
+	}
 	f.slow = false
 	f.m.post(func(k *keeper) { k.reported(s, f, r) })
 }

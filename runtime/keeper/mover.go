@@ -30,15 +30,18 @@ type mover struct {
 	timer int    // rings for what is due
 	clock int    // rings every idleAfter while files are open
 	tell  func() // wakes whoever takes news
+	// newSink makes the sink of a flow, which is mostly on device.
+	newSink func(flowKey, Output) sink
+	device  uint64
 
 	mu      sync.Mutex
 	idle    *sync.Cond // a flow is no longer busy, for acquire
 	slots   []flowSlot // by descriptor
 	gen     int32
-	due     flowHeap // what is to be served at a time, or now
-	rings   int64    // when the timer rings; 0: never
-	waiting int      // threads without work
-	flows   map[flowKey]*flow
+	due     flowHeap          // what is to be served at a time, or now
+	rings   int64             // when the timer rings; 0: never
+	waiting int               // threads without work
+	leaving map[flowKey]*flow // being forgotten
 	busy    map[*flow]struct{}
 	on      map[uint64]*traffic // by device
 	open    map[*flow]struct{}  // sinks with open files
@@ -72,7 +75,7 @@ func newMover(log *slog.Logger, tell func()) (*mover, error) {
 	}
 	m := &mover{
 		log: log, ep: ep, timer: timer, clock: clock, tell: tell,
-		flows: map[flowKey]*flow{}, busy: map[*flow]struct{}{}, on: map[uint64]*traffic{}, open: map[*flow]struct{}{},
+		leaving: map[flowKey]*flow{}, busy: map[*flow]struct{}{}, on: map[uint64]*traffic{}, open: map[*flow]struct{}{},
 	}
 	m.idle = sync.NewCond(&m.mu)
 	for range Movers {
@@ -230,7 +233,11 @@ func (m *mover) touch(f *flow) {
 
 func (m *mover) closeFiles(f *flow) {
 	delete(m.open, f)
-	f.todo = append(f.todo, job{false, func() { f.sink.Idle() }})
+	f.todo = append(f.todo, job{false, func() {
+		if f.sink != nil {
+			f.sink.Idle()
+		}
+	}})
 	m.queue(f, sinceBegan())
 }
 

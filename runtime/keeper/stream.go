@@ -70,8 +70,7 @@ func (k *keeper) openSink(s *stream, name string, run uint64) {
 	}
 	if s.flow == nil {
 		s.name = name
-		o := s.in.output
-		s.flow = k.mover.flow(s, func() sink { return k.deps.newSink(s.in.program, s.in.index, name, o) })
+		s.flow = k.mover.flow(s)
 	}
 	s.flow.begin(run, s.in.output)
 }
@@ -329,6 +328,10 @@ func (k *keeper) startMover() error {
 		unix.Close(fd)
 		return err
 	}
-	k.mover, err = newMover(k.log, n.tell)
-	return err
+	if k.mover, err = newMover(k.log, n.tell); err != nil {
+		return err
+	}
+	k.mover.device = k.deps.device
+	k.mover.newSink = func(f flowKey, o Output) sink { return k.deps.newSink(f.program, f.index, f.stream, o) }
+	return nil
 }

@@ -75,6 +75,10 @@ func Open(dir string, gid int) (*Dir, error) {
 	return d, nil
 }
 
+// Device is where the directory is, and so all files unless somebody put others
+// in their place.
+func (d *Dir) Device() uint64 { return d.device }
+
 // OnAlarm sets who hears of alarms; it is called from within Drain, so
 // from several goroutines if several drain.
 func (d *Dir) OnAlarm(f func(Alarm)) { d.alarm = f }
