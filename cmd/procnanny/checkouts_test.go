@@ -182,7 +182,7 @@ func (g *gardener) refusals(ctx context.Context) <-chan []string {
 			if err != nil {
 				continue
 			}
-			if strings.Contains(string(body), "rejected") {
+			if strings.Contains(string(body), "rejected") && !strings.Contains(string(body), "configuration is busy") { // that is an honest answer
 				all = append(all, fmt.Sprintf("%q", body))
 			}
 		}

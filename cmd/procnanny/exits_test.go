@@ -73,7 +73,13 @@ func (m *mortal) storm(n int) {
 	m.t.Helper()
 	names := slices.Collect(maps.Keys(briefs))
 	check(m.t, m.client.Call(context.Background(), "start", map[string]any{"targets": names}, nil))
-	for until := m.ends() + n; m.ends() < until; time.Sleep(untilPause) {
+	for last, until := 0, m.ends()+n; last < until; {
+		check(m.t, poll(func() (bool, string) {
+			before := last
+			last = m.ends()
+			return last > before, "nothing ends any more"
+		}))
+		time.Sleep(untilPause)
 	}
 	check(m.t, m.client.Call(context.Background(), "stop", map[string]any{"targets": names, "wait": true}, nil))
 }

@@ -190,7 +190,7 @@ func (s *sower) sow() {
 	var running []string
 	check(s.t, poll(func() (bool, string) {
 		now, running = s.look()
-		return now.State == "rejected" || now.Digest != s.digest, fmt.Sprintf("nobody judged %s:\n%s", name, text)
+		return now.State == "rejected" && !unjudged(now) || now.Digest != s.digest, fmt.Sprintf("nobody judged %s:\n%s", name, text)
 	}))
 	if now.State == "rejected" {
 		s.bad.Add(1)
@@ -209,6 +209,12 @@ func (s *sower) sow() {
 	if s.healthy = now.Generation; !accepted && !slices.Equal(before, running) {
 		s.t.Errorf("%s was refused, and then there was %v before and %v after it:\n%s", name, before, running, text)
 	}
+}
+
+// unjudged reports whether a busy machine did not let the evaluator come to an
+// end. It is tried again.
+func unjudged(c configState) bool {
+	return slices.ContainsFunc(c.Problems, func(p spec.Problem) bool { return p.Line == 0 && strings.Contains(p.Message, "evaluat") })
 }
 
 // nothingToDo reports whether all is as the files say: a replacement may have to

@@ -30,9 +30,9 @@ var trees = map[string]struct {
 	"family":    {`sleep 1000 & sleep 1000 & (sleep 1000 & sleep 1000 & wait) & wait`, 6},
 	"session":   {`setsid sleep 1000 & sleep 1000 & wait`, 3},
 	"orphans":   {`(setsid sh -c 'sleep 1000 & sleep 1000 & wait' &); (sleep 1000 &); exec sleep 1000`, 5},
-	"deaf":      {`trap "" TERM; sleep 1000 & (setsid sleep 1000 &); while :; do sleep 0.2; done`, 4},
+	"deaf":      {`trap "" TERM; sleep 1000 & (setsid sleep 1000 &); while :; do sleep 0.2; done`, 3},
 	"deaf-kids": {`(trap "" TERM; exec sleep 1000) & (trap "" TERM HUP INT; setsid sleep 1000 &); wait`, 3},
-	"breeder":   {`while :; do (setsid sleep 0.3 &); sleep 0.02; done`, 5},
+	"breeder":   {`while :; do (setsid sleep 0.3 &); sleep 0.02; done`, 3},
 	"deserter":  {`(setsid sleep 1000 &); (sleep 1000 &); sleep 0.1 & wait; exec env -u NOBODY sleep 1000`, 3},
 }
 
