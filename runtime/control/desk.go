@@ -156,9 +156,7 @@ func (d *desk) sameAsAccepted(r watch.Reading) bool {
 func (d *desk) accepted(ctx context.Context, r watch.Reading) {
 	rejected := d.config.State == "rejected"
 	d.config = reconcile.ConfigView{State: "ok", Ahead: d.pinned != 0}
-	if r.Commit != "" {
-		d.config.Commit = r.Commit
-	}
+	d.committed(r.Commit)
 	if !d.ready {
 		d.settle(ctx)
 		d.desire(ctx)

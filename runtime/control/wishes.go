@@ -185,6 +185,8 @@ func (d *desk) apply(ctx context.Context, o rpc.ApplyOptions) (rpc.ApplyReply, e
 			return rpc.ApplyReply{}, err
 		}
 		reply.Changed = true
+	} else if d.committed(r.Commit); r.Commit != "" {
+		d.show(ctx)
 	}
 	if o.Force {
 		if _, err := d.c.Command(ctx, reconcile.Command{Kind: reconcile.CommandForce, By: o.By}); err != nil {

@@ -275,6 +275,9 @@ func TestAFailedFsyncChangesNothing(t *testing.T) {
 	if err := s.SetPinned(1); !errors.Is(err, syscall.EIO) {
 		t.Errorf("SetPinned: %v", err)
 	}
+	if err := s.SetCommit(1, "abc"); !errors.Is(err, syscall.EIO) || s.Generations()[0].Commit == "abc" {
+		t.Errorf("SetCommit: %v, %+v", err, s.Generations())
+	}
 	if !same(want, s.Overrides()) || len(s.Generations()) != 1 || s.intent.pinned != 0 {
 		t.Errorf("something changed: %+v %+v", s.Overrides(), s.Generations())
 	}

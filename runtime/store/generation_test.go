@@ -86,3 +86,34 @@ func sealed(t *testing.T, text []byte) []byte {
 	}
 	return seal(b.Bytes())
 }
+
+// A commit is added to a generation and to nothing else of it, for good.
+func TestACommitIsAddedLater(t *testing.T) {
+	b := newBench(t)
+	s, _ := b.open()
+	for n := range 3 {
+		if _, err := s.AddGeneration(generation(n)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := s.Generation(2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want.Commit = "abc123"
+	if err := s.SetCommit(2, "abc123"); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.SetCommit(9, "abc123"); err == nil {
+		t.Error("a generation that is not kept has a commit")
+	}
+	for range 2 {
+		got, err := s.Generation(2)
+		if list := s.Generations(); err != nil || !same(got, want) || !same(list[1], light(want)) || list[2].Commit == "abc123" {
+			t.Errorf("%v\n%+v\n%+v\n%+v", err, got, want, list)
+		}
+		s.Close()
+		s, _ = b.open()
+	}
+	s.Close()
+}

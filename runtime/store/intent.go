@@ -237,6 +237,34 @@ func (in *intent) addGeneration(g Generation) (Generation, error) {
 	return g, nil
 }
 
+// setCommit adds to generation n the git commit that it turned out to be.
+func (in *intent) setCommit(n uint64, commit string) error {
+	g, err := in.generation(n)
+	if err != nil {
+		return err
+	}
+	g.Commit = commit
+	raw, err := encodeGeneration(g)
+	if err != nil {
+		return fmt.Errorf("cannot encode generation %d: %w", n, err)
+	}
+	in.write.Lock()
+	defer in.write.Unlock()
+	if err := in.update(func(tx *bbolt.Tx) error { return tx.Bucket(bucketGenerations).Put(uintKey(n), raw) }); err != nil {
+		return err
+	}
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	all := slices.Clone(in.generations) // who lists them may still look
+	for i := range all {
+		if all[i].Number == n {
+			all[i].Commit = commit
+		}
+	}
+	in.generations = all
+	return nil
+}
+
 // retire drops the oldest above the limit, but not the pinned one: it runs.
 func (in *intent) retire(all []Generation) (kept []Generation, gone []uint64) {
 	excess := len(all) - keepGenerations

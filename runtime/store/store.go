@@ -334,6 +334,10 @@ func (s *Store) AddGeneration(g Generation) (Generation, error) { return s.inten
 // SetPinned remembers the generation that a rollback pinned; 0 is none.
 func (s *Store) SetPinned(n uint64) error { return s.intent.setPinned(n) }
 
+// SetCommit adds to generation n the git commit that it turned out to be; durable
+// when it returns. Generations are added and changed by one goroutine.
+func (s *Store) SetCommit(n uint64, commit string) error { return s.intent.setCommit(n, commit) }
+
 // Generation is generation n with its Spec and Source.
 func (s *Store) Generation(n uint64) (Generation, error) { return s.intent.generation(n) }
 

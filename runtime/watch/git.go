@@ -3,6 +3,7 @@ package watch
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"os/exec"
 	"path"
 	"path/filepath"
@@ -101,6 +102,24 @@ func gitLock(in []repository, now time.Time) string {
 		}
 	}
 	return ""
+}
+
+// gitState changes whenever something is committed or checked out in the work
+// tree that path lies in; it is empty outside of one.
+func gitState(path string) string {
+	_, real := route(path)
+	r, ok := repositoryOf(real)
+	if !ok {
+		return ""
+	}
+	state := r.dir
+	for _, name := range []string{"HEAD", "index", "logs/HEAD"} {
+		var st unix.Stat_t
+		if unix.Lstat(filepath.Join(r.dir, name), &st) == nil {
+			state += fmt.Sprintf(" %d.%d.%d", st.Ino, st.Size, st.Mtim.Nano())
+		}
+	}
+	return state
 }
 
 // commit is the commit that the directory of src has checked out, when nothing

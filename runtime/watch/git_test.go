@@ -3,6 +3,7 @@ package watch
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -178,6 +179,30 @@ func TestCommitOnlyOfACleanTree(t *testing.T) {
 	if got := Look(context.Background(), realDir(t)).Commit; got != "" {
 		t.Errorf("outside of git: commit %q", got)
 	}
+}
+
+// What was saved first and committed later is told once more, with its commit.
+func TestCommitAfterTheReading(t *testing.T) {
+	t.Parallel()
+	dir := revisions(t, 2)
+	f := &follower{Watcher: New(dir, slog.New(slog.DiscardHandler)), t: t, got: make(chan Reading, 1000)}
+	f.safety = 50 * time.Millisecond
+	f.run()
+	if r := f.next(); r.Commit != output(t, dir, "git rev-parse HEAD") {
+		t.Errorf("at first: commit %q", r.Commit)
+	}
+	write(t, dir+"/f001.cue", "x: 1\n")
+	if r := f.nextSaying("f001.cue", "x: 1\n"); r.Commit != "" {
+		t.Errorf("saved: commit %q", r.Commit)
+	}
+	sh(t, dir, "touch other && git add other") // git moves, and there is no commit
+	sh(t, dir, "git add . && git commit -q -m later")
+	if r := f.nextSaying("f001.cue", "x: 1\n"); r.Commit != output(t, dir, "git rev-parse HEAD") {
+		t.Errorf("committed: commit %q", r.Commit)
+	}
+	sh(t, dir, "git commit -q --allow-empty -m more") // of the same content: the first one counts
+	write(t, dir+"/f001.cue", "x: 2\n")
+	f.nextSaying("f001.cue", "x: 2\n")
 }
 
 // Git of a directory that belongs to somebody else is asked as them.

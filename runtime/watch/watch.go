@@ -61,6 +61,7 @@ type Watcher struct {
 	deaf    bool      // and that was said
 	retryAt time.Time // when inotify is tried again
 	last    Reading   // that was handed on
+	asked   string    // what git looked like when it was asked about last
 }
 
 // New makes a watcher of path, a file or a directory, which need not exist.
@@ -81,18 +82,24 @@ func (w *Watcher) Kick() {
 }
 
 // Run calls changed with what the files say, then once for each settled change
-// of content and for each Kick, one call after the other, until ctx ends.
+// of content, for a commit of what was not one (within the time of the safety
+// look), and for each Kick, one call after the other, until ctx ends.
 func (w *Watcher) Run(ctx context.Context, changed func(Reading)) {
 	defer w.deafen()
 	w.listen()
 	aged, always := true, true
 	for ctx.Err() == nil {
 		w.settle(ctx, aged, func(r Reading) {
-			if !always && r.same(w.last) {
+			again := !always && r.same(w.last)
+			if again {
 				w.last.Fingerprint.Stat = r.Fingerprint.Stat // touched, no more
+				if !w.gitMoved() {
+					return
+				}
+			}
+			if r.Commit = w.ask(ctx, r); again && r.Commit == "" {
 				return
 			}
-			r.Commit = w.commit(ctx, r)
 			w.last, always = r, false
 			changed(r)
 		})
@@ -168,6 +175,18 @@ func (w *Watcher) judge(r *Reading) {
 	}
 }
 
+// ask is commit, and remembers what git looked like before.
+func (w *Watcher) ask(ctx context.Context, r Reading) string {
+	w.asked = gitState(w.path)
+	return w.commit(ctx, r)
+}
+
+// gitMoved reports whether files that were no commit may be one by now: they
+// were saved, handed on, and then committed.
+func (w *Watcher) gitMoved() bool {
+	return w.last.Commit == "" && len(w.last.Problems) == 0 && gitState(w.path) != w.asked
+}
+
 // commit asks git after the files were read: only if they are still the same
 // does its answer describe what was read.
 func (w *Watcher) commit(ctx context.Context, r Reading) string {
@@ -225,7 +244,7 @@ func (w *Watcher) wait(ctx context.Context) (aged, always bool) {
 			return false, false
 		case <-timer.C:
 		}
-		if unread || !w.unchanged() {
+		if unread || !w.unchanged() || w.gitMoved() {
 			return true, false
 		}
 	}
