@@ -356,13 +356,10 @@ func reset(ctx context.Context, c *Call) (any, error) {
 		return nil, Errorf(CodeMissingArgument, "Message is missing 'program' field")
 	case field == spec.FieldProgram:
 		return nil, Errorf(CodeBadArgument, "a program that was created is taken away by delete")
+	case field != "" && field != spec.FieldAdmin && checkField(field) != nil:
+		return nil, checkField(field)
 	case c.Args.Has("program"):
 		if _, err := c.program(name); err != nil {
-			return nil, err
-		}
-	}
-	if field != "" && field != spec.FieldAdmin {
-		if err := checkField(field); err != nil {
 			return nil, err
 		}
 	}
