@@ -30,7 +30,7 @@ func newCgroups(runDir string) (*cgroups, error) {
 		return nil, err
 	}
 	// A keeper that moved itself, or control, may have become us.
-	parent = strings.TrimSuffix(parent, filepath.Join("/", baseName(runDir), "supervisor"))
+	parent = strings.TrimSuffix(parent, filepath.Join("/", baseName(runDir), supervisor))
 	c := &cgroups{parent: parent, dir: filepath.Join(parent, baseName(runDir))}
 	if err := os.Mkdir(c.dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, fmt.Errorf("cannot make a cgroup: %w", err)
@@ -91,21 +91,6 @@ func (c *cgroups) tryLeaf() error {
 	defer unix.Close(p.PidFD)
 	if e, _, _ := waitFor(p.PidFD); e.signal == spec.SIGKILL {
 		return errKilledAtBirth
-	}
-	return nil
-}
-
-// moveSelf moves us, and control if it runs, into a cgroup beside the leaves,
-// which have a dot in their name.
-func (c *cgroups) moveSelf(list ...int) error {
-	own := filepath.Join(c.dir, "supervisor")
-	if err := os.Mkdir(own, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	for _, pid := range list {
-		if err := writeFile(filepath.Join(own, "cgroup.procs"), fmt.Sprint(pid)); err != nil {
-			return err
-		}
 	}
 	return nil
 }
@@ -220,59 +205,6 @@ func underlying(err error) error {
 }
 
 func writeFile(path, text string) error { return writeText(path, text, 0) }
-
-// controllers are those that limits of a program need.
-var controllers = []string{"cpu", "memory", "pids", "io"}
-
-// enableControllers passes controllers down to the leaves, once, when a program
-// first has limits. A cgroup with controllers below it must hold no process, so
-// where we are alone in ours we move into one beside the leaves. What cannot be
-// had shows as the step that sets a limit.
-func (c *cgroups) enableControllers(k *keeper) {
-	if c.enabled {
-		return
-	}
-	c.enabled = true
-	want := controllersIn(filepath.Join(c.parent, "cgroup.controllers"))
-	if want == "" {
-		return
-	}
-	err := writeFile(filepath.Join(c.parent, "cgroup.subtree_control"), want)
-	if errors.Is(err, unix.EBUSY) && c.alone(k) {
-		if err = c.moveSelf(os.Getpid(), k.ctl.pid); err == nil {
-			err = writeFile(filepath.Join(c.parent, "cgroup.subtree_control"), want)
-		}
-	}
-	if err == nil {
-		err = writeFile(filepath.Join(c.dir, "cgroup.subtree_control"), want)
-	}
-	if err != nil {
-		k.log.Warn("cannot pass cgroup controllers on to the programs", "error", err)
-	}
-}
-
-func controllersIn(path string) string {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return ""
-	}
-	var want []string
-	for name := range strings.FieldsSeq(string(b)) {
-		if slices.Contains(controllers, name) {
-			want = append(want, "+"+name)
-		}
-	}
-	return strings.Join(want, " ")
-}
-
-// alone reports whether the cgroup we are in holds only us and our control.
-func (c *cgroups) alone(k *keeper) bool {
-	b, err := os.ReadFile(filepath.Join(c.parent, "cgroup.procs"))
-	if err != nil {
-		return false
-	}
-	return !slices.ContainsFunc(pids(b), func(pid int) bool { return pid != os.Getpid() && pid != k.ctl.pid })
-}
 
 func (c *cgroups) place(in *instance) string { return c.leaf(in) }
 
@@ -391,7 +323,7 @@ func removeCgroup(dir string, depth int) {
 
 func (c *cgroups) close(all bool) {
 	for _, leaf := range subdirectories(c.dir) {
-		if all || leaf != "supervisor" {
+		if all || leaf != supervisor {
 			removeCgroup(filepath.Join(c.dir, leaf), 0)
 		}
 	}
