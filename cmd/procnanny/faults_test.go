@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/procnanny/procnanny/runtime/launch"
 )
 
 // faultsVar asks for the whole table of faults, not only some: "all", or a part
@@ -121,7 +123,7 @@ func TestFaults(t *testing.T) {
 	if _, err := exec.LookPath("strace"); err != nil {
 		t.Skip("strace, which makes system calls fail, is not here")
 	}
-	if !may(unix.CAP_SYS_PTRACE) {
+	if !launch.May(unix.CAP_SYS_PTRACE) {
 		t.Skip("only who may trace any process can make its system calls fail")
 	}
 	t.Parallel()

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/procnanny/procnanny/runtime/launch"
 	"github.com/procnanny/procnanny/spec"
 )
 
@@ -110,7 +111,7 @@ func checkLimit(key string, l spec.Limit) error {
 		return nil // the schema knows the names
 	}
 	var now unix.Rlimit
-	if err := unix.Getrlimit(resource, &now); err != nil || uint64(l.Hard) <= now.Max || may(unix.CAP_SYS_RESOURCE) {
+	if err := unix.Getrlimit(resource, &now); err != nil || uint64(l.Hard) <= now.Max || launch.May(unix.CAP_SYS_RESOURCE) {
 		return nil
 	}
 	return fmt.Errorf("%s is above the hard limit here, which is %s, and raising it needs CAP_SYS_RESOURCE", limitText(l.Hard), limitText(spec.Size(now.Max)))
@@ -121,14 +122,4 @@ func limitText(s spec.Size) string {
 		return "unlimited"
 	}
 	return strconv.FormatUint(uint64(s), 10)
-}
-
-// may reports whether this process has a capability.
-func may(capability int) bool {
-	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var data [2]unix.CapUserData
-	if err := unix.Capget(&hdr, &data[0]); err != nil {
-		return false
-	}
-	return data[capability/32].Effective&(1<<(capability%32)) != 0
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
 
+	"github.com/procnanny/procnanny/runtime/launch"
 	"github.com/procnanny/procnanny/runtime/place"
 )
 
@@ -106,9 +107,9 @@ func TestScripts(t *testing.T) {
 			case "root":
 				return os.Geteuid() == 0, nil
 			case "mount": // may mount file systems
-				return may(unix.CAP_SYS_ADMIN), nil
+				return launch.May(unix.CAP_SYS_ADMIN), nil
 			case "resource": // may raise hard limits
-				return may(unix.CAP_SYS_RESOURCE), nil
+				return launch.May(unix.CAP_SYS_RESOURCE), nil
 			}
 			return false, fmt.Errorf("unknown condition %q", cond)
 		},

@@ -6,12 +6,14 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
 	"github.com/procnanny/procnanny/reconcile"
 	"github.com/procnanny/procnanny/rpc"
 	"github.com/procnanny/procnanny/runtime/crashpoint"
+	"github.com/procnanny/procnanny/runtime/proc"
 	"github.com/procnanny/procnanny/runtime/watch"
 	"github.com/procnanny/procnanny/spec"
 )
@@ -149,7 +151,39 @@ func (d *desk) plan(ctx context.Context, src *spec.Source) (rpc.PlanReply, watch
 		return rpc.PlanReply{}, r, err
 	}
 	digest, err := planDigest(p, wanted)
+	d.foretell(p.Changes, wanted)
 	return rpc.PlanReply{Digest: digest, Changes: p.Changes, Problems: result.Problems, Generation: d.current.Number}, r, err
+}
+
+// foretell adds to live changes what the kernel is known to refuse.
+func (d *desk) foretell(changes []reconcile.Change, wanted spec.Spec) {
+	view := d.c.View()
+	for n := range changes {
+		c := &changes[n]
+		pid := pidOf(view, c.ID)
+		if c.What != "live" || pid == 0 {
+			continue
+		}
+		refused := proc.Foretell(pid, wanted.Programs[c.ID.Program].Tuning)
+		for _, key := range slices.Sorted(maps.Keys(refused)) {
+			c.Reason += "; " + key + " " + refused[key]
+		}
+	}
+}
+
+// pidOf is the process of an instance; 0 is none.
+func pidOf(v *rpc.View, id reconcile.InstanceID) int {
+	for _, p := range v.Programs {
+		if p.Name != id.Program {
+			continue
+		}
+		for _, i := range p.Instances {
+			if i.ID == id && i.Alive() {
+				return i.PID
+			}
+		}
+	}
+	return 0
 }
 
 // planDigest names a plan: what is wanted, and what has to change for it. Run

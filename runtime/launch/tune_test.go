@@ -3,6 +3,7 @@ package launch
 import (
 	"encoding/json"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -231,6 +232,27 @@ func TestTuneAnotherUsersLimits(t *testing.T) {
 		return // we have CAP_SYS_RESOURCE
 	}
 	expect(t, "refused", raise, map[string]string{"core": "needs restart: operation not permitted", "limits.nice": "needs restart: operation not permitted"})
+}
+
+// What is foretold comes to pass, whatever this process may do.
+func TestForetell(t *testing.T) {
+	for name, tuning := range map[string]spec.Tuning{
+		"nothing":         {},
+		"a lower limit":   {Limits: map[string]spec.Limit{"core": {Soft: 0, Hard: 5}}},
+		"the same limit":  {Limits: map[string]spec.Limit{"core": {Soft: 0, Hard: 10}}},
+		"a higher limit":  {Limits: map[string]spec.Limit{"core": {Soft: 0, Hard: 11}, "nice": {Soft: 39, Hard: 39}, "nproc": {Soft: 1, Hard: 1}}},
+		"a higher nice":   {Nice: new(9)},
+		"a lower nice":    {Nice: new(2)},
+		"the lowest nice": {Nice: new(-20)},
+	} {
+		r := request()
+		r.Tuning = spec.Tuning{Nice: new(5), Limits: map[string]spec.Limit{"core": {Soft: 0, Hard: 10}}}
+		p := sleeper(t, r, -1)
+		foretold := Foretell(p.PID, tuning)
+		if refused := Tune(p.PID, tuning, ""); !maps.Equal(foretold, refused) {
+			t.Errorf("%s: foretold %v, refused %v", name, foretold, refused)
+		}
+	}
 }
 
 func TestTuneOfWhatIsGone(t *testing.T) {

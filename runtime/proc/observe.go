@@ -50,6 +50,10 @@ func (p *Proc) Observe(list []Look) []reconcile.Observation {
 	return out
 }
 
+// Foretell says why the kernel will refuse what want sets for the living process
+// pid, by key, as far as that can be known before it is tried.
+func Foretell(pid int, want spec.Tuning) map[string]string { return launch.Foretell(pid, want) }
+
 // sightings are what the last look saw, by what it is: a thousand processes are
 // mostly alike, and what the kernel says of them is in memory once.
 type sightings map[string]map[string]json.RawMessage
