@@ -12,8 +12,11 @@ const (
 	MaxRequest = 1 << 20
 	// MaxReply is the longest reply; what may be longer comes in pages.
 	MaxReply = 64 << 20
-	// MaxDepth is how deep maps and arrays may nest.
+	// MaxDepth is how deep maps and arrays of a request may nest.
 	MaxDepth = 32
+	// maxReplyDepth is more, because a reply holds what was asked: a refusal the
+	// whole request, a list of overrides the values.
+	maxReplyDepth = MaxDepth + 8
 	// maxElements bounds what decoding a request allocates: an element costs
 	// up to 48 bytes in memory and may cost one byte on the wire.
 	maxElements = 1 << 16
@@ -28,11 +31,11 @@ func Guard(msg []byte) error {
 	if len(msg) > MaxRequest {
 		return fmt.Errorf("%d bytes, the limit is %d", len(msg), MaxRequest)
 	}
-	return guard(msg, maxElements)
+	return guard(msg, maxElements, MaxDepth)
 }
 
 // GuardReply is Guard for what comes from a daemon: replies may be long.
-func GuardReply(msg []byte) error { return guard(msg, math.MaxInt) }
+func GuardReply(msg []byte) error { return guard(msg, math.MaxInt, maxReplyDepth) }
 
 // level is one open map or array: how many values are still to come, and
 // whether they alternate with keys.
@@ -41,8 +44,8 @@ type level struct {
 	isMap bool
 }
 
-func guard(msg []byte, budget int) error {
-	w := walk{msg: msg, top: level{left: 1}}
+func guard(msg []byte, budget, deepest int) error {
+	w := walk{msg: msg, top: level{left: 1}, deepest: deepest}
 	for w.top.left > 0 {
 		if budget--; budget < 0 {
 			return fmt.Errorf("more than %d values", maxElements)
@@ -72,8 +75,10 @@ type walk struct {
 	msg   []byte
 	at    int
 	top   level // the innermost open map or array; the message itself is one of one value
-	stack [MaxDepth]level
+	stack [maxReplyDepth]level
 	depth int
+	// deepest is the bound of depth.
+	deepest int
 }
 
 // pop closes what is complete.
@@ -99,8 +104,8 @@ func (w *walk) value() error {
 	w.at += h.size
 	w.top.left--
 	if h.children > 0 {
-		if w.depth == MaxDepth {
-			return fmt.Errorf("nested deeper than %d at byte %d", MaxDepth, w.at)
+		if w.depth == w.deepest {
+			return fmt.Errorf("nested deeper than %d at byte %d", w.deepest, w.at)
 		}
 		if left := len(w.msg) - w.at; h.children > left {
 			return fmt.Errorf("%s of %d values, but %d bytes are left, at byte %d", h.name, h.children, left, w.at)

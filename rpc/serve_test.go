@@ -384,6 +384,7 @@ func TestBigRequestsAreDecodedElsewhere(t *testing.T) {
 
 // FuzzServe: whatever comes, from whomever, gets one sound reply.
 func FuzzServe(f *testing.F) {
+	f.Add([]byte(strings.Repeat("\x91", MaxDepth)+"0"), true) // the refusal holds it, and is deeper
 	for _, msg := range hostile {
 		if len(msg) < 1000 {
 			f.Add([]byte(msg), true)
