@@ -181,13 +181,19 @@ func (p Program) Set(path string, value json.RawMessage) (Program, error) {
 	if err := q.decodeStrict(raw); err != nil {
 		return p, fmt.Errorf("cannot set %s: %w", path, err)
 	}
-	switch r := &q.Restart; path { // p's other delay may be a default; the files know
+	q.Restart.follow(path)
+	return q, nil
+}
+
+// follow lets the other delay give way to the one that was set: it may be a
+// default, and where it is not, the files refuse what contradicts them.
+func (r *Restart) follow(path string) {
+	switch path {
 	case "restart.delay":
 		r.MaxDelay = max(r.MaxDelay, r.Delay)
 	case "restart.max_delay":
 		r.Delay = min(r.Delay, r.MaxDelay)
 	}
-	return q, nil
 }
 
 // Get returns the JSON value at a dotted path, or nil when it is not set.

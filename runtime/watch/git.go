@@ -112,14 +112,14 @@ func gitState(path string) string {
 	if !ok {
 		return ""
 	}
-	state := r.dir
+	var state strings.Builder
 	for _, name := range []string{"HEAD", "index", "logs/HEAD"} {
 		var st unix.Stat_t
 		if unix.Lstat(filepath.Join(r.dir, name), &st) == nil {
-			state += fmt.Sprintf(" %d.%d.%d", st.Ino, st.Size, st.Mtim.Nano())
+			fmt.Fprintf(&state, "%d.%d.%d ", st.Ino, st.Size, st.Mtim.Nano())
 		}
 	}
-	return state
+	return state.String()
 }
 
 // commit is the commit that the directory of src has checked out, when nothing
