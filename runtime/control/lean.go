@@ -76,6 +76,7 @@ func (t *trimmer) trim() {
 		debug.SetGCPercent(quietGC)
 	}
 	t.c.proc.Trim()
+	t.c.cfg.Keeper.Trim()
 	if err := lean.Trim(); err != nil {
 		t.c.log.Warn("cannot give memory back", "error", err)
 	}

@@ -1,7 +1,6 @@
 package keeper
 
 import (
-	"encoding/json"
 	"errors"
 	"runtime"
 	"sync"
@@ -37,7 +36,7 @@ type holding struct {
 	program string
 	index   int
 	pid     int
-	// note is the text of the run's note; empty is that the file has it.
+	// note is the text of the run's note, or packed; empty is that the file has it.
 	note    string
 	exit    []byte // as legacy has it
 	fds     [3]int32
@@ -47,10 +46,7 @@ type holding struct {
 
 // legacy is the holding as a will has it.
 func (l *holding) legacy(boot string) legacy {
-	out := legacy{Ended: l.ended, Emptied: l.emptied, Exit: l.exit}
-	if l.note != "" {
-		_ = json.Unmarshal([]byte(l.note), &out.Note) // the file says the same, if need be
-	}
+	out := legacy{Note: l.unpack(), Ended: l.ended, Emptied: l.emptied, Exit: l.exit}
 	n := &out.Note
 	n.Boot, n.Run, n.Program, n.Index, n.PID = boot, l.run, l.program, l.index, l.pid
 	for i, fd := range l.fds {
