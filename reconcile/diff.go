@@ -46,7 +46,8 @@ type differ struct {
 	want   *spec.Program // nil: gone from desired
 	policy *spec.Policy  // of want, or the last one known
 	w      *World
-	p      *Program // an empty one when the world has none; never written to
+	p      *Program // empty when the world has none; never written to
+	empty  Program
 	now    time.Time
 	run    RunID // of the next start
 	to     programChange
@@ -60,11 +61,12 @@ func diffProgram(plan *Plan, name string, desired *spec.Program, w *World, run R
 	if desired == nil && (p == nil || w.Generation == 0 && !w.ShuttingDown) {
 		return run
 	}
-	if p == nil {
-		p = &Program{Name: name}
-	}
 	d := differ{plan: plan, name: name, want: desired, w: w, p: p, now: now, run: run}
-	d.policy = p.policy()
+	if p == nil {
+		d.empty.Name = name
+		d.p = &d.empty
+	}
+	d.policy = d.p.policy()
 	if desired != nil {
 		d.policy = &desired.Policy
 	}

@@ -71,7 +71,11 @@ func (d *desk) recall(kept []store.Generation) error {
 func (d *desk) do(ctx context.Context, op func()) error {
 	done := make(chan struct{})
 	select {
-	case d.ops <- func() { defer close(done); op() }:
+	case d.ops <- func() {
+		defer close(done)
+		op()
+		op = nil // it may hold files, and who waits for the next one still holds this one
+	}:
 	case <-ctx.Done():
 		return ctx.Err()
 	}

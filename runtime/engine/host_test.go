@@ -350,7 +350,7 @@ func (h *host) wrongPicture(l *loop) string {
 			return fmt.Sprintf("%s comes after %s", got.Name, v.Programs[n-1].Name)
 		}
 		kept := l.gallery
-		l.gallery = newGallery()
+		l.gallery = gallery{}
 		want := l.draw(got.Name)
 		l.gallery = kept
 		for _, i := range want.Instances { // what the kernel said is nowhere else

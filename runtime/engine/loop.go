@@ -55,7 +55,7 @@ type loop struct {
 	gallery    gallery
 	turns      uint64
 	// rolls are what was recorded of each program beside its instances.
-	rolls map[string]roll
+	rolls map[string]*roll
 }
 
 // roll is what a program itself knows that must outlive us.
@@ -74,15 +74,15 @@ func newLoop(c Config, e *Engine) *loop {
 	l := &loop{
 		world: c.World, wakes: newWakes(), exec: c.Executor, rec: c.Recorder, engine: e, base: c.View, contain: c.Containment,
 		programs: map[string]*spec.Program{}, dirty: map[string]bool{}, moved: map[reconcile.InstanceID]bool{}, marks: map[string][]spec.Override{},
-		looked: map[reconcile.InstanceID]reconcile.Observation{}, rolls: map[string]roll{},
-		gallery: newGallery(), redrawn: true, now: c.Now, witness: c.Witness, clockSet: c.ClockSet,
+		looked: map[reconcile.InstanceID]reconcile.Observation{}, rolls: map[string]*roll{},
+		redrawn: true, now: c.Now, witness: c.Witness, clockSet: c.ClockSet,
 	}
 	if l.now == nil {
 		l.now = time.Now
 	}
 	for name, p := range c.World.Programs {
 		l.dirty[name] = true
-		l.rolls[name] = rollOf(p)
+		l.rolls[name] = new(rollOf(p))
 	}
 	return l
 }
@@ -340,7 +340,10 @@ func (l *loop) batch() reconcile.Batch {
 // rolled returns a program whose roll changed. A hold that is over frees all
 // instances that held, and neither an event nor a change names them.
 func (l *loop) rolled(name string) *reconcile.Program {
-	p, old := l.world.Programs[name], l.rolls[name]
+	p, old := l.world.Programs[name], roll{}
+	if r := l.rolls[name]; r != nil {
+		old = *r
+	}
 	if p == nil {
 		delete(l.rolls, name)
 		if old == (roll{}) {
@@ -352,7 +355,7 @@ func (l *loop) rolled(name string) *reconcile.Program {
 	if now == old {
 		return nil
 	}
-	l.rolls[name] = now
+	l.rolls[name] = new(now)
 	if old.held != "" && now.held != old.held {
 		for _, i := range p.Instances {
 			l.touch(i.ID)

@@ -11,14 +11,16 @@ import (
 // gallery holds the newest picture of each program, sorted by name: a turn
 // copies the list of pointers, and draws only what it touched.
 type gallery struct {
-	views  []*reconcile.ProgramView
-	places map[string]int // of a name in views
+	views []*reconcile.ProgramView
 }
 
-func newGallery() gallery { return gallery{places: map[string]int{}} }
+// place is where a name is in views, or would be.
+func (g *gallery) place(name string) (n int, ok bool) {
+	return slices.BinarySearchFunc(g.views, name, func(v *reconcile.ProgramView, name string) int { return strings.Compare(v.Name, name) })
+}
 
 func (g *gallery) get(name string) *reconcile.ProgramView {
-	if n, ok := g.places[name]; ok {
+	if n, ok := g.place(name); ok {
 		return g.views[n]
 	}
 	return nil
@@ -41,7 +43,7 @@ func (g *gallery) instance(id reconcile.InstanceID) *reconcile.InstanceView {
 func (g *gallery) merge(drawn map[string]*reconcile.ProgramView) {
 	sorted := true
 	for name, v := range drawn {
-		n, ok := g.places[name]
+		n, ok := g.place(name)
 		if ok && v != nil {
 			g.views[n] = v
 		}
@@ -57,15 +59,11 @@ func (g *gallery) merge(drawn map[string]*reconcile.ProgramView) {
 		}
 	}
 	for name, v := range drawn {
-		if _, ok := g.places[name]; !ok && v != nil {
+		if _, ok := g.place(name); !ok && v != nil {
 			kept = append(kept, v)
 		}
 	}
 	slices.SortFunc(kept, func(a, b *reconcile.ProgramView) int { return strings.Compare(a.Name, b.Name) })
-	clear(g.places)
-	for n, v := range kept {
-		g.places[v.Name] = n
-	}
 	g.views = kept
 }
 

@@ -115,12 +115,11 @@ func (p *Proc) Do(orders []reconcile.Order) {
 			p.c.Log.Error("cannot carry out an order: unknown kind", "kind", o.Kind, "instance", o.ID.String())
 			continue
 		}
-		build := func() (keeper.Order, error) { return maker(p, o) }
 		if p.needsFiles(o, hosts) || p.slow.busy(o.ID) {
-			p.later(o, build)
+			p.later(o, func() (keeper.Order, error) { return maker(p, o) })
 			continue
 		}
-		k, err := build()
+		k, err := maker(p, o)
 		if err != nil {
 			p.later(o, func() (keeper.Order, error) { return keeper.Order{}, err })
 			continue

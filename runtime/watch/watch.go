@@ -33,6 +33,16 @@ func (r Reading) same(o Reading) bool {
 	return r.Fingerprint.Digest == o.Fingerprint.Digest && r.Problems.Error() == o.Problems.Error()
 }
 
+// withoutText is what must be known of a reading when the next one comes.
+func (r Reading) withoutText() Reading {
+	names := make(map[string][]byte, len(r.Source.Files))
+	for name := range r.Source.Files {
+		names[name] = nil
+	}
+	r.Source.Files = names
+	return r
+}
+
 // lacks reports whether a file that o had is gone, the whole of them included.
 func (r Reading) lacks(o Reading) bool {
 	for name := range o.Source.Files {
@@ -60,7 +70,7 @@ type Watcher struct {
 	ears    *ears     // nil without inotify
 	deaf    bool      // and that was said
 	retryAt time.Time // when inotify is tried again
-	last    Reading   // that was handed on
+	last    Reading   // that was handed on, without its text
 	asked   string    // what git looked like when it was asked about last
 }
 
@@ -100,7 +110,7 @@ func (w *Watcher) Run(ctx context.Context, changed func(Reading)) {
 			if r.Commit = w.ask(ctx, r); again && r.Commit == "" {
 				return
 			}
-			w.last, always = r, false
+			w.last, always = r.withoutText(), false
 			changed(r)
 		})
 		aged, always = w.wait(ctx)
