@@ -21,7 +21,7 @@ fishdir    = $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 
 export GO BIN VERSION
 
-.PHONY: help setup setup-test build demo test lint docs bench fuzz install uninstall clean
+.PHONY: help setup setup-test build demo test test-uml lint docs bench fuzz install uninstall clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,10 @@ demo: ## see it run: examples/hello, live, until ctrl-C
 
 test: setup-test ## vet, all tests, the race detector, each fuzz target briefly
 	@.ci/test
+
+test-uml: ## boot Linux 6.1 (User-Mode Linux, installed if missing), and test there
+	@.ci/setup build uml
+	PROCNANNY_TEST_MACHINE='$(or $(MACHINE),on)' $(GO) test -count=1 -timeout 0 -v ./cmd/procnanny -run '^Test(OldKernel|PackagesUnderAnOldKernel|PowerCuts|InitOfAMachine)$$'
 
 lint: setup ## formatting, vet and the linters, pinned in .ci/tools.mod
 	@.ci/lint

@@ -214,6 +214,10 @@ func (m *mortal) end() {
 			return pid != 0 && err == nil, ""
 		})
 	}
+	if pid == 0 {
+		m.t.Error("there is no daemon to end")
+		return
+	}
 	_ = unix.Kill(pid, unix.SIGTERM)
 	for deadline := time.Now().Add(stopTimeout); time.Now().Before(deadline); time.Sleep(untilPause) {
 		if errors.Is(unix.Kill(pid, 0), unix.ESRCH) || zombie(pid) {
