@@ -190,7 +190,10 @@ func (h holdings) exceed(before holdings) string {
 			return fmt.Sprintf("%s has %d KiB, it had %d", name, h.KiB[name], before.KiB[name])
 		}
 	}
-	if h.Zombies > 0 || h.Children > before.Children || h.Notes > before.Notes || h.Cgroups > before.Cgroups {
+	if h.Notes > writers {
+		return fmt.Sprintf("there are %d notes, and %d programs live", h.Notes, writers)
+	}
+	if h.Zombies > 0 || h.Children > before.Children || h.Cgroups > before.Cgroups {
 		return fmt.Sprintf("there are %+v, there were %+v", h, before)
 	}
 	return ""

@@ -50,8 +50,8 @@ func (r *recorder) Record(b reconcile.Batch) {
 	drafts := make([]store.Draft, 0, len(b.Events))
 	for i := range b.Events {
 		ev := &b.Events[i]
-		if ev.Kind == reconcile.EventRunEnded {
-			r.acks = append(r.acks, keeper.Order{Kind: keeper.OrderAck, Run: uint64(ev.Run), Program: ev.ID.Program, Index: ev.ID.Index})
+		if over(ev) {
+			r.acknowledge(ev)
 		}
 		if topic, fields := describe(ev); topic != "" {
 			drafts = append(drafts, draft(topic, ev.At, fields))
@@ -63,6 +63,21 @@ func (r *recorder) Record(b reconcile.Batch) {
 		r.c.log.Info("the program has ended that the daemon ends with", "program", r.c.exitWhen.want.Load().program, "code", code)
 		r.c.finish(ending{stop: true, code: code})
 	}
+}
+
+// over reports whether an event tells that a run has ended, or that nobody is left
+// of one whose end was told before: the keeper forgets it only then.
+func over(ev *reconcile.Event) bool {
+	return ev.Kind == reconcile.EventRunEnded || ev.Kind == reconcile.EventState && ev.From == reconcile.StateStopping
+}
+
+// acknowledge tells the keeper, after this turn, that what is over is written
+// down. Mostly both events of a run come together, and one word is enough.
+func (r *recorder) acknowledge(ev *reconcile.Event) {
+	if n := len(r.acks); n > 0 && r.acks[n-1].Run == uint64(ev.Run) {
+		return
+	}
+	r.acks = append(r.acks, keeper.Order{Kind: keeper.OrderAck, Run: uint64(ev.Run), Program: ev.ID.Program, Index: ev.ID.Index})
 }
 
 // Publish tells others, and the keeper that the ends of runs are known.

@@ -48,3 +48,36 @@ func TestEventsGoOutInTheOrderOfTheirNumbers(t *testing.T) {
 		t.Errorf("%d events are kept", len(c.rec.early))
 	}
 }
+
+// The keeper forgets a run once nobody is left of it and its end is written down:
+// where that comes in two turns, it is told twice, for the first time is too early.
+func TestWhatIsOverIsAcknowledged(t *testing.T) {
+	st, _, err := store.Open(store.Config{
+		StateDir: t.TempDir(), RunDir: t.TempDir(), BootID: "b", Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	c := &Control{store: st, log: slog.New(slog.DiscardHandler)}
+	c.rec = newRecorder(c)
+	id := reconcile.InstanceID{Program: "web"}
+	ended := reconcile.Event{Kind: reconcile.EventRunEnded, ID: id, Run: 3, Exit: &reconcile.Exit{Run: 3}, At: time.Now()}
+	empty := reconcile.Event{Kind: reconcile.EventState, ID: id, Run: 3, From: reconcile.StateStopping, State: reconcile.StateExited, At: time.Now()}
+	begun := reconcile.Event{Kind: reconcile.EventState, ID: id, Run: 3, From: reconcile.StateStarting, State: reconcile.StateRunning, At: time.Now()}
+	acks := func(events ...reconcile.Event) int {
+		c.rec.acks = nil // they were sent
+		c.rec.Record(reconcile.Batch{Events: events})
+		return len(c.rec.acks)
+	}
+	for name, n := range map[string][2]int{
+		"the end":        {acks(ended), 1},
+		"nobody is left": {acks(empty), 1},
+		"both":           {acks(ended, empty), 1},
+		"neither":        {acks(begun), 0},
+	} {
+		if n[0] != n[1] {
+			t.Errorf("%s: %d acknowledgements, not %d", name, n[0], n[1])
+		}
+	}
+}
