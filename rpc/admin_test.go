@@ -169,6 +169,18 @@ func TestDeleteNamesWhatDefinesIt(t *testing.T) {
 	}
 }
 
+// A program on its way out is in nobody's way.
+func TestANameThatIsBecomingFree(t *testing.T) {
+	f := newFake()
+	name := ""
+	edit(f, 0, func(p *ProgramView, _ *InstanceView) { p.Defined, name = false, p.Name })
+	for _, method := range []string{"delete", "create"} {
+		if _, refused := call(t, exampleServer(f), method, args{"program": name, "command": "true"}); refused != nil {
+			t.Errorf("%s %s: %v", method, name, refused)
+		}
+	}
+}
+
 func TestResetSparesCreatedPrograms(t *testing.T) {
 	f := newFake()
 	s := exampleServer(f)

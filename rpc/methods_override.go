@@ -231,7 +231,8 @@ func create(ctx context.Context, c *Call) (any, error) {
 	if err := spec.CheckName(name); err != nil {
 		return nil, Errorf(CodeBadArgument, "'program': %v", err)
 	}
-	if p := findProgram(c.Backend.View(), name); p != nil {
+	// One of that name that is on its way out makes room first.
+	if p := findProgram(c.Backend.View(), name); p != nil && p.Defined {
 		return nil, Errorf(CodeConflict, "cannot create %s: %s", name, c.whose(p))
 	}
 	value, err := programValue(c.Args)
@@ -297,11 +298,8 @@ type Definer interface {
 
 // whose says who defines p.
 func (c *Call) whose(p *ProgramView) string {
-	switch {
-	case created(p):
+	if created(p) {
 		return "it was created before"
-	case !p.Defined:
-		return "the one before it is still being removed"
 	}
 	if d, ok := c.Backend.(Definer); ok {
 		if place := d.DefinedIn(p.Name); place != "" {
@@ -316,11 +314,14 @@ func remove(ctx context.Context, c *Call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !created(p) {
+	switch {
+	case !p.Defined: // it is on its way out already
+	case !created(p):
 		return nil, Errorf(CodeConflict, "cannot delete %s: %s", p.Name, c.whose(p))
-	}
-	if _, err := c.Backend.Reset(ctx, p.Name, "", c.by()); err != nil {
-		return nil, err
+	default:
+		if _, err := c.Backend.Reset(ctx, p.Name, "", c.by()); err != nil {
+			return nil, err
+		}
 	}
 	err = c.await(ctx, func(v *View) (d verdict) {
 		if p := findProgram(v, p.Name); p != nil {
