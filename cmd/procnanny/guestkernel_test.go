@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -244,7 +245,11 @@ func leafOf(t *testing.T, instance string) string {
 	t.Helper()
 	found, _ := filepath.Glob("/sys/fs/cgroup/procnanny-*/" + instance)
 	more, _ := filepath.Glob("/sys/fs/cgroup/*/procnanny-*/" + instance)
-	if found = append(found, more...); len(found) != 1 {
+	found = slices.DeleteFunc(append(found, more...), func(dir string) bool {
+		b, _ := os.ReadFile(dir + "/cgroup.events") // of a former daemon, perhaps
+		return len(b) == 0
+	})
+	if len(found) != 1 {
 		t.Fatalf("the cgroups of %s are %v", instance, found)
 	}
 	return found[0]
@@ -345,20 +350,30 @@ func guestProcessesRunOut(t *testing.T) {
 }
 
 // guestDelegated: a service manager gives us a cgroup in which we are alone. As
-// a cgroup with limits below it must hold nobody, we move, with control; limits
-// hold, and who comes after us finds all.
+// a cgroup with limits below it must hold nobody, we move, with control, or were
+// put below it from the beginning; limits hold, and who comes after us finds all.
 func guestDelegated(t *testing.T) {
-	const unit = "/sys/fs/cgroup/unit"
-	check(t, os.Mkdir(unit, 0o755))
-	check(t, os.WriteFile("/sys/fs/cgroup/cgroup.subtree_control", []byte("+memory +pids +cpu +io"), 0o644))
+	const top = "/sys/fs/cgroup/"
+	check(t, os.WriteFile(top+"cgroup.subtree_control", []byte("+memory +pids +cpu +io"), 0o644))
+	t.Run("and we move", func(t *testing.T) { // once limits are set below it, nobody can be put into the unit itself
+		guestUnit(t, top+"unit", "/procnanny-", []string{"control", "keeper", "upgrade", "both"}, top+"unit", top+"unit/procnanny-*/supervisor")
+	})
+	t.Run("and a part of it", func(t *testing.T) {
+		guestUnit(t, top+"parted", "/supervisor", []string{"both", "keeper", "both"}, top+"parted/supervisor")
+	})
+}
+
+// guestUnit runs a daemon in the first of places that takes it, and lets it die.
+func guestUnit(t *testing.T, unit, within string, deaths []string, places ...string) {
+	t.Helper()
+	check(t, os.MkdirAll(places[0], 0o755))
 	t.Cleanup(func() {
 		if b, err := os.ReadFile(unit + "/cgroup.events"); err != nil || !strings.Contains(string(b), "populated 0") {
 			t.Errorf("somebody is left in the unit: %s, %v", b, err)
 		}
 	})
 	m := newMortalWith(t, mortalOptions{
-		// Once limits are set below it, nobody can be put into the unit itself.
-		wrap: []string{"sh", "-c", `for d in ` + unit + ` ` + unit + `/procnanny-*/supervisor; do { echo $$ > $d/cgroup.procs; } 2>/dev/null && exec "$@"; done`, "sh"},
+		wrap: []string{"sh", "-c", `for d in ` + strings.Join(places, " ") + `; do { echo $$ > $d/cgroup.procs; } 2>/dev/null && exec "$@"; done`, "sh"},
 		change: func(programs map[string]any) {
 			frugal(programs)
 			for _, p := range programs {
@@ -367,7 +382,7 @@ func guestDelegated(t *testing.T) {
 		},
 	})
 	w := m.settled(time.Time{})
-	for _, name := range []string{"control", "keeper", "upgrade", "both"} {
+	for _, name := range deaths {
 		m.dawdle()
 		w = m.dies(name, w)
 	}
@@ -376,13 +391,19 @@ func guestDelegated(t *testing.T) {
 	}
 	own, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", w.Keeper.PID))
 	check(t, err)
-	place, ok := strings.CutPrefix(strings.TrimSpace(string(own)), "0::/unit/procnanny-")
-	if !ok {
+	place := "/sys/fs/cgroup" + strings.TrimPrefix(strings.TrimSpace(string(own)), "0::")
+	if !strings.HasPrefix(place, unit+within) {
 		t.Errorf("the keeper is in %s", own)
 	}
-	weight, err := os.ReadFile(unit + "/procnanny-" + place + "/cpu.weight")
-	if check(t, err); string(weight) != "10000\n" {
+	weight, err := os.ReadFile(place + "/cpu.weight")
+	if check(t, err); string(weight) != "1000\n" {
 		t.Errorf("its cpu.weight is %s", weight)
+	}
+	for i := range writers {
+		check(t, poll(func() (bool, string) {
+			info, err := os.Stat(fmt.Sprintf("%s/log/writer/%d.log", m.dir, i))
+			return err == nil && info.Size() > 0, fmt.Sprintf("writer/%d wrote nothing", i)
+		}))
 	}
 	m.judge(false)
 }

@@ -30,7 +30,7 @@ func newCgroups(runDir string) (*cgroups, error) {
 		return nil, err
 	}
 	// A keeper that moved itself, or control, may have become us.
-	parent = strings.TrimSuffix(parent, filepath.Join("/", baseName(runDir), supervisor))
+	parent = delegated(strings.TrimSuffix(parent, filepath.Join("/", baseName(runDir), supervisor)))
 	c := &cgroups{parent: parent, dir: filepath.Join(parent, baseName(runDir))}
 	if err := os.Mkdir(c.dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, fmt.Errorf("cannot make a cgroup: %w", err)

@@ -12,12 +12,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// supervisor is the cgroup that we move into, and mostWeight the kernel's highest
-// cpu.weight.
+// supervisor is the cgroup that we move into. ourWeight is its cpu.weight: ten
+// times that of a program, which is enough for us and starves nobody.
 const (
 	supervisor = "supervisor"
-	mostWeight = "10000"
+	ourWeight  = "1000"
 )
+
+// delegated is the cgroup to make others in, given our own. A service manager may
+// have put us below the one that is ours to divide, because nobody can be put into
+// that one any more once limits are set below it: DelegateSubgroup=supervisor of
+// systemd, 254 and later.
+func delegated(own string) string {
+	unit, ok := strings.CutSuffix(own, "/"+supervisor)
+	if !ok || unix.Access(unit, unix.W_OK) != nil || unix.Access(filepath.Join(unit, "cgroup.subtree_control"), unix.W_OK) != nil {
+		return own
+	}
+	return unit
+}
 
 // moveSelf moves us, and control if it runs, into a cgroup beside the leaves,
 // which have a dot in their name.
@@ -60,9 +72,10 @@ func (c *cgroups) enableControllers(k *keeper) {
 		err = writeFile(filepath.Join(c.dir, "cgroup.subtree_control"), want)
 	}
 	// Beside the programs, each with a share of its own, ours would be one of many:
-	// on a busy machine nobody would be stopped or started again. Where we did not
-	// move there is no such file.
-	_ = writeFile(filepath.Join(c.dir, supervisor, "cpu.weight"), mostWeight)
+	// on a busy machine nobody would be stopped or started again.
+	if own, err := ownCgroup(); err == nil && own != c.parent {
+		_ = writeFile(filepath.Join(own, "cpu.weight"), ourWeight) // not there without the controller
+	}
 	if err != nil {
 		k.log.Warn("cannot pass cgroup controllers on to the programs", "error", err)
 	}

@@ -32,6 +32,7 @@ func ProbeCgroup() (CgroupProbe, error) {
 	if err != nil {
 		return CgroupProbe{}, err
 	}
+	parent = delegated(parent)
 	c := &cgroups{parent: parent, dir: filepath.Join(parent, fmt.Sprintf("procnanny-probe-%d", os.Getpid()))}
 	if err := os.Mkdir(c.dir, 0o755); err != nil {
 		return CgroupProbe{}, fmt.Errorf("cannot make a cgroup: %w", err)
