@@ -151,20 +151,20 @@ func (e *encoded) next(v *View) (encoded, error) {
 // without being copied.
 const encodeSpare = 4 << 10
 
-// add adds a program. old is its place in e; without a view it has none.
-func (out *encoded) add(p *ProgramView, e *encoded, old place) (err error) {
-	at := place{view: p, from: len(out.bytes), first: len(out.pieces)}
-	known := e.of(old)
+// add adds a program. old is its place in from; without a view it has none.
+func (e *encoded) add(p *ProgramView, from *encoded, old place) (err error) {
+	at := place{view: p, from: len(e.bytes), first: len(e.pieces)}
+	known := from.of(old)
 	if old.view == p {
-		out.bytes = append(out.bytes, e.bytes[old.from:old.to]...)
+		e.bytes = append(e.bytes, from.bytes[old.from:old.to]...)
 		for _, k := range known {
-			out.pieces = append(out.pieces, k.moved(at.from-old.from))
+			e.pieces = append(e.pieces, k.moved(at.from-old.from))
 		}
 	} else {
-		err = out.encode(p, e, known)
+		err = e.encode(p, from, known)
 	}
-	at.to = len(out.bytes)
-	out.programs = append(out.programs, at)
+	at.to = len(e.bytes)
+	e.programs = append(e.programs, at)
 	return err
 }
 

@@ -54,8 +54,8 @@ func problemMaps(ps spec.Problems) []Map {
 }
 
 // encode writes one program: first the keys of 2011 in their order. Instances
-// that are the same in e, where they are known, are copied from there.
-func (out *encoded) encode(p *ProgramView, e *encoded, known []piece) error {
+// that are the same in from, where they are known, are copied from there.
+func (e *encoded) encode(p *ProgramView, from *encoded, known []piece) error {
 	ionice := effectiveIONice(p)
 	head := Map{
 		{"command", p.Spec.Command},
@@ -79,12 +79,12 @@ func (out *encoded) encode(p *ProgramView, e *encoded, known []piece) error {
 	if p.Held != "" {
 		tail = append(tail, Field{"held", p.Held})
 	}
-	b := appendMapLen(appendStr(out.bytes, p.Name), len(head)+1+len(tail))
+	b := appendMapLen(appendStr(e.bytes, p.Name), len(head)+1+len(tail))
 	b, err := appendPairs(b, head)
 	if err != nil {
 		return err
 	}
-	out.bytes = appendMapLen(appendStr(b, "instances"), len(p.Instances))
+	e.bytes = appendMapLen(appendStr(b, "instances"), len(p.Instances))
 	for _, i := range p.Instances {
 		for len(known) > 0 && known[0].view.ID.Index < i.ID.Index {
 			known = known[1:]
@@ -93,26 +93,26 @@ func (out *encoded) encode(p *ProgramView, e *encoded, known []piece) error {
 		if len(known) > 0 && known[0].view == i {
 			old = known[0]
 		}
-		if err := out.instance(i, e, old); err != nil {
+		if err := e.instance(i, from, old); err != nil {
 			return err
 		}
 	}
-	out.bytes, err = appendPairs(out.bytes, tail)
+	e.bytes, err = appendPairs(e.bytes, tail)
 	return err
 }
 
-// instance adds one instance; old is where it is in e, if it has a view.
-func (out *encoded) instance(i *InstanceView, e *encoded, old piece) (err error) {
-	b := appendInt(out.bytes, int64(i.ID.Index))
+// instance adds one instance; old is where it is in from, if it has a view.
+func (e *encoded) instance(i *InstanceView, from *encoded, old piece) (err error) {
+	b := appendInt(e.bytes, int64(i.ID.Index))
 	k := piece{view: i, from: len(b)}
 	if old.view != nil {
 		k = old.moved(len(b) - old.from)
-		out.bytes = append(b, e.bytes[old.from:old.to]...)
-	} else if out.bytes, k.uptime, err = appendInstance(b, i); err != nil {
+		e.bytes = append(b, from.bytes[old.from:old.to]...)
+	} else if e.bytes, k.uptime, err = appendInstance(b, i); err != nil {
 		return err
 	}
-	k.to = len(out.bytes)
-	out.pieces = append(out.pieces, k)
+	k.to = len(e.bytes)
+	e.pieces = append(e.pieces, k)
 	return nil
 }
 

@@ -45,6 +45,9 @@ func (s shelf) spec() spec.Spec {
 // without lists the programs that no override is about: what With makes of them
 // is what they are.
 func (s shelf) without(overrides []spec.Override) map[string]*spec.Program {
+	if len(overrides) == 0 {
+		return s.programs // not even the list is there twice
+	}
 	out := make(map[string]*spec.Program, len(s.programs))
 	maps.Copy(out, s.programs)
 	for _, o := range overrides {

@@ -160,6 +160,9 @@ func (l *loop) desire(d Desired) {
 			l.dirty[name] = true
 		}
 	}
+	if maps.Equal(programs, d.Shared) {
+		programs = d.Shared // the sender's, whom nobody changes either
+	}
 	d.Spec, d.Shared = spec.Spec{}, nil // programs hold it
 	l.desired, l.programs, l.marks, l.config = d, programs, marks, d.Config
 	l.redrawn = true // also where no program differs: the configuration does

@@ -48,23 +48,23 @@ type flow struct {
 	since    int64  // when it became busy
 	entered  uint64 // the device it was counted on
 	device   uint64 // of the file
+	leaving  int32  // how often it is being forgotten, at the moment
 	dropping bool   // the sink drops what it cannot write
-	leaving  int    // how often it is being forgotten, at the moment
 	// enteredMuch is much when it became busy.
 	enteredMuch bool
 
 	// These are whoever's that has it busy.
 	sink    sink   // nil until there is something to write
-	used    bool   // the sink was given something
 	run     uint64 // whose output comes
 	pipe    int    // -1: none
 	life    uint64 // of the pipe: who began to watch it, as the loop counts
-	letGo   bool   // its program is being stopped: rather drop than wait
 	output  Output
-	blocked bool  // the sink could take no more
 	err     error // why, or why it drops
 	told    int64 // when the loop last heard of drops
+	letGo   bool  // its program is being stopped: rather drop than wait
+	blocked bool  // the sink could take no more
 	wrote   bool  // since the run began
+	used    bool  // the sink was given something
 }
 
 // moved is what came of a move.
@@ -291,16 +291,7 @@ func (f *flow) move(limit int) (what moved) {
 	if f.pipe < 0 || f.sink == nil && quiet(f.pipe) {
 		return what
 	}
-	f.needSink()
-	n, more, err := f.sink.Drain(f.pipe, limit)
-	dropped := f.output.Drop
-	if err != nil && !dropped && f.letGo {
-		f.sink.SetPolicy(f.output.dropping())
-		n, more, err = f.sink.Drain(f.pipe, limit)
-		dropped = true
-	}
-	f.wrote = f.wrote || n > 0
-	f.used = f.used || n > 0 || err != nil
+	n, more, dropped, err := f.drain(limit)
 	what = moved{n: n, more: more, delay: f.sink.Delay()}
 	if err != nil && dropped {
 		what.more = n > 0 // there may be more, unless nothing came
@@ -317,6 +308,21 @@ func (f *flow) move(limit int) (what moved) {
 		f.finish()
 	}
 	return what
+}
+
+// drain gives the sink what is there; dropped says that it does not keep what it
+// cannot write.
+func (f *flow) drain(limit int) (n int, more, dropped bool, err error) {
+	f.needSink()
+	dropped = f.output.Drop
+	if n, more, err = f.sink.Drain(f.pipe, limit); err != nil && !dropped && f.letGo {
+		f.sink.SetPolicy(f.output.dropping())
+		n, more, err = f.sink.Drain(f.pipe, limit)
+		dropped = true
+	}
+	f.wrote = f.wrote || n > 0
+	f.used = f.used || n > 0 || err != nil
+	return n, more, dropped, err
 }
 
 // finish is the end of a pipe. The loop closes it, when nobody gives its number

@@ -106,16 +106,13 @@ func (p *Proc) note(f *keeper.Fact) bool {
 // ours: the core did not order it and need not know. The keeper answers in order.
 func (p *Proc) ourCorrection(n reconcile.RunID, refused map[string]string) bool {
 	r := p.runs[n]
-	if r == nil || len(r.tunes) == 0 {
+	if r == nil || r.fix == nil || len(r.fix.tunes) == 0 {
 		return false
 	}
-	correction := r.tunes[0]
-	r.tunes = r.tunes[1:]
+	correction := r.fix.tunes[0]
+	r.fix.tunes = r.fix.tunes[1:]
 	if correction {
-		if r.refused == nil {
-			r.refused = map[string]string{}
-		}
-		maps.Copy(r.refused, refused)
+		maps.Copy(r.fix.refused, refused)
 	}
 	return correction
 }

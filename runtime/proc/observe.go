@@ -193,18 +193,19 @@ func (p *Proc) correct(l Look, found map[string]string) []keeper.Order {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	r := p.runs[l.Run]
-	if r == nil || len(found) == 0 || len(r.tunes) > 0 { // the tune under way may settle it
+	if r == nil || len(found) == 0 {
+		return nil
+	}
+	fix := r.fixes()
+	if len(fix.tunes) > 0 { // the tune under way may settle it
 		return nil
 	}
 	var keys []string
 	for key := range found {
-		if !r.corrected[key] {
+		if !fix.corrected[key] {
 			keys = append(keys, key)
-			if r.corrected == nil {
-				r.corrected = map[string]bool{}
-			}
-			r.corrected[key] = true
-		} else if why := r.refused[key]; why != "" {
+			fix.corrected[key] = true
+		} else if why := fix.refused[key]; why != "" {
 			found[key] += " (" + why + ")"
 		}
 	}
@@ -216,7 +217,7 @@ func (p *Proc) correct(l Look, found map[string]string) []keeper.Order {
 		p.c.Log.Info("correcting drift", "instance", l.ID.String(), "pid", l.PID, "drift", found[key])
 		delete(found, key)
 	}
-	r.tunes = append(r.tunes, true)
+	fix.tunes = append(fix.tunes, true)
 	tuning := launch.Pick(l.Program.Tuning, keys)
 	return []keeper.Order{{
 		Kind: keeper.OrderTune, Run: uint64(l.Run), Program: l.ID.Program, Index: l.ID.Index,

@@ -80,7 +80,8 @@ func TestAlikeIsInMemoryOnce(t *testing.T) {
 	if !same(a, b) || same(a, c) || string(c["nice"]) != "4" {
 		t.Errorf("%s, %s and %s: only the first two are one", a, b, c)
 	}
-	if !same(second.once(answer("3"), first), a) || !same(second.once(answer("3"), first), a) || len(second) != 1 {
+	d, e := second.once(answer("3"), first), second.once(answer("3"), first)
+	if !same(d, a) || !same(e, a) || len(second) != 1 {
 		t.Errorf("the next look has another %s", second)
 	}
 }

@@ -77,9 +77,10 @@ func (p *Proc) makeTune(o reconcile.Order) (keeper.Order, error) {
 	tuning := o.Program.Tuning
 	if r := p.runs[o.Run]; r != nil {
 		tuning = p.retune(r, &o.Program.Tuning)
-		r.tunes = append(r.tunes, false)
-		clear(r.corrected) // what drifts from the new values may be corrected again
-		clear(r.refused)
+		fix := r.fixes()
+		fix.tunes = append(fix.tunes, false)
+		clear(fix.corrected) // what drifts from the new values may be corrected again
+		clear(fix.refused)
 	}
 	p.mu.Unlock()
 	return keeper.Order{Kind: keeper.OrderTune, Run: uint64(o.Run), Program: o.ID.Program, Index: o.ID.Index, Tuning: &tuning, Digest: o.Tuning}, nil

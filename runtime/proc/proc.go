@@ -67,12 +67,26 @@ type run struct {
 	// Then tuned is its digest, to know it by.
 	tuning *spec.Tuning
 	tuned  spec.Digest
+	// fix is nil until it is tuned: see fixes.
+	fix *fixes
+}
+
+// fixes are what must be remembered of the tunes of a run. Few are ever tuned, so
+// that this is no part of each.
+type fixes struct {
 	// corrected are the keys whose drift was corrected; each once.
 	corrected map[string]bool
 	// refused says why a correction was.
 	refused map[string]string
 	// tunes are the tunes under way, oldest first: true is a correction.
 	tunes []bool
+}
+
+func (r *run) fixes() *fixes {
+	if r.fix == nil {
+		r.fix = &fixes{corrected: map[string]bool{}, refused: map[string]string{}}
+	}
+	return r.fix
 }
 
 // New returns a Proc that knows no process.
