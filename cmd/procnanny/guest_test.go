@@ -65,6 +65,11 @@ func guestRun() (int, error) {
 			return 1, fmt.Errorf("cannot mount %s: %w", m.where, err)
 		}
 	}
+	for name, target := range map[string]string{"fd": "", "stdin": "/0", "stdout": "/1", "stderr": "/2"} {
+		if err := os.Symlink("/proc/self/fd"+target, "/dev/"+name); err != nil && !errors.Is(err, fs.ErrExist) {
+			return 1, err
+		}
+	}
 	raw, err := os.ReadFile(guestDir + "/plan")
 	if err != nil {
 		return 1, err
