@@ -34,8 +34,11 @@
 //     their facts are sorted out before the core sees them, so that the world
 //     holds programs only. Their numbers begin at 1<<62, apart from runs'.
 //   - What is desired is in memory once: the desk, the engine and the picture
-//     share the programs, and the files themselves are kept packed until an
-//     override is judged. Refused: to load them from disk then, where an error
-//     must not look like an empty configuration.
+//     share the programs, what the kernel says of processes that are alike is
+//     there once, and the files themselves are kept packed until an override is
+//     judged. Refused: to load them from disk then, where an error must not look
+//     like an empty configuration. Of 1000 different programs keeper and control
+//     hold about 8 KiB each, of 5000 less than 7, once what the start needed was
+//     given back; the garbage of each minute's look goes at once.
 //   - The transport is an interface: sockets are wired in cmd, and tests need none.
 package control
