@@ -28,7 +28,8 @@ import (
 const (
 	roleVar   = "PROCNANNY_TEST_ROLE"
 	ledgerVar = "PROCNANNY_TEST_LEDGER"
-	// deathsVar sets how many deaths of each kind there are: "keeper=300,both=100".
+	// deathsVar sets how many deaths there are, of all kinds or of some: "300",
+	// "keeper=300,both=100".
 	deathsVar = "PROCNANNY_TEST_DEATHS"
 )
 
@@ -404,8 +405,16 @@ func TestDeathsWithoutCgroups(t *testing.T) {
 
 func deaths(kind string, usual int) int {
 	for part := range strings.SplitSeq(os.Getenv(deathsVar), ",") {
-		if name, n, ok := strings.Cut(part, "="); ok && name == kind {
-			usual, _ = strconv.Atoi(n)
+		name, n, named := strings.Cut(part, "=")
+		if !named {
+			name, n = kind, part
+		}
+		if name != kind || n == "" {
+			continue
+		}
+		var err error
+		if usual, err = strconv.Atoi(n); err != nil {
+			panic(deathsVar + ": " + err.Error())
 		}
 	}
 	if testing.Short() {
