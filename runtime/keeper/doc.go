@@ -95,7 +95,7 @@
 //   - A new control gets all descriptors before the list: who knows the list
 //     answers, and whoever answers must be able to take over.
 //   - Descriptors go to control right after a start, not at the end of the turn: a
-//     turn may start sixteen programs, and be killed in it.
+//     turn may start dozens of programs, and be killed in it.
 //   - A Will is JSON with a version, for a reader that is older or newer; ends in it
 //     are frames of the wire, which has rules for that already.
 //   - The sink of a stream is made when there is something to write: a program that
