@@ -65,6 +65,7 @@ func run(args []string) int {
 	}
 	began := time.Now()
 	o := &orphan{d: d, conn: conn, hello: hello, began: began, log: log}
+	o.hello.Runs = nil // who holds the list holds it for ever
 	err = serve(d, conn, hello, o.hurry, log)
 	if errors.Is(err, control.ErrOrphaned) {
 		return o.end()
@@ -96,11 +97,12 @@ func serve(d place.Daemon, conn *keeper.Conn, hello keeper.Hello, orphaned func(
 	if err := checkKeys(&d, len(hello.Runs) == 0, log); err != nil {
 		return err
 	}
+	installed := hello.Exec // a function that knows hello would hold all of it
 	return control.Run(context.Background(), control.Config{
 		Place: d, Keeper: conn, Hello: hello, Eval: eval, Version: version, Rights: rights, Environ: os.Environ(), Log: log,
 		Schema:       func() (string, error) { return schema(eval) },
 		Orphaned:     orphaned,
-		CheckUpgrade: func(ctx context.Context) error { return checkUpgrade(ctx, hello.Exec) },
+		CheckUpgrade: func(ctx context.Context) error { return checkUpgrade(ctx, installed) },
 		Listen:       func(h rpc.RequestHandler) (control.Transport, error) { return listen(d, h, log) },
 	})
 }

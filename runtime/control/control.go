@@ -78,6 +78,8 @@ type Control struct {
 	tail   *tail
 	stall  *stall
 	wall   *wall
+	// found is whether programs lived already when we came.
+	found bool
 	// defined says where the files define each program.
 	defined  atomic.Pointer[map[string]string]
 	exitWhen exitWhen
@@ -161,6 +163,7 @@ func (c *Control) build() error {
 	crashpoint.Here(crashpoint.BuildOpened)
 	c.rec = newRecorder(c)
 	c.hooks = newHooks(c, proc.SplitHooks(&c.cfg.Hello), found.Notes)
+	c.found = len(c.cfg.Hello.Runs) > 0
 	c.proc = proc.New(proc.Config{
 		Send: c.cfg.Keeper.Send, Log: c.log, Environ: c.cfg.Environ,
 		Facts:  func(f []reconcile.Fact) { _ = c.engine.Facts(context.Background(), f) },
@@ -206,8 +209,10 @@ func (c *Control) containment() string {
 	return h.Contain + " (" + h.Degraded + ")"
 }
 
-// adopt hands the engine what the keeper holds.
+// adopt hands the engine what the keeper holds. The list itself is not needed
+// any more: of a thousand runs it would be half a megabyte for ever.
 func (c *Control) adopt() error {
+	c.cfg.Hello.Runs = nil
 	if f := c.rec.adopting; f != nil {
 		c.rec.adopting = nil
 		if err := c.engine.Facts(context.Background(), f); err != nil {

@@ -110,7 +110,7 @@ func (d *desk) run(ctx context.Context) {
 
 // begin desires the last good generation at once when programs live already.
 func (d *desk) begin(ctx context.Context) {
-	if d.current.Number == 0 || len(d.c.cfg.Hello.Runs) == 0 {
+	if d.current.Number == 0 || !d.c.found {
 		return
 	}
 	d.config = reconcile.ConfigView{State: "ok"}
