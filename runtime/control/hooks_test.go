@@ -117,14 +117,14 @@ func TestEventsThatAreNoneOfTheCore(t *testing.T) {
 // not keep the programs.
 func TestHooksDoNotKeepPrograms(t *testing.T) {
 	h := &hooks{Hooks: sink.New(sink.Config{Last: func() uint64 { return 0 }})}
-	set := func() weak.Pointer[int] {
+	set := func() weak.Pointer[string] {
 		p := spec.Defaults()
-		p.Nice = new(3)
+		p.Args = []string{"a", "b"} // with pointers in it: small things without share memory with strangers
 		on := spec.Hooks{"crashed": {{Name: "mail"}}}
 		if err := h.Set(t.Context(), spec.Spec{Programs: map[string]spec.Program{"web": p}, On: on}); err != nil {
 			t.Fatal(err)
 		}
-		return weak.Make(p.Nice)
+		return weak.Make(&p.Args[0])
 	}
 	seen := set()
 	runtime.GC()
