@@ -103,7 +103,7 @@ func (t *turn) foreign(f *Fact) string {
 // takeIn makes room in the world for a run that it does not know.
 func (t *turn) takeIn(f *Fact, kind FactKind) {
 	t.p = t.w.program(f.ID.Program)
-	if t.i = t.p.find(f.ID.Index); t.i == nil {
+	if t.i = t.p.Find(f.ID.Index); t.i == nil {
 		t.i = &Instance{ID: f.ID, State: StateNew, Since: f.At}
 		t.p.insert(t.i)
 	}

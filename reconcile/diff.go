@@ -146,7 +146,7 @@ var doing = [...]func(*differ, *Instance, Goal){
 }
 
 func (d *differ) look(i *Instance) {
-	d.plan.Wake = earlier(d.plan.Wake, earlier(i.Until, i.stableAt(d.policy)))
+	d.plan.Wake = earlier(d.plan.Wake, i.next(d.policy))
 	if i.State == StateStopping && i.Owed != ActionUnset {
 		d.push(i)
 		return

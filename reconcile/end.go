@@ -86,15 +86,15 @@ func (t *turn) haltRoll(x *Exit) {
 		i.Rolling = false // a job that is done already
 		return
 	}
-	i.Held = fmt.Sprintf("%s did not get to run: %s", i.ID, exitWords(x))
+	i.Held = fmt.Sprintf("%s did not get to run: %s", i.ID, x.Words())
 	if p.Held == "" {
 		p.Held, p.heldBy = i.Held, holderFailed
 		t.tell(Event{Kind: EventHeld, ID: InstanceID{p.Name, -1}, Cause: x.Cause, Detail: i.Held})
 	}
 }
 
-// exitWords says how a run ended.
-func exitWords(x *Exit) string {
+// Words says how a run ended.
+func (x *Exit) Words() string {
 	switch {
 	case x.Error != "":
 		return x.Error

@@ -26,7 +26,7 @@ const (
 	FactLost                  // the keeper does not know this run: its end is unknown
 	FactTuned                 // live tuning was tried: Refused, Tuning
 	FactPreflight             // program-wide: a preflight of Launch ended; Reason empty is good
-	// The rest are never sent: Apply makes them out of those above, so that the
+	// These three are never sent: Apply makes them out of those above, so that the
 	// table needs no condition.
 	FactMainExited      // FactExited with Left above 0
 	FactAdoptedStopping // FactAdopted with Stopping

@@ -179,7 +179,7 @@ func (s *stage) advance(d time.Duration) error {
 func (s *stage) wake() time.Time {
 	var at time.Time
 	for _, p := range s.w.Programs {
-		at = earlier(at, Wake(p, s.now))
+		at = earlier(at, Wake(p))
 	}
 	return at
 }
@@ -232,7 +232,7 @@ func eventWords(e Event) string {
 			out += fmt.Sprintf(", pid %d", e.PID)
 		}
 		if e.Exit != nil {
-			out += ", " + exitWords(e.Exit)
+			out += ", " + e.Exit.Words()
 		}
 		if e.Cause != "" {
 			out += fmt.Sprintf(" (%s)", e.Cause)
@@ -243,7 +243,7 @@ func eventWords(e Event) string {
 		return out
 	case EventRunEnded:
 		x := e.Exit
-		return fmt.Sprintf("%s run %d is over after %s: %s (%s)", e.ID, x.Run, x.Duration, exitWords(x), x.Cause)
+		return fmt.Sprintf("%s run %d is over after %s: %s (%s)", e.ID, x.Run, x.Duration, x.Words(), x.Cause)
 	case EventIgnored:
 		return fmt.Sprintf("%s ignored in %s: %s", e.ID, e.State, e.Detail)
 	default:
@@ -269,7 +269,7 @@ func actionWords(a Action) string {
 func factWords(f Fact) string {
 	out := fmt.Sprintf("%s %s", f.ID, f.Kind)
 	if f.Exit != nil {
-		out += ", " + exitWords(f.Exit)
+		out += ", " + f.Exit.Words()
 	}
 	return out
 }

@@ -213,7 +213,8 @@ type Program struct {
 	// Held is why the roll does not go on; empty while it does.
 	Held   string
 	heldBy holder
-	// RetryAt is when a bad preflight is asked again.
+	// RetryAt is when the roll is looked at again: a preflight that was bad, or that
+	// nobody answered, is asked again then.
 	RetryAt time.Time
 	// Spec is the desired program of the last Diff that had one; its policy
 	// judges exits. Nil until then: a recovered world knows instances only.

@@ -53,7 +53,7 @@ func (w *walker) turn() {
 	}
 	for _, name := range w.names() { // one look is enough
 		plan := DiffProgram(name, w.desired[name], w.w, w.now)
-		if at := Wake(w.w.Programs[name], w.now); len(plan.Actions) > 0 && !due(at, w.now) {
+		if at := Wake(w.w.Programs[name]); len(plan.Actions) > 0 && !due(at, w.now) {
 			w.rt.Fatalf("a second look finds more to do: %+v: %s", plan, w.picture())
 		}
 	}

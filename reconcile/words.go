@@ -152,7 +152,7 @@ func (d *differ) startWords(i *Instance, cause Cause) string {
 		return d.scaleWords()
 	case CauseCrash:
 		if i.LastExit != nil {
-			return "it ended: " + exitWords(i.LastExit)
+			return "it ended: " + i.LastExit.Words()
 		}
 	case CauseCommand:
 		return "asked for"

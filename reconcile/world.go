@@ -13,8 +13,8 @@ func NewWorld() World {
 	return World{Programs: map[string]*Program{}, NextRun: 1, Booting: true}
 }
 
-// find returns instance index of p, or nil.
-func (p *Program) find(index int) *Instance {
+// Find returns instance index of p; nil is that there is none.
+func (p *Program) Find(index int) *Instance {
 	if n, ok := p.place(index); ok {
 		return p.Instances[n]
 	}
@@ -51,7 +51,7 @@ func (w *World) instance(id InstanceID) (*Program, *Instance) {
 	if p == nil {
 		return nil, nil
 	}
-	return p, p.find(id.Index)
+	return p, p.Find(id.Index)
 }
 
 // defaults is the policy for what no configuration that we know of defines.
@@ -73,6 +73,9 @@ func (i *Instance) stableAt(pol *spec.Policy) time.Time {
 	return i.Since.Add(pol.Restart.Flap.Within.D())
 }
 
+// next is the next moment at which i is due; zero is none.
+func (i *Instance) next(pol *spec.Policy) time.Time { return earlier(i.Until, i.stableAt(pol)) }
+
 // due reports whether a deadline has come; zero is none.
 func due(at, now time.Time) bool { return !at.IsZero() && !at.After(now) }
 
@@ -92,7 +95,7 @@ func Due(p *Program, now time.Time) []InstanceID {
 	var out []InstanceID
 	pol := p.policy()
 	for _, i := range p.Instances {
-		if due(i.Until, now) || due(i.stableAt(pol), now) {
+		if due(i.next(pol), now) {
 			out = append(out, i.ID)
 		}
 	}
@@ -101,14 +104,14 @@ func Due(p *Program, now time.Time) []InstanceID {
 
 // Wake is the next time at which p must be looked at again; zero is never. It
 // may lie in the past: then it is due now.
-func Wake(p *Program, _ time.Time) time.Time {
+func Wake(p *Program) time.Time {
 	if p == nil {
 		return time.Time{}
 	}
 	at := p.RetryAt
 	pol := p.policy()
 	for _, i := range p.Instances {
-		at = earlier(at, earlier(i.Until, i.stableAt(pol)))
+		at = earlier(at, i.next(pol))
 	}
 	return at
 }

@@ -305,7 +305,7 @@ func (h *host) wrong(l *loop, programs map[string]spec.Program) string {
 func sameWake(got time.Time, l *loop) bool {
 	var want time.Time
 	for _, p := range l.world.Programs {
-		if at := reconcile.Wake(p, time.Now()); want.IsZero() || !at.IsZero() && at.Before(want) {
+		if at := reconcile.Wake(p); want.IsZero() || !at.IsZero() && at.Before(want) {
 			want = at
 		}
 	}

@@ -277,18 +277,10 @@ func (l *loop) fire(name string, now time.Time) {
 }
 
 func runOf(p *reconcile.Program, index int) reconcile.RunID {
-	if i := find(p, index); i != nil {
+	if i := p.Find(index); i != nil {
 		return i.Run
 	}
 	return 0
-}
-
-func find(p *reconcile.Program, index int) *reconcile.Instance {
-	n := sort.Search(len(p.Instances), func(i int) bool { return p.Instances[i].ID.Index >= index })
-	if n < len(p.Instances) && p.Instances[n].ID.Index == index {
-		return p.Instances[n]
-	}
-	return nil
 }
 
 func (l *loop) dirtyNames() []string {
@@ -319,7 +311,7 @@ func (l *loop) diff(name string, now time.Time) {
 			l.touch(c.ID)
 		}
 	}
-	l.wakes.set(name, reconcile.Wake(l.world.Programs[name], now))
+	l.wakes.set(name, reconcile.Wake(l.world.Programs[name]))
 }
 
 // batch lists what this turn changed, in the order in which it did.
@@ -369,7 +361,7 @@ func (l *loop) rolled(name string) *reconcile.Program {
 
 func (l *loop) instance(id reconcile.InstanceID) *reconcile.Instance {
 	if p := l.world.Programs[id.Program]; p != nil {
-		return find(p, id.Index)
+		return p.Find(id.Index)
 	}
 	return nil
 }

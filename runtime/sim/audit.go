@@ -338,7 +338,7 @@ func (a *audit) up(p *reconcile.Program, i *reconcile.Instance) bool {
 func (a *audit) nothingLeft(w reconcile.World) {
 	plan := reconcile.Diff(a.m.desired.Spec, w, a.m.now)
 	due := func(name string) bool {
-		at := reconcile.Wake(w.Programs[name], a.m.now)
+		at := reconcile.Wake(w.Programs[name])
 		return !at.IsZero() && !at.After(a.m.now)
 	}
 	for _, c := range plan.Changes {

@@ -2,7 +2,6 @@ package sim
 
 import (
 	"cmp"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -118,7 +117,7 @@ func why(ev *reconcile.Event) (words, key string) {
 		return ev.Detail, ""
 	case reconcile.StateExited:
 		if ev.Exit != nil {
-			key = exitWords(ev.Exit)
+			key = ev.Exit.Words()
 		}
 		if reconcile.Rests(ev.Detail) {
 			key = strings.Join(filled(key, ev.Detail), ", ")
@@ -127,19 +126,6 @@ func why(ev *reconcile.Event) (words, key string) {
 	default:
 	}
 	return strings.Join(filled(string(ev.Cause), ev.Detail), ", "), string(ev.Cause)
-}
-
-// exitWords says how a run ended.
-func exitWords(x *reconcile.Exit) string {
-	switch {
-	case x.Error != "":
-		return x.Error
-	case x.Unknown:
-		return "nobody knows how it ended"
-	case x.Signal != 0:
-		return "signal " + x.Signal.String()
-	}
-	return fmt.Sprintf("exit code %d", x.Code)
 }
 
 func (t *timeline) put(id reconcile.InstanceID, l Line) {
