@@ -11,6 +11,19 @@ import (
 // message is one thing that can happen to the loop; take runs on its goroutine.
 type message interface{ take(l *loop) }
 
+// await waits for what the loop answers, or closes, when it has taken a message.
+func await[T any](ctx context.Context, e *Engine, answer <-chan T) (T, error) {
+	var none T
+	select {
+	case a := <-answer:
+		return a, nil
+	case <-e.stopped:
+		return none, ErrStopped
+	case <-ctx.Done():
+		return none, ctx.Err()
+	}
+}
+
 type factsMessage []reconcile.Fact
 
 func (m factsMessage) take(l *loop) {
@@ -51,14 +64,7 @@ func (e *Engine) Command(ctx context.Context, c reconcile.Command) ([]reconcile.
 	if err := e.send(ctx, m); err != nil {
 		return nil, err
 	}
-	select {
-	case out := <-m.reply:
-		return out, nil
-	case <-e.stopped:
-		return nil, ErrStopped
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
+	return await(ctx, e, m.reply)
 }
 
 type desireMessage struct {
@@ -78,14 +84,8 @@ func (e *Engine) Desire(ctx context.Context, d Desired) error {
 	if err := e.send(ctx, m); err != nil {
 		return err
 	}
-	select {
-	case <-m.done:
-		return nil
-	case <-e.stopped:
-		return ErrStopped
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	_, err := await(ctx, e, m.done)
+	return err
 }
 
 type configMessage reconcile.ConfigView
@@ -110,14 +110,7 @@ func (e *Engine) Plan(ctx context.Context, s spec.Spec) (reconcile.Plan, error) 
 	if err := e.send(ctx, m); err != nil {
 		return reconcile.Plan{}, err
 	}
-	select {
-	case p := <-m.reply:
-		return p, nil
-	case <-e.stopped:
-		return reconcile.Plan{}, ErrStopped
-	case <-ctx.Done():
-		return reconcile.Plan{}, ctx.Err()
-	}
+	return await(ctx, e, m.reply)
 }
 
 type observeMessage struct {
@@ -141,12 +134,6 @@ func (e *Engine) Observe(ctx context.Context, at time.Time, list []reconcile.Obs
 	if err := e.send(ctx, m); err != nil {
 		return err
 	}
-	select {
-	case <-m.done:
-		return nil
-	case <-e.stopped:
-		return ErrStopped
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	_, err := await(ctx, e, m.done)
+	return err
 }
