@@ -7,14 +7,10 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
-
-// givenOOM is the oom_score_adj we had before ProtectSelf; nil is unchanged.
-var givenOOM atomic.Pointer[int]
 
 // The kernel lets only one autogroup change through in a tenth of a second,
 // unless one has CAP_SYS_ADMIN.

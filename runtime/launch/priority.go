@@ -243,12 +243,8 @@ func schedWords(s spec.Sched) string {
 
 const oomFile = "/proc/self/oom_score_adj"
 
-// addOOM also gives back what ProtectSelf took.
 func addOOM(b *builder) {
 	n := b.r.Tuning.OOMScoreAdj
-	if n == nil {
-		n = givenOOM.Load()
-	}
 	if n == nil {
 		return
 	}
@@ -285,25 +281,6 @@ func readOOM(p *process) (json.RawMessage, error) {
 
 func driftOOM(d *drift, want *spec.Tuning, raw json.RawMessage) {
 	plainDrift(d, "oom_score_adj", want.OOMScoreAdj, raw)
-}
-
-// ProtectSelf makes us the kernel's less likely victim when memory runs out
-// (-1000 is never). Children started after it get back what we had before,
-// unless their spec says otherwise.
-func ProtectSelf(adj int) error {
-	line, err := readLine(oomFile)
-	if err != nil {
-		return fmt.Errorf("cannot read our own oom_score_adj: %w", err)
-	}
-	given, err := strconv.Atoi(line)
-	if err != nil {
-		return fmt.Errorf("cannot read our own oom_score_adj: %w", err)
-	}
-	if err := writeProc(oomFile, strconv.Itoa(adj)); err != nil {
-		return fmt.Errorf("cannot set our own oom_score_adj to %d: %w", adj, err)
-	}
-	givenOOM.CompareAndSwap(nil, &given)
-	return nil
 }
 
 func readLine(path string) (string, error) {

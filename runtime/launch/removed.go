@@ -125,11 +125,6 @@ func inherited() (map[string]json.RawMessage, error) {
 	if doc["limits"], err = json.Marshal(limits); err != nil {
 		return nil, err
 	}
-	if n := givenOOM.Load(); n != nil {
-		if doc["oom_score_adj"], err = json.Marshal(*n); err != nil {
-			return nil, err
-		}
-	}
 	doc["cgroup"] = json.RawMessage(`{"memory_max":"max","memory_high":"max","cpu_max":"max","cpu_weight":100,"pids_max":"max","io_weight":100}`)
 	return doc, nil
 }

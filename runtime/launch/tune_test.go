@@ -322,24 +322,3 @@ func TestCgroupWithoutController(t *testing.T) {
 	expect(t, "refused", Tune(os.Getpid(), spec.Tuning{Cgroup: &spec.Cgroup{MemoryMax: new(spec.Size(1 << 30))}}, dir), map[string]string{"memory_max": "needs restart: the memory controller is not there"})
 	expect(t, "refused", Tune(os.Getpid(), spec.Tuning{Cgroup: &spec.Cgroup{CPUMax: "max"}}, ""), map[string]string{"cpu_max": "needs restart: it has no cgroup of its own"})
 }
-
-func TestProtectSelf(t *testing.T) {
-	before, err := strconv.Atoi(slurp(t, os.Getpid(), "oom_score_adj"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := ProtectSelf(before + 5); err != nil { // upwards: everybody may
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		givenOOM.Store(nil)
-		_ = writeProc(oomFile, strconv.Itoa(before)) // back down needs privilege
-	})
-	p, err := Start(request("/bin/true"), NoStdio, -1)
-	if err != nil {
-		expect(t, "error", err.Error(), "setting oom_score_adj to "+strconv.Itoa(before)+": permission denied")
-		return
-	}
-	p.wait(t)
-	expect(t, "oom_score_adj", slurp(t, sleeper(t, request(), -1).PID, "oom_score_adj"), strconv.Itoa(before))
-}
