@@ -140,6 +140,11 @@ func TestSettleBesideCheckouts(t *testing.T) {
 	}
 }
 
+// commitOf is the commit that a look at path names.
+func commitOf(path string) string {
+	return New(path, slog.New(slog.DiscardHandler)).Look(context.Background()).Commit
+}
+
 func TestCommitOnlyOfACleanTree(t *testing.T) {
 	t.Parallel()
 	dir := revisions(t, 3)
@@ -161,22 +166,22 @@ func TestCommitOnlyOfACleanTree(t *testing.T) {
 		if c.script != "" {
 			sh(t, dir, c.script)
 		}
-		if got := Look(context.Background(), c.look).Commit; got != c.want {
+		if got := commitOf(c.look); got != c.want {
 			t.Errorf("%s: commit %q, expected %q", c.name, got, c.want)
 		}
 	}
 	sh(t, dir, "git add sub && git commit -q -m sub && echo y: 1 >> f001.cue")
-	if got, want := Look(context.Background(), sub).Commit, output(t, dir, "git rev-parse HEAD"); got != want {
+	if got, want := commitOf(sub), output(t, dir, "git rev-parse HEAD"); got != want {
 		t.Errorf("a clean subdirectory of a tree that is not: commit %q, expected %q", got, want)
 	}
-	if got := Look(context.Background(), dir).Commit; got != "" {
+	if got := commitOf(dir); got != "" {
 		t.Errorf("and the tree itself: commit %q", got)
 	}
 	sh(t, dir, "git checkout -q . && git worktree add -q ../second")
-	if got, want := Look(context.Background(), filepath.Dir(dir)+"/second").Commit, output(t, dir, "git rev-parse HEAD"); got != want {
+	if got, want := commitOf(filepath.Dir(dir)+"/second"), output(t, dir, "git rev-parse HEAD"); got != want {
 		t.Errorf("a second work tree: commit %q, expected %q", got, want)
 	}
-	if got := Look(context.Background(), realDir(t)).Commit; got != "" {
+	if got := commitOf(realDir(t)); got != "" {
 		t.Errorf("outside of git: commit %q", got)
 	}
 }
@@ -219,7 +224,7 @@ func TestGitIsAskedAsTheOwner(t *testing.T) {
 	must(t, os.WriteFile(marker, nil, 0o666))
 	must(t, os.Chmod(marker, 0o666))
 	sh(t, dir, `echo who >> .git/info/exclude; git -c safe.directory="*" config core.fsmonitor "id -u >> `+marker+`; true"`)
-	if got := Look(context.Background(), dir).Commit; got == "" {
+	if got := commitOf(dir); got == "" {
 		t.Error("no commit: git was asked as somebody else")
 	}
 	if raw, _ := os.ReadFile(marker); len(raw) > 0 {

@@ -20,8 +20,8 @@ const (
 type Reading struct {
 	Source      spec.Source
 	Fingerprint Fingerprint
-	// Problems say that the files are unreadable, or busy for more than 2 s;
-	// Source is empty then.
+	// Problems say that the files are unreadable, or busy for more than 2 s (Source
+	// is empty then), or not to be believed (see Trust).
 	Problems spec.Problems
 	// Commit is the git commit that the directory has checked out, when it is a
 	// clean work tree.
@@ -120,12 +120,7 @@ func (w *Watcher) Run(ctx context.Context, changed func(Reading)) {
 // Look waits until nobody writes the configuration, 2 s at most, and reads it
 // once. It may be called beside Run.
 func (w *Watcher) Look(ctx context.Context) Reading {
-	src, fp, err := Settle(ctx, w.path)
-	r := Reading{Source: src, Fingerprint: fp}
-	if err != nil && !errors.As(err, &r.Problems) {
-		r.Problems = spec.Problems{{File: w.path, Message: err.Error()}}
-	}
-	w.judge(&r)
+	r := w.reading(Settle(ctx, w.path))
 	r.Commit = w.commit(ctx, r)
 	return r
 }
@@ -163,26 +158,26 @@ func (w *Watcher) try(ctx context.Context, aged bool) (Reading, *busy) {
 		return Reading{}, &busy{w.path, "files change all the time"}
 	}
 	src, fp, err := settled(w.path, aged || w.ears == nil, w.listenTo)
-	r := Reading{Source: src, Fingerprint: fp}
 	var b *busy
-	switch {
-	case errors.As(err, &b):
-		return r, b
-	case err != nil && !errors.As(err, &r.Problems):
-		r.Problems = spec.Problems{{File: w.path, Message: err.Error()}}
+	if errors.As(err, &b) {
+		return Reading{}, b
 	}
-	w.judge(&r)
-	return r, nil
+	return w.reading(src, fp, err), nil
 }
 
-// judge adds to a reading why it is not to be believed.
-func (w *Watcher) judge(r *Reading) {
+// reading is what was read, and why it cannot be had or is not to be believed.
+func (w *Watcher) reading(src spec.Source, fp Fingerprint, err error) Reading {
+	r := Reading{Source: src, Fingerprint: fp}
+	if err != nil && !errors.As(err, &r.Problems) {
+		r.Problems = spec.Problems{{File: w.path, Message: err.Error()}}
+	}
 	if w.Trust == nil {
-		return
+		return r
 	}
 	if err := w.Trust(); err != nil {
 		r.Problems = append(r.Problems, spec.Problem{File: w.path, Message: err.Error()})
 	}
+	return r
 }
 
 // ask is commit, and remembers what git looked like before.
@@ -319,17 +314,4 @@ func sleep(ctx context.Context, d time.Duration) {
 	case <-ctx.Done():
 	case <-timer.C:
 	}
-}
-
-// Look is a reading of the configuration at path as it settles now, for those
-// who do not follow it.
-func Look(ctx context.Context, path string) Reading {
-	w := New(path, slog.New(slog.DiscardHandler))
-	src, fp, err := Settle(ctx, path)
-	r := Reading{Source: src, Fingerprint: fp}
-	if err != nil && !errors.As(err, &r.Problems) {
-		r.Problems = spec.Problems{{File: w.path, Message: err.Error()}}
-	}
-	r.Commit = w.commit(ctx, r)
-	return r
 }
