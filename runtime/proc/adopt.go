@@ -1,7 +1,9 @@
 package proc
 
 import (
+	"cmp"
 	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/procnanny/procnanny/reconcile"
@@ -75,14 +77,8 @@ func idOf(r *keeper.Run) reconcile.InstanceID {
 }
 
 func instance(w reconcile.World, id reconcile.InstanceID) *reconcile.Instance {
-	g := w.Programs[id.Program]
-	if g == nil {
-		return nil
-	}
-	for _, i := range g.Instances {
-		if i.ID == id {
-			return i
-		}
+	if g := w.Programs[id.Program]; g != nil {
+		return g.Find(id.Index)
 	}
 	return nil
 }
@@ -98,13 +94,7 @@ func living(w reconcile.World) []*reconcile.Instance {
 		}
 	}
 	slices.SortFunc(out, func(a, b *reconcile.Instance) int {
-		if a.ID.Program != b.ID.Program {
-			if a.ID.Program < b.ID.Program {
-				return -1
-			}
-			return 1
-		}
-		return a.ID.Index - b.ID.Index
+		return cmp.Or(strings.Compare(a.ID.Program, b.ID.Program), cmp.Compare(a.ID.Index, b.ID.Index))
 	})
 	return out
 }
@@ -164,13 +154,4 @@ func (p *Proc) disown(r *keeper.Run) keeper.Order {
 	p.disowned[reconcile.RunID(r.Run)] = true // acknowledged when nobody is left
 	p.mu.Unlock()
 	return keeper.Order{Kind: keeper.OrderKill, Run: r.Run, Program: r.Program, Index: r.Index, Signal: spec.SIGKILL}
-}
-
-// NextRun is the first run id that neither the world nor the keeper has used.
-func NextRun(h keeper.Hello, w reconcile.World) reconcile.RunID {
-	next := w.NextRun
-	for i := range h.Runs {
-		next = max(next, reconcile.RunID(h.Runs[i].Run)+1)
-	}
-	return next
 }

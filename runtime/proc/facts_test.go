@@ -196,12 +196,6 @@ func TestAdopt(t *testing.T) {
 	if last := f.orders[len(f.orders)-1]; len(f.facts) != 0 || last.Kind != keeper.OrderAck || last.Run != 18 || len(p.disowned) != 0 {
 		t.Errorf("facts are %+v, the last order is %+v", f.facts, last)
 	}
-	if n := NextRun(h, w); n != 100 {
-		t.Errorf("the next run is %d", n)
-	}
-	if n := NextRun(keeper.Hello{}, w); n != 20 {
-		t.Errorf("the next run is %d", n)
-	}
 }
 
 func TestAck(t *testing.T) {

@@ -89,10 +89,8 @@ func (p *Proc) recognize(l Look) {
 	r.tuned = "" // once is enough: a program that has changed does not change back
 }
 
-// SetOutput tells the keeper the output policy of those runs for which it was
-// told another one.
-func (p *Proc) SetOutput(list []Look) { p.send(p.outputs(list)) }
-
+// outputs tell the keeper the output policy of those runs for which it was told
+// another one.
 func (p *Proc) outputs(list []Look) []keeper.Order {
 	var orders []keeper.Order
 	p.mu.Lock()
