@@ -23,39 +23,52 @@ func (d direct) Call(ctx context.Context, method string, a map[string]any, reply
 
 func (d direct) Close() error { return nil }
 
-func TestTypedClient(t *testing.T) {
-	f := newFake()
-	c := Client{direct{exampleServer(f)}}
+// seen is some of a reply to `status`, as a client in Go may want it.
+type seen struct {
+	Programs map[string]struct {
+		Args      []string `json:"args"`
+		Instances map[int]struct {
+			PID      int    `json:"pid"`
+			State    string `json:"state"`
+			ExitCode *int   `json:"exitcode"`
+		} `json:"instances"`
+	} `msgpack:"programs"`
+	Config struct {
+		Generation uint64 `json:"generation"`
+	} `json:"config"`
+}
+
+// TestRepliesBecomeStructs: keys by the msgpack tag, else by the json tag.
+func TestRepliesBecomeStructs(t *testing.T) {
+	c := direct{exampleServer(newFake())}
 	ctx := context.Background()
-	st, err := c.Status(ctx, "")
+	var st seen
+	err := c.Call(ctx, "status", nil, &st)
 	web := st.Programs["web"]
 	if err != nil || len(st.Programs) != 2 || web.Instances[1].State != "backoff" || *web.Instances[0].ExitCode != 0 || web.Args[0] != "-p" || st.Config.Generation != 7 {
 		t.Errorf("status: %+v, %v", st, err)
 	}
-	if one, err := c.Status(ctx, "web"); err != nil || len(one.Programs) != 1 {
-		t.Errorf("status of one: %+v, %v", one, err)
+	var v struct {
+		Version string `json:"version"`
+		Keeper  struct {
+			PID int `json:"pid"`
+		} `json:"keeper"`
 	}
-	if v, err := c.Version(ctx); err != nil || v.Version != "1.0.0" || v.Keeper.PID != 100 || v.Control.PID != 101 {
+	if err := c.Call(ctx, "version", nil, &v); err != nil || v.Version != "1.0.0" || v.Keeper.PID != 100 {
 		t.Errorf("version: %+v, %v", v, err)
 	}
-	for i, command := range []func(context.Context, TargetArgs) (Results, error){c.Restart, c.Start, c.Stop} {
-		r, err := command(ctx, TargetArgs{Program: "web", Instance: new(1)})
-		if err != nil || r["web"][1] != true {
-			t.Errorf("command %d: %v, %v", i, r, err)
-		}
+	var did struct {
+		Results map[string]map[int]any `msgpack:"results"`
 	}
-	if r, err := c.Signal(ctx, TargetArgs{Targets: []string{"hello*"}}, "HUP"); err != nil || r["hello world"][2] != "it is stopped: start it" {
-		t.Errorf("signal: %v, %v", r, err)
-	}
-	if err := c.Scale(ctx, "web", 5); err != nil || f.overrides[len(f.overrides)-1].Field != "instances" {
-		t.Errorf("scale: %v", err)
+	if err := c.Call(ctx, "signal", args{"targets": []string{"hello*"}, "signal": "HUP"}, &did); err != nil || did.Results["hello world"][2] != "it is stopped: start it" {
+		t.Errorf("signal: %v, %v", did, err)
 	}
 }
 
 func TestRefusalsReachTheClient(t *testing.T) {
 	f := newFake()
 	f.refuse = spec.Problems{{File: "a.cue", Line: 1, Message: "no", Also: []string{"b.cue:2"}, Warning: false}}
-	err := Client{direct{exampleServer(f)}}.Scale(context.Background(), "web", 99)
+	err := direct{exampleServer(f)}.Call(context.Background(), "scale", args{"program": "web", "instances": 99}, nil)
 	var refused *Error
 	if !errors.As(err, &refused) || refused.Code != CodeRefused || len(refused.Problems) != 1 || refused.Problems[0].Also[0] != "b.cue:2" {
 		t.Errorf("got %#v", err)
@@ -120,7 +133,7 @@ func FuzzReply(f *testing.F) {
 	f.Fuzz(func(_ *testing.T, msg []byte) {
 		var v any
 		var raw Raw
-		var status Status
+		var status seen
 		var generations struct {
 			Generations []Generation `msgpack:"generations"`
 		}

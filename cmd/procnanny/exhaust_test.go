@@ -12,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/procnanny/procnanny/rpc"
 	"github.com/procnanny/procnanny/rpc/zmq"
 )
 
@@ -77,13 +76,21 @@ func livingPIDs(t *testing.T, endpoint string, n int) string {
 	c, err := zmq.Dial(endpoint, time.Second)
 	check(t, err)
 	defer c.Close()
-	client := rpc.Client{Caller: c}
+	var st struct {
+		Programs map[string]struct {
+			Instances map[int]struct {
+				PID   int    `msgpack:"pid"`
+				State string `msgpack:"state"`
+			} `msgpack:"instances"`
+		} `msgpack:"programs"`
+	}
 	var last error
 	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		st, err := client.Status(ctx, "")
+		st.Programs = nil
+		last = c.Call(ctx, "status", nil, &st)
 		cancel()
-		if last = err; err != nil {
+		if last != nil {
 			continue
 		}
 		var out []string

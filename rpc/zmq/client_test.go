@@ -16,27 +16,34 @@ import (
 func TestCalls(t *testing.T) {
 	endpoint := endpointIn(t)
 	listen(t, Config{RPC: []string{endpoint}}, &fakeBackend{view: programs(2)})
-	c := rpc.Client{Caller: dial(t, endpoint)}
+	c := dial(t, endpoint)
 	ctx := context.Background()
-	st, err := c.Status(ctx, "")
-	if err != nil || len(st.Programs) != 2 || st.Programs["program-00001"].Instances[0].State != "running" {
+	var st struct {
+		Programs map[string]struct {
+			Instances map[int]struct {
+				State string `msgpack:"state"`
+			} `msgpack:"instances"`
+		} `msgpack:"programs"`
+	}
+	if err := c.Call(ctx, "status", nil, &st); err != nil || len(st.Programs) != 2 || st.Programs["program-00001"].Instances[0].State != "running" {
 		t.Errorf("status: %+v, %v", st, err)
 	}
 	var refused *rpc.Error
-	if _, err := c.Status(ctx, "nope"); !errors.As(err, &refused) || refused.Code != rpc.CodeNotFound {
+	if err := c.Call(ctx, "status", map[string]any{"program": "nope"}, nil); !errors.As(err, &refused) || refused.Code != rpc.CodeNotFound {
 		t.Errorf("a program that is not there: %v", err)
 	}
 	var callers sync.WaitGroup
 	for range 20 { // one client may be shared
 		callers.Go(func() {
-			if v, err := c.Version(ctx); err != nil || v.Version != "1" {
+			var v any
+			if err := c.Call(ctx, "version", nil, &v); err != nil || v.(map[string]any)["version"] != "1" {
 				t.Errorf("version: %+v, %v", v, err)
 			}
 		})
 	}
 	callers.Wait()
 	c.Close()
-	if _, err := c.Version(ctx); err == nil {
+	if err := c.Call(ctx, "version", nil, nil); err == nil {
 		t.Error("a closed client calls")
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	zmq4 "github.com/pebbe/zmq4"
+
 	"github.com/procnanny/procnanny/reconcile"
 	"github.com/procnanny/procnanny/rpc"
 	"github.com/procnanny/procnanny/spec"
@@ -72,6 +74,15 @@ func listen(t testing.TB, c Config, b *fakeBackend) *Server {
 	}
 	t.Cleanup(func() { s.Close() })
 	return s
+}
+
+// connected is a socket of a client, without keys.
+func connected(kind zmq4.Type, endpoint string) (*zmq4.Socket, error) {
+	d, err := connect(kind, endpoint, nil)
+	if err != nil {
+		return nil, err
+	}
+	return d.Socket, nil
 }
 
 func dial(t testing.TB, endpoint string) rpc.Caller {

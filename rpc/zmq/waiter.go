@@ -77,15 +77,6 @@ func connect(kind zmq4.Type, endpoint string, keys *ClientKeys) (*dialled, error
 	return d, nil
 }
 
-// connected is connect without keys.
-func connected(kind zmq4.Type, endpoint string) (*zmq4.Socket, error) {
-	d, err := connect(kind, endpoint, nil)
-	if err != nil {
-		return nil, err
-	}
-	return d.Socket, nil
-}
-
 func (k *ClientKeys) options() []option {
 	return []option{
 		{"server's key", func(s *zmq4.Socket) error { return s.SetCurveServerkey(k.Server) }},
