@@ -55,8 +55,8 @@ type control struct {
 	out        []byte
 	// holds is true when it keeps duplicates of descriptors; give are the runs
 	// whose it is still to get.
-	holds, giveLocks bool
-	give             []*run
+	holds, giveLocks, giveBoat bool
+	give                       []*run
 }
 
 // controlSocket and controlExit are the keeper as handlers of control's socket
@@ -235,7 +235,9 @@ func (k *keeper) flush() {
 	case len(k.ctl.out) == 0:
 		k.ctl.out = k.ctl.out[:0]
 	}
-	k.give()
+	if k.give(); len(k.ctl.give) == 0 {
+		k.boat.empty()
+	}
 }
 
 // hangUp ends the conversation with a control that cannot go on; its process is
@@ -247,7 +249,7 @@ func (k *keeper) hangUp(why string) {
 	k.poll.removeClose(k.ctl.sock)
 	k.ctl.sock, k.ctl.listening, k.ctl.backlog = -1, false, false
 	k.ctl.in, k.ctl.out, k.facts = nil, nil, nil
-	k.ctl.holds, k.ctl.giveLocks, k.ctl.give = false, false, nil
+	k.ctl.holds, k.ctl.giveLocks, k.ctl.giveBoat, k.ctl.give = false, false, false, nil
 	if k.ctl.pidfd < 0 {
 		k.controlEnded(ending{})
 		return

@@ -19,6 +19,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/procnanny/procnanny/runtime/crashpoint"
 	"github.com/procnanny/procnanny/runtime/launch"
 	"github.com/procnanny/procnanny/spec"
 )
@@ -161,6 +162,7 @@ type rig struct {
 	hello  Hello
 	facts  []Fact // received, not yet asked for
 	run    uint64
+	crash  string // crashpoint.Variable of the next keeper
 }
 
 func newRig(t testing.TB, c testConfig) *rig {
@@ -198,6 +200,9 @@ func (r *rig) start() {
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), roleVar+"=keeper", configVar+"="+string(b),
 		"GORACE=atexit_sleep_ms=0") // else the race detector makes each end take a second
+	if r.crash != "" {
+		cmd.Env = append(cmd.Env, crashpoint.Variable+"="+r.crash)
+	}
 	log, err := os.OpenFile(filepath.Join(r.c.Dir, "keeper.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	must(r.t, err)
 	defer log.Close()
@@ -331,7 +336,7 @@ func (r *rig) shell(index int, script string) Order {
 		Program: "web", Index: index, Run: run,
 		Launch: launch.Request{
 			Candidates: []string{"/bin/sh"}, Argv: []string{"sh", "-c", script}, Dir: "/", Umask: 0o22, Stdin: "null",
-			Env:  []string{"PATH=/usr/bin:/bin", fmt.Sprintf("PROCNANNY_RUN_ID=%d", run), "PROCNANNY_PROGRAM=web"},
+			Env:  []string{"PATH=/usr/bin:/bin", fmt.Sprintf("PROCNANNY_RUN_ID=%d", run), "PROCNANNY_PROGRAM=web", "RIG=" + r.c.Dir},
 			Mode: spec.OutputMode{Kind: "merged"},
 		},
 		Output:       Output{RotateBytes: 10 << 20, Keep: 3},

@@ -87,6 +87,7 @@ type keeper struct {
 	unheard  []*run            // ended, and control has perhaps not written it down
 	mover    *mover
 	launcher launcher
+	boat     boat
 	// emptyings are ends that wait until output was moved.
 	emptyings map[*emptying]struct{}
 
@@ -187,6 +188,9 @@ func newKeeper(c Config) (*keeper, error) {
 	if err = k.startLauncher(); err != nil {
 		return nil, err
 	}
+	if k.boat, err = newBoat(); err != nil {
+		return nil, err
+	}
 	k.box = k.newContainment()
 	return k, nil
 }
@@ -206,7 +210,7 @@ func (k *keeper) close() {
 		k.deps.closeOutput()
 	}
 	k.box.close(k.nobodyLives())
-	unix.Close(k.poll.fd)
+	closeSome(k.poll.fd, k.boat.in, k.boat.out)
 }
 
 func (k *keeper) loop() (int, error) {

@@ -43,6 +43,8 @@ type Will struct {
 	// Asked is TERM once somebody asked the former keeper to stop everything.
 	Asked int      `json:"asked,omitempty"`
 	Runs  []legacy `json:"runs"`
+	// Boat is where those are who were being started; 0 is none.
+	Boat int `json:"boat,omitempty"`
 }
 
 // legacy is one run of a Will. Without a run's number it is only the pipes of
@@ -85,7 +87,8 @@ func exitOf(frame []byte) *Fact {
 	return &f
 }
 
-// descriptors visits every descriptor, always in the same order.
+// descriptors visits every descriptor, always in the same order; the boat, which
+// older readers do not know, is the last.
 func (w *Will) descriptors(visit func(fd *int)) {
 	for i := range w.Locks {
 		visit(&w.Locks[i])
@@ -96,6 +99,9 @@ func (w *Will) descriptors(visit func(fd *int)) {
 				visit(&w.Runs[i].FDs[j])
 			}
 		}
+	}
+	if w.Boat > 0 {
+		visit(&w.Boat)
 	}
 }
 

@@ -24,8 +24,10 @@
 #include <stddef.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 
 #ifndef CLONE_CLEAR_SIGHAND
@@ -321,8 +323,46 @@ static long own_descriptors(long end) {
 	return r < 0 ? CALL(SYS_unshare, CLONE_FILES, 0, 0, 0) : r;
 }
 
+/* Nobody waits for what is sent, and without room on the socket the child does
+ * without: we hold the same as long as we live. */
+static void leave(const struct pn_job *job, uint64_t text, uint64_t bytes, const int32_t *fds, int count) {
+	struct iovec said = {.iov_base = (void *)text, .iov_len = bytes};
+	union {
+		struct cmsghdr head;
+		char room[CMSG_SPACE(3 * sizeof(int32_t))];
+	} rights;
+	struct msghdr m = {.msg_iov = &said, .msg_iovlen = 1};
+	if (count > 0) {
+		m.msg_control = &rights;
+		m.msg_controllen = CMSG_SPACE(count * sizeof(int32_t));
+		rights.head.cmsg_len = CMSG_LEN(count * sizeof(int32_t));
+		rights.head.cmsg_level = SOL_SOCKET;
+		rights.head.cmsg_type = SCM_RIGHTS;
+		for (int i = 0; i < count; i++)
+			((int32_t *)CMSG_DATA(&rights.head))[i] = fds[i];
+	}
+	CALL(SYS_sendmsg, job->boat, &m, MSG_DONTWAIT | MSG_NOSIGNAL, 0);
+}
+
+/* The descriptors are those of our parent, whose table is still ours; a copy of
+ * that one (before clone3) has all but the pidfd. */
+static void bequeath(const struct pn_job *job) {
+	int shared = job->end > 0 && !job->legacy, n = 0;
+	long self = shared ? job->pidfd : CALL(SYS_pidfd_open, CALL(SYS_getpid, 0, 0, 0, 0), 0, 0, 0);
+	int32_t fds[3];
+	if (self >= 0)
+		fds[n++] = (int32_t)self;
+	for (int i = 0; i < job->kept; i++)
+		fds[n++] = job->keep[i];
+	leave(job, job->will, job->will_bytes, fds, n);
+	if (self >= 0 && !shared)
+		CALL(SYS_close, self, 0, 0, 0);
+}
+
 static void child(void *arg) {
 	struct pn_job *job = arg;
+	if (job->boat >= 0)
+		bequeath(job);
 	long own = job->end > 0 && !job->legacy ? own_descriptors(job->end) : 0;
 	if (own < 0) {
 		job->error = (int32_t)-own;
@@ -336,20 +376,22 @@ static void child(void *arg) {
 			break;
 		}
 	}
+	if (job->boat >= 0)
+		leave(job, job->sorry, job->sorry_bytes, 0, 0);
 	for (;;)
 		CALL(SYS_exit_group, job->error ? 127 : 0, 0, 0, 0);
 }
 
 /* ---- the parent ---- */
 
-static long make_child(struct pn_job *job, int *pidfd, char *stack) {
+static long make_child(struct pn_job *job, char *stack) {
 	/* A child that does not exec raises no SIGCHLD and is not seen by a plain
 	 * wait for any child, so that nobody but us reaps it. */
 	uint64_t sig = job->reap ? 0 : SIGCHLD;
 	uint64_t flags = CLONE_VM | CLONE_VFORK | CLONE_PIDFD;
 	struct clone_args args = {
 		.flags = flags | CLONE_CLEAR_SIGHAND | (job->end > 0 ? CLONE_FILES : 0) | (job->cgroup >= 0 ? CLONE_INTO_CGROUP : 0),
-		.pidfd = (uint64_t)(uintptr_t)pidfd,
+		.pidfd = (uint64_t)(uintptr_t)&job->pidfd,
 		.exit_signal = sig,
 		.stack = (uint64_t)(uintptr_t)stack,
 		.stack_size = STACK_BYTES,
@@ -362,7 +404,7 @@ static long make_child(struct pn_job *job, int *pidfd, char *stack) {
 	}
 	/* Container runtimes hide clone3, which their filters cannot look into. */
 	job->legacy = 1;
-	return raw_clone(SYS_clone, (long)(flags | sig), (long)(stack + STACK_BYTES), (long)pidfd, 0, child, job);
+	return raw_clone(SYS_clone, (long)(flags | sig), (long)(stack + STACK_BYTES), (long)&job->pidfd, 0, child, job);
 }
 
 /* Its wait status; 0 also when somebody else's wait for any child was faster. */
@@ -376,29 +418,29 @@ static int reap(int pid) {
 int pn_launch(struct pn_job *job, struct pn_step *steps, const void *arena) {
 	_Alignas(16) char stack[STACK_BYTES];
 	uint64_t all = ~(uint64_t)0, before;
-	int pidfd = -1;
 
-	(void)arena;
 	job->steps = steps;
+	job->will += (uint64_t)(uintptr_t)arena;
+	job->sorry += (uint64_t)(uintptr_t)arena;
 	job->step = job->which = -1;
 	job->error = 0;
 	job->pid = job->pidfd = -1;
 	CALL(SYS_rt_sigprocmask, SIG_SETMASK, &all, &before, KERNEL_SIGSET);
-	long r = make_child(job, &pidfd, stack);
+	long r = make_child(job, stack);
 	CALL(SYS_rt_sigprocmask, SIG_SETMASK, &before, 0, KERNEL_SIGSET);
 	if (r < 0) {
 		job->step = -2;
 		job->error = (int32_t)-r;
+		job->pidfd = -1;
 		return -1;
 	}
 	job->pid = (int32_t)r;
-	job->pidfd = pidfd;
 	if (job->reap || job->error) {
 		if (reap(job->pid) != 0 && job->error == 0) {
 			job->step = -2; /* somebody killed it */
 			job->error = EINTR;
 		}
-		CALL(SYS_close, pidfd, 0, 0, 0);
+		CALL(SYS_close, job->pidfd, 0, 0, 0);
 		job->pidfd = -1;
 	}
 	return job->error ? -1 : 0;

@@ -13,7 +13,21 @@ import (
 // close them. -1 leaves it to the Request: Stdin, and Mode (the null device, a
 // file opened with the child's credentials, or our own for inherit). With -1
 // as Err, merged takes Out for both.
-type Stdio struct{ In, Out, Err int }
+type Stdio struct {
+	In, Out, Err int
+	Boat         *Boat // or nil
+}
+
+// Boat is where a child puts, before all else, what must outlive who starts it:
+// a descriptor on its way through a socket is held by the kernel, whoever dies.
+// The start does not depend on it: without room the child does without.
+type Boat struct {
+	Socket int // a stream socket
+	// Will is sent with the child's pidfd and what is in Keep, at most 2
+	// descriptors; Sorry when the child does not execute after all.
+	Will, Sorry []byte
+	Keep        []int
+}
 
 // NoStdio leaves all three to the Request.
 var NoStdio = Stdio{In: -1, Out: -1, Err: -1}
@@ -65,7 +79,7 @@ func Start(r *Request, io Stdio, cgroupFD int) (Process, error) {
 		return Process{}, err
 	}
 	defer done()
-	io, back, err := low.lend(io)
+	io, boat, back, err := low.lend(io)
 	if err != nil {
 		return Process{}, err
 	}
@@ -75,6 +89,9 @@ func Start(r *Request, io Stdio, cgroupFD int) (Process, error) {
 	b.job.end = cInt(low.end)
 	b.job.cgroup = cInt(cgroupFD)
 	b.job.legacy = cBool(forceLegacy)
+	if boat >= 0 {
+		b.board(io.Boat, boat)
+	}
 	b.compile()
 	if err := b.run(); err != nil {
 		return Process{}, err

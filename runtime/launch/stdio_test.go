@@ -107,10 +107,10 @@ func TestModes(t *testing.T) {
 		out, err string // what comes through the pipes
 		mode     Stdio  // 1: pipe out, 2: pipe err
 	}{
-		{"merged", "out\nerr\n/dev/null\n", "", Stdio{-1, 1, -1}},
-		{"separate", "out\n/dev/null\n", "err\n", Stdio{-1, 1, 2}},
-		{"null", "", "", Stdio{-1, -1, -1}},
-		{"inherit", "out\n/dev/null\n", "err\n", Stdio{-1, 1, 2}},
+		{"merged", "out\nerr\n/dev/null\n", "", Stdio{In: -1, Out: 1, Err: -1}},
+		{"separate", "out\n/dev/null\n", "err\n", Stdio{In: -1, Out: 1, Err: 2}},
+		{"null", "", "", NoStdio},
+		{"inherit", "out\n/dev/null\n", "err\n", Stdio{In: -1, Out: 1, Err: 2}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.kind, func(t *testing.T) {

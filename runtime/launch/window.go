@@ -16,12 +16,14 @@ type window struct {
 	mu   sync.Mutex
 	once sync.Once
 	null int    // what the slots hold while nobody uses them
-	slot [3]int // our numbers for what becomes 0, 1, 2
+	slot [4]int // our numbers for what becomes 0, 1, 2, and for the boat
 	end  int    // the first number that no child gets
 	err  error
 }
 
 var low window
+
+var lent = [4]string{"stdin", "stdout", "stderr", "the boat"}
 
 // reserve takes the slots, as low as can be at the first start.
 func (w *window) reserve() {
@@ -37,24 +39,28 @@ func (w *window) reserve() {
 }
 
 // lend puts the descriptors of io into the window and returns their numbers
-// there. The window is the caller's until it calls back.
-func (w *window) lend(io Stdio) (_ Stdio, back func(), err error) {
+// there, and that of its boat. The window is the caller's until it calls back.
+func (w *window) lend(io Stdio) (_ Stdio, boat int, back func(), err error) {
 	w.once.Do(w.reserve)
 	if w.err != nil {
-		return io, nil, &StepError{Step: "reserving descriptors", Errno: asErrno(w.err)}
+		return io, -1, nil, &StepError{Step: "reserving descriptors", Errno: asErrno(w.err)}
+	}
+	boat = -1
+	if io.Boat != nil {
+		boat = io.Boat.Socket
 	}
 	w.mu.Lock()
-	for i, fd := range []*int{&io.In, &io.Out, &io.Err} {
+	for i, fd := range []*int{&io.In, &io.Out, &io.Err, &boat} {
 		if *fd < w.end {
 			continue
 		}
 		if err := unix.Dup3(*fd, w.slot[i], unix.O_CLOEXEC); err != nil {
 			w.empty()
-			return io, nil, &StepError{Step: "passing " + streams[i], Errno: asErrno(err)}
+			return io, -1, nil, &StepError{Step: "passing " + lent[i], Errno: asErrno(err)}
 		}
 		*fd = w.slot[i]
 	}
-	return io, w.empty, nil
+	return io, boat, w.empty, nil
 }
 
 // empty lets go of what was lent: a pipe's end that we held would never end.
