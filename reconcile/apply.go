@@ -129,7 +129,7 @@ func (t *turn) takeOver(f *Fact) {
 		t.next = FactUnset
 	}
 	i := t.i
-	i.Run, i.PID, i.StartedAt, i.Pending = f.Run, 0, time.Time{}, nil
+	i.Run, i.PID, i.StartedAt, i.Pending, i.Tune = f.Run, 0, time.Time{}, nil, TuneSettled
 	i.Launch, i.Tuning, i.Generation = "", "", 0
 	i.StartCause, i.By, i.Unjudged = "", nil, false
 	i.Starts++

@@ -54,7 +54,7 @@ func (t *turn) carry(c *Change) {
 	case c.Verb == VerbWait:
 		t.judgeLate()
 	default: // live: asked for, and FactTuned says what came of it
-		t.i.Tuning = c.Tuning
+		t.i.Tuning, t.i.Tune = c.Tuning, TuneAsked
 	}
 }
 

@@ -188,10 +188,13 @@ func (d *differ) retune(i *Instance) {
 		d.later(i) // the tuning comes with the new process
 		return
 	}
-	if i.Tuning == d.to.tuning || i.Tuning == "" {
+	if i.Tuning == d.to.tuning && i.Tune != TuneLost || i.Tuning == "" {
 		return
 	}
-	e := d.words.tuning(d, i.Tuning)
+	e := &edit{reason: "what the kernel said of it is lost"}
+	if i.Tuning != d.to.tuning {
+		e = d.words.tuning(d, i.Tuning)
+	}
 	d.change(i, Change{Verb: VerbNone, What: "live", Reason: e.reason, Keys: e.keys, Tuning: d.to.tuning})
 	d.act(ActionTune, i, Action{Tuning: d.to.tuning})
 }

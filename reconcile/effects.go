@@ -52,7 +52,7 @@ func startOrdered(t *turn, f *Fact) string {
 	}
 	i.Run, i.PID, i.StartedAt, i.Until = c.Run, 0, time.Time{}, time.Time{}
 	i.Launch, i.Tuning, i.Generation = c.Launch, c.Tuning, t.w.Generation
-	i.StartCause, i.Finished, i.Pending = c.StartCause, "", nil
+	i.StartCause, i.Finished, i.Pending, i.Tune = c.StartCause, "", nil, TuneSettled
 	i.Cycle, i.AtOnce, i.Unjudged = false, false, false
 	i.Rolling = i.Rolling || c.Rolling
 	i.Drain = nil
@@ -300,6 +300,9 @@ func (t *turn) alive(f *Fact) {
 	if f.Generation != 0 {
 		i.Generation = f.Generation
 	}
+	if i.Tune == TuneAsked {
+		i.Tune = TuneLost
+	}
 	i.Finished, i.Unjudged, i.Draining = "", false, false
 }
 
@@ -328,7 +331,9 @@ func tuned(t *turn, f *Fact) string {
 		return "" // too late
 	case f.Tuning != i.Tuning:
 		return "another tuning was ordered since"
-	case maps.Equal(i.Pending, f.Refused):
+	}
+	i.Tune = TuneSettled
+	if maps.Equal(i.Pending, f.Refused) {
 		return ""
 	}
 	i.Pending = nil
@@ -342,7 +347,7 @@ func tuned(t *turn, f *Fact) string {
 func refusals(refused map[string]string) string {
 	var parts []string
 	for _, key := range slices.Sorted(maps.Keys(refused)) {
-		parts = append(parts, key+" needs restart: "+refused[key])
+		parts = append(parts, key+" "+refused[key])
 	}
 	return strings.Join(parts, "; ")
 }

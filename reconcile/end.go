@@ -28,7 +28,7 @@ func (t *turn) end(x Exit) {
 	}
 	x.Cause, x.Drain, i.Drain = t.endCause(&x), i.Drain, nil
 	i.LastExit, t.exit = &x, &x
-	i.EndCause, i.Cycle, i.AtOnce, i.Pending = "", false, false, nil
+	i.EndCause, i.Cycle, i.AtOnce, i.Pending, i.Tune = "", false, false, nil, TuneSettled
 	t.tell(Event{Kind: EventRunEnded, Exit: &x, Cause: x.Cause})
 	switch {
 	case ordered != "":

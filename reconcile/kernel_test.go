@@ -93,7 +93,7 @@ func (k *kernel) do(a Action) {
 		f := k.say(FactTuned, a.ID, p.run)
 		f.Tuning = a.Tuning
 		if k.fate("tuned", 3) == 2 {
-			f.Refused = map[string]string{"nofile": "operation not permitted"}
+			f.Refused = map[string]string{"nofile": "needs restart: operation not permitted"}
 		}
 	default:
 	}

@@ -31,7 +31,7 @@ var factMatrix = []string{
 	"started web/0", "failed web/0 step=starting reason=no_such_file_or_directory", "ready web/0", "exit web/0 code=0", "exit web/0 code=1",
 	"exit web/0 signal=KILL left=2", "emptied web/0", "deadline web/0", "adopted web/0 launch=same", "adopted web/0 launch=same stopping",
 	"adopted web/0 run=9 launch=same", "adopted web/0 run=9 launch=other stopping", "lost web/0", "tuned web/0",
-	"drained web/0 answer=exit_code_1", "tuned web/0 refused=nofile:operation_not_permitted", "preflight web", "preflight web it is gone", "exit web/0 run=9 code=1",
+	"drained web/0 answer=exit_code_1", "tuned web/0 refused=nofile:needs_restart:_operation_not_permitted", "preflight web", "preflight web it is gone", "exit web/0 run=9 code=1",
 }
 
 // Every wish: what a person or an edit can want.

@@ -301,6 +301,8 @@ func statusWords(i *Instance, now time.Time) string {
 		{"escalated", i.Escalated},
 		{"draining", i.Draining},
 		{"until " + i.Until.Sub(now).String(), !i.Until.IsZero()},
+		{"tune asked", i.Tune == TuneAsked},
+		{"tune lost", i.Tune == TuneLost},
 		{fmt.Sprintf("pending %v", i.Pending), len(i.Pending) > 0},
 		{"by uid " + byWords(i.By), i.By != nil},
 	} {

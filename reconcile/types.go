@@ -193,7 +193,19 @@ type Instance struct {
 	LastExit *Exit `json:"last_exit,omitempty"`
 	// Pending maps a tuning key that the kernel refused to change to the reason.
 	Pending map[string]string `json:"pending,omitempty"`
+	// Tune is how far the order to bring Tuning to the living run is.
+	Tune TuneState `json:"tune,omitempty"`
 }
+
+// TuneState is how far a live change is.
+type TuneState uint8
+
+// The states of a live change.
+const (
+	TuneSettled TuneState = iota // nothing was ordered, or the kernel's answer is known
+	TuneAsked                    // ordered, and not yet known what the kernel made of it
+	TuneLost                     // the answer went to a control that died: ask again
+)
 
 // Alive reports whether a process of it may exist.
 func (i *Instance) Alive() bool {

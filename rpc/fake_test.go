@@ -235,6 +235,9 @@ func keepInstances(next, now *View) {
 			if old != nil && findInstance(old, i.ID.Index) != nil {
 				was := *findInstance(old, i.ID.Index)
 				was.Down = i.Down
+				if was.Alive() && was.Tuning != p.Spec.Tuning.Digest() {
+					was.Tuning, was.Tune = p.Spec.Tuning.Digest(), reconcile.TuneAsked
+				}
 				p.Instances[n] = &was
 			}
 		}

@@ -159,12 +159,18 @@ func (c *Call) applied(ctx context.Context, r ApplyReply, err error, start time.
 	if err != nil {
 		return nil, err
 	}
-	var programs []string
+	what := changed{map[string][]string{}, start} // whatever key: all of it shall be as the files say
 	for _, ch := range r.Changes {
-		programs = append(programs, ch.ID.Program)
+		what.keys[ch.ID.Program] = nil
 	}
-	slices.Sort(programs)
-	if err := c.awaitSettled(ctx, slices.Compact(programs), start); err != nil {
+	if c.Args.Bool("wait") {
+		for _, p := range c.Backend.View().Programs {
+			if underway(p) {
+				what.keys[p.Name] = nil
+			}
+		}
+	}
+	if err := c.awaitSettled(ctx, what); err != nil {
 		return nil, err
 	}
 	return Map{{"generation", r.Generation}, {"digest", r.Digest}, {"changed", r.Changed}, {"changes", changeMaps(r.Changes)}}, nil

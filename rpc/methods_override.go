@@ -87,37 +87,6 @@ var overrideMethods = []Method{
 	},
 }
 
-// override changes a defined program, all of it or nothing, and returns each
-// override as it was stored: with what it replaced.
-func (c *Call) override(ctx context.Context, p *ProgramView, changes ...change) ([]Map, error) {
-	if !p.Defined {
-		return nil, Errorf(CodeConflict, "%s is being removed", p.Name)
-	}
-	list := make([]spec.Override, len(changes))
-	for i, f := range changes {
-		list[i] = c.stamped(spec.Override{Program: p.Name, Field: f.field, Value: f.value})
-	}
-	if err := c.Backend.Override(ctx, list); err != nil {
-		return nil, err
-	}
-	all, out := c.Backend.Overrides(), make([]Map, len(list))
-	for i, o := range list {
-		for _, kept := range all {
-			if kept.Key() == o.Key() {
-				o = kept
-			}
-		}
-		out[i] = overrideMap(o)
-	}
-	return out, c.awaitSettled(ctx, []string{p.Name}, list[0].At)
-}
-
-// change is a key of a program and its new value.
-type change struct {
-	field string
-	value json.RawMessage
-}
-
 func scale(ctx context.Context, c *Call) (any, error) {
 	p, err := c.program(c.Args.Str("program"))
 	if err != nil {
@@ -243,7 +212,7 @@ func create(ctx context.Context, c *Call) (any, error) {
 	if err := c.Backend.Override(ctx, []spec.Override{o}); err != nil {
 		return nil, err
 	}
-	if err := c.awaitSettled(ctx, []string{name}, o.At); err != nil {
+	if err := c.awaitSettled(ctx, one(name, o.At, spec.FieldProgram)); err != nil {
 		return nil, err
 	}
 	return Map{{"created", name}, {"generation", c.Backend.View().Config.Generation}}, nil
@@ -369,12 +338,12 @@ func reset(ctx context.Context, c *Call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	out, programs := []Map{}, []string{}
+	out, what := []Map{}, changed{map[string][]string{}, start}
 	for _, o := range taken {
 		out = append(out, overrideMap(o))
-		programs = append(programs, o.Program)
+		what.keys[o.Program] = append(what.keys[o.Program], o.Field)
 	}
-	return Map{{"reset", out}}, c.awaitSettled(ctx, slices.Compact(programs), start)
+	return Map{{"reset", out}}, c.awaitSettled(ctx, what)
 }
 
 // resetFields takes overrides away one field at a time, because "all of a

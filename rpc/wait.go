@@ -152,62 +152,6 @@ func runsFrom(v *View, ids []reconcile.InstanceID, fresh bool) map[reconcile.Ins
 	return from
 }
 
-// awaitSettled waits until programs are as desired. What went wrong before
-// since is forgiven: it may come right.
-func (c *Call) awaitSettled(ctx context.Context, programs []string, since time.Time) error {
-	return c.await(ctx, func(v *View) (d verdict) {
-		for _, name := range programs {
-			if p := findProgram(v, name); p != nil {
-				judgeSettled(&d, p, since)
-			}
-		}
-		return d
-	})
-}
-
-// judgeSettled: every instance that shall be is there with today's launch, and
-// no other is.
-func judgeSettled(d *verdict, p *ProgramView, since time.Time) {
-	if p.Held != "" {
-		d.fail("%s is held: %s", p.Name, p.Held)
-		return
-	}
-	n := desired(p)
-	want := p.Spec.Launch.Digest()
-	for index := range n {
-		i := findInstance(p, index)
-		switch {
-		case i == nil:
-			d.wait("%s is new", idText(p.Name, index))
-		case i.Down:
-			if i.Alive() {
-				d.wait("%v is %v", i.ID, i.State)
-			}
-		case i.Launch != want || i.Cycle || i.Rolling:
-			judgeComing(d, i, since)
-		case i.State == reconcile.StateBackoff && (i.LastExit == nil || i.LastExit.At.Before(since)):
-			d.wait("%v is %v", i.ID, i.State)
-		case i.Finished == finishedDone: // whatever came of it, nothing else is to come
-		default:
-			judgeRun(d, i)
-		}
-	}
-	for _, i := range p.Instances {
-		if i.ID.Index >= n {
-			d.wait("%v is %v, on its way out", i.ID, i.State)
-		}
-	}
-}
-
-// judgeComing: on its way to today's launch, unless its start failed.
-func judgeComing(d *verdict, i *InstanceView, since time.Time) {
-	if e := i.LastExit; i.State == reconcile.StateBackoff && e != nil && e.Error != "" && !e.At.Before(since) {
-		d.fail("%v %s", i.ID, endText(e))
-		return
-	}
-	d.wait("%v is %v", i.ID, i.State)
-}
-
 // endText says how a run ended.
 func endText(e *reconcile.Exit) string {
 	switch {

@@ -39,6 +39,19 @@ func TestWait(t *testing.T) {
 			i.Run, i.State, i.LastExit = i.Run+10, s, e
 		}
 	}
+	alone := func(change func(*ProgramView, *InstanceView)) func(*ProgramView, *InstanceView) {
+		return func(p *ProgramView, i *InstanceView) {
+			one := *p.Spec // the other one is of no interest here
+			one.Instances = 1
+			p.Instances, p.Spec = p.Instances[:1], &one
+			change(p, i)
+		}
+	}
+	tuned := func(refused map[string]string) func(*ProgramView, *InstanceView) {
+		return func(_ *ProgramView, i *InstanceView) { i.Tune, i.Pending = reconcile.TuneSettled, refused }
+	}
+	nothing := func(*ProgramView, *InstanceView) {}
+	eperm := map[string]string{"nofile": "needs restart: operation not permitted"}
 	restart0 := args{"program": "web", "instance": 0}
 	for name, c := range map[string]struct {
 		method string
@@ -88,12 +101,30 @@ func TestWait(t *testing.T) {
 		}, "", ""},
 		"set of what needs a new process": {"set", args{"program": "web", "field": "args", "value": []any{"-x"}}, []func(*ProgramView, *InstanceView){
 			state(reconcile.StateStopping), func(p *ProgramView, i *InstanceView) {
+				alone(nothing)(p, i)
 				i.Run, i.State, i.Launch = i.Run+10, reconcile.StateRunning, p.Spec.Launch.Digest()
-				one := *p.Spec // the other one is of no interest here
-				one.Instances = 1
-				p.Instances, p.Spec = p.Instances[:1], &one
 			},
 		}, "", ""},
+		"set of what is changed live": {"set", args{"program": "web", "field": "nice", "value": 7}, []func(*ProgramView, *InstanceView){
+			alone(nothing), tuned(nil),
+		}, "", ""},
+		"set of what the kernel refuses": {"set", args{"program": "web", "field": "limits.nofile", "value": 4096}, []func(*ProgramView, *InstanceView){
+			alone(nothing), tuned(eperm),
+		}, CodeFailed, "web/0: nofile needs restart: operation not permitted"},
+		"set of a map of which the kernel refuses one": {"set", args{"program": "web", "field": "limits", "value": map[string]any{"nofile": 4096}}, []func(*ProgramView, *InstanceView){
+			alone(nothing), tuned(eperm),
+		}, CodeFailed, "web/0: nofile needs restart: operation not permitted"},
+		"set beside what the kernel refused before": {"set", args{"program": "web", "field": "nice", "value": 7}, []func(*ProgramView, *InstanceView){
+			alone(nothing), tuned(eperm),
+		}, "", ""},
+		"set that the kernel does not answer": {"set", args{"program": "web", "field": "nice", "value": 7}, []func(*ProgramView, *InstanceView){
+			alone(nothing),
+		}, CodeTimeout, "not there after 10s: the kernel has not confirmed the change of web/0"},
+		"set of what ends meanwhile": {"set", args{"program": "web", "field": "nice", "value": 7}, []func(*ProgramView, *InstanceView){
+			alone(nothing), func(_ *ProgramView, i *InstanceView) {
+				i.State, i.Tune, i.LastExit = reconcile.StateBackoff, reconcile.TuneSettled, &reconcile.Exit{Code: 1, At: exampleNow.Add(time.Second)}
+			},
+		}, CodeFailed, "web/0 ended with code 1"},
 		"set that does not come up": {"set", args{"program": "web", "field": "args", "value": []any{"-x"}}, []func(*ProgramView, *InstanceView){
 			func(p *ProgramView, i *InstanceView) {
 				i.Run, i.State, i.Launch, i.LastExit = i.Run+10, reconcile.StateBackoff, p.Spec.Launch.Digest(), &reconcile.Exit{Code: 1, At: exampleNow.Add(time.Second)}

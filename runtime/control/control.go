@@ -78,8 +78,7 @@ type Control struct {
 	tail   *tail
 	stall  *stall
 	wall   *wall
-	// found is whether programs lived already when we came.
-	found bool
+	found  bool // programs lived already when we came
 	// defined says where the files define each program.
 	defined  atomic.Pointer[map[string]string]
 	exitWhen exitWhen
