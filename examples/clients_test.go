@@ -42,7 +42,7 @@ func clients(t *testing.T) []client {
 		},
 		{
 			name:    "go",
-			command: []string{bin + "/client"},
+			command: []string{goClient},
 			status:  `programs:map\[hello world:map\[active:true args:\[sh -c .*\] command:/usr/bin/env .*state:running`,
 			fizzle:  `error:No such method requested request:map\[request:fizzle\]`,
 		},

@@ -1,7 +1,6 @@
 package examples_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -9,64 +8,46 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
+
+	"github.com/procnanny/procnanny/internal/daemontest"
 )
 
-// bin holds the four commands and the Go client, built from this tree.
-var bin string
+// bin holds the four commands, built from this tree, and goClient is that client.
+var bin, goClient string
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
-
-func run(m *testing.M) int {
-	dir, err := os.MkdirTemp("/tmp", "procnanny-examples")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	bin = filepath.Join(dir, "bin")
-	if err := os.Mkdir(bin, 0o755); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	build := exec.Command("go", "build", "-buildvcs=false", "-o", bin+"/",
-		"../cmd/procnannyd", "../cmd/procnanny-control", "../cmd/procnanny-eval", "../cmd/procnanny")
-	client := exec.Command("go", "build", "-buildvcs=false", "-o", bin+"/client", "./clients/go")
-	for _, cmd := range []*exec.Cmd{build, client} {
-		if out, err := cmd.CombinedOutput(); err != nil {
-			fmt.Fprintf(os.Stderr, "cannot build the commands: %v\n%s", err, out)
-			return 1
+func TestMain(m *testing.M) {
+	os.Exit(daemontest.Main(m, func(dir string) error {
+		bin, goClient = daemontest.Bin(""), dir+"/client"
+		if err := daemontest.Build(); err != nil {
+			return err
 		}
-	}
-	return m.Run()
+		out, err := exec.Command("go", "build", "-buildvcs=false", "-o", goClient, "./clients/go").CombinedOutput()
+		if err != nil {
+			err = fmt.Errorf("cannot build the Go client: %w\n%s", err, out)
+		}
+		return err
+	}))
 }
 
-// wait looks until ok says yes, for at most 20 seconds.
+// wait looks until ok says yes.
 func wait(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !ok(); {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited 20 s in vain: %s", what)
-		}
-		time.Sleep(20 * time.Millisecond)
+	if err := daemontest.Poll(func() (bool, string) { return ok(), what }); err != nil {
+		t.Fatal(err)
 	}
 }
 
 // daemon is a procnannyd of our own on a copy of some files.
 type daemon struct {
+	*daemontest.Daemon
 	t      *testing.T
 	config string
-	run    string
-	cmd    *exec.Cmd
-	stderr *bytes.Buffer
-	done   chan error
 	env    []string // of clients, beside where the sockets are
 }
 
-// startDaemon starts procnannyd on copies of files and stops it when the test
-// ends, which it must do well.
+// startDaemon starts procnannyd on copies of files.
 func startDaemon(t *testing.T, files ...string) *daemon {
 	t.Helper()
 	return startDaemonWith(t, func(string) []string { return nil }, files...)
@@ -76,52 +57,11 @@ func startDaemon(t *testing.T, files ...string) *daemon {
 // everything is in.
 func startDaemonWith(t *testing.T, flags func(dir string) []string, files ...string) *daemon {
 	t.Helper()
-	// Not t.TempDir: the path of a socket has 107 bytes, and a daemon of root
-	// wants places that nobody else can write.
-	dir, err := os.MkdirTemp("/tmp", "pn")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	d := &daemon{t: t, config: dir + "/config", run: dir + "/run", stderr: &bytes.Buffer{}, done: make(chan error, 1)}
+	d := &daemon{Daemon: daemontest.New(t), t: t}
+	d.config = d.Dir + "/config"
 	copyFiles(t, d.config, files...)
-	args := append([]string{"--config", d.config, "--state", dir + "/state", "--run", d.run, "--log-dir", dir + "/logs"}, flags(dir)...)
-	d.cmd = exec.Command(bin+"/procnannyd", args...)
-	d.cmd.Stderr = d.stderr
-	d.cmd.Env = clean()
-	if err := d.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() { d.done <- d.cmd.Wait() }()
-	t.Cleanup(d.stop)
+	d.Start(flags(d.Dir)...)
 	return d
-}
-
-func (d *daemon) stop() {
-	_ = d.cmd.Process.Signal(syscall.SIGTERM)
-	select {
-	case err := <-d.done:
-		if err != nil {
-			d.t.Errorf("procnannyd did not end well: %v", err)
-		}
-	case <-time.After(30 * time.Second):
-		_ = d.cmd.Process.Kill()
-		d.t.Error("procnannyd did not end within 30 s of TERM")
-	}
-	if d.t.Failed() {
-		d.t.Logf("procnannyd said:\n%s", d.stderr)
-	}
-}
-
-// clean is our environment without anything of procnanny.
-func clean() []string {
-	var env []string
-	for _, kv := range os.Environ() {
-		if !strings.HasPrefix(kv, "PROCNANNY_") {
-			env = append(env, kv)
-		}
-	}
-	return env
 }
 
 // command is a command that talks to d. One that hangs is killed after a
@@ -130,7 +70,7 @@ func (d *daemon) command(name string, args ...string) *exec.Cmd {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	d.t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, name, args...)
-	cmd.Env = append(append(clean(), "PROCNANNY_RUN="+d.run), d.env...)
+	cmd.Env = append(daemontest.Environ("PROCNANNY_RUN="+d.Run()), d.env...)
 	return cmd
 }
 

@@ -178,7 +178,7 @@ func TestTriggerARebuild(t *testing.T) {
 func (d *daemon) killControl() {
 	d.t.Helper()
 	find := func() string {
-		out, _ := exec.Command("pgrep", "-P", fmt.Sprint(d.cmd.Process.Pid), "procnanny-contr").Output()
+		out, _ := exec.Command("pgrep", "-P", fmt.Sprint(d.PID()), "procnanny-contr").Output()
 		return strings.TrimSpace(string(out))
 	}
 	old := find()

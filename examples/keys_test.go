@@ -5,6 +5,8 @@ import (
 	"os"
 	"os/exec"
 	"testing"
+
+	"github.com/procnanny/procnanny/internal/daemontest"
 )
 
 // TestClientsWithKeys: the same clients over TCP, each with the keys that
@@ -43,7 +45,7 @@ func TestClientsWithKeys(t *testing.T) {
 func keygen(t *testing.T, args ...string) {
 	t.Helper()
 	cmd := exec.Command(bin+"/procnanny", append([]string{"keygen"}, args...)...)
-	cmd.Env = clean()
+	cmd.Env = daemontest.Environ()
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("keygen %v: %v\n%s", args, err, out)
 	}

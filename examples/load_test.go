@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/procnanny/procnanny/internal/daemontest"
 	"github.com/procnanny/procnanny/spec"
 )
 
@@ -17,7 +18,7 @@ import (
 func vet(t *testing.T, dir string) (string, error) {
 	t.Helper()
 	cmd := exec.Command(bin+"/procnanny", "vet", dir)
-	cmd.Env = clean()
+	cmd.Env = daemontest.Environ()
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }

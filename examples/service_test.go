@@ -6,6 +6,8 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+
+	"github.com/procnanny/procnanny/internal/daemontest"
 )
 
 // The unit says what keeps programs alive when only procnannyd ends, and gives
@@ -52,7 +54,7 @@ func TestContainer(t *testing.T) {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(bin+"/procnannyd", "--config", config, "--state", dir+"/state", "--run", dir+"/run", "--log-dir", dir+"/log")
-	cmd.Env = clean()
+	cmd.Env = daemontest.Environ()
 	out, err := cmd.CombinedOutput()
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) || exit.ExitCode() != 3 || !strings.Contains(string(out), "working\n") {

@@ -50,6 +50,7 @@ var rooms = map[string]room{
 	"cmd/procnanny-eval":    {may: []string{"spec", "spec/specfile"}, why: "one evaluation, then gone: it needs nothing else"},
 	"cmd/procnanny":         {may: []string{"spec", "reconcile", "rpc", "rpc/zmq", "runtime/doctor", "runtime/keeper", "runtime/launch", "runtime/output", "runtime/place", "runtime/sim", "runtime/watch"}, why: "the client; watch because vet reads files as the daemon does, keeper because doctor tries what it does, sim to foretell"},
 
+	"internal/daemontest": {may: nil, why: "tests start the real commands with it; it is in none of them"},
 	"examples":            {may: nil, why: "only tests"},
 	"examples/clients/go": {may: nil, why: "a client with plain libraries, to be copied"},
 }

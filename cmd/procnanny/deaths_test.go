@@ -19,6 +19,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/procnanny/procnanny/internal/daemontest"
 	"github.com/procnanny/procnanny/rpc"
 	"github.com/procnanny/procnanny/rpc/zmq"
 	"github.com/procnanny/procnanny/runtime/place"
@@ -121,22 +122,15 @@ type mortalOptions struct {
 
 func newMortalWith(t *testing.T, o mortalOptions) *mortal {
 	t.Helper()
-	if err := bin.need("procnanny", "procnanny-eval", "procnannyd", "procnanny-control"); err != nil {
-		t.Fatal(err)
-	}
-	dir, err := os.MkdirTemp("/tmp", "pnd")
-	check(t, err)
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	for _, sub := range []string{"config", "ledger"} {
-		check(t, os.Mkdir(filepath.Join(dir, sub), 0o755))
-	}
-	m := &mortal{t: t, dir: dir, wrap: o.wrap, env: o.env, programs: mortalPrograms(t, dir), args: []string{
-		"--config", dir + "/config", "--state", dir + "/state", "--run", dir + "/run", "--log-dir", dir + "/log", "--supervised", "no",
-	}}
+	check(t, daemontest.Build())
+	dir := daemontest.Dir(t)
+	check(t, os.Mkdir(dir+"/ledger", 0o755))
+	m := &mortal{t: t, dir: dir, wrap: o.wrap, env: o.env, programs: mortalPrograms(t, dir), args: daemontest.Flags(dir, "--supervised", "no")}
 	if o.change != nil {
 		o.change(m.programs)
 	}
 	m.configure()
+	var err error
 	m.stderr, err = os.Create(filepath.Join(dir, "stderr"))
 	check(t, err)
 	t.Cleanup(func() { m.stderr.Close() })
@@ -146,7 +140,7 @@ func newMortalWith(t *testing.T, o mortalOptions) *mortal {
 	t.Cleanup(m.end)
 	m.start()
 	err = poll(func() (bool, string) {
-		out, _ := exec.Command(filepath.Join(bin.dir, "procnanny"), "--run", dir+"/run", "status", "writer").CombinedOutput()
+		out, _ := exec.Command(daemontest.Bin("procnanny"), "--run", dir+"/run", "status", "writer").CombinedOutput()
 		return strings.Count(string(out), " running ") == writers, string(out)
 	})
 	check(t, err)
@@ -192,7 +186,7 @@ func check(t testing.TB, err error) {
 // start is what a person or a service manager does.
 func (m *mortal) start() {
 	m.t.Helper()
-	args := append(slices.Clone(m.wrap), filepath.Join(bin.dir, "procnannyd"))
+	args := append(slices.Clone(m.wrap), daemontest.Bin("procnannyd"))
 	args = append(args, m.args...)
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Stderr, cmd.Env = m.stderr, append(os.Environ(), m.env...)
@@ -426,7 +420,7 @@ func deaths(kind string, usual int) int {
 // judge stops everything and reads what was written.
 func (m *mortal) judge(happy bool) {
 	m.t.Helper()
-	if out, err := exec.Command(filepath.Join(bin.dir, "procnanny"), "--run", m.dir+"/run", "stop", "--all", "--wait").CombinedOutput(); err != nil {
+	if out, err := exec.Command(daemontest.Bin("procnanny"), "--run", m.dir+"/run", "stop", "--all", "--wait").CombinedOutput(); err != nil {
 		m.t.Fatalf("cannot stop: %v\n%s", err, out)
 	}
 	if overlaps, _ := filepath.Glob(m.dir + "/ledger/*.overlap"); len(overlaps) > 0 {
@@ -453,7 +447,7 @@ func (m *mortal) judge(happy bool) {
 
 func (m *mortal) output(target string) [][]byte {
 	m.t.Helper()
-	cmd := exec.Command(filepath.Join(bin.dir, "procnanny"), "--run", m.dir+"/run", "logs", "--raw", target)
+	cmd := exec.Command(daemontest.Bin("procnanny"), "--run", m.dir+"/run", "logs", "--raw", target)
 	out, err := cmd.Output()
 	check(m.t, err)
 	return bytes.Split(bytes.TrimSuffix(out, []byte("\n")), []byte("\n"))

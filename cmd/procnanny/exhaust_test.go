@@ -5,13 +5,11 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
+	"github.com/procnanny/procnanny/internal/daemontest"
 	"github.com/procnanny/procnanny/rpc/zmq"
 )
 
@@ -25,30 +23,15 @@ const (
 // TestDescriptorsAreExhausted: no program notices, and the daemon answers again
 // as soon as the attack is over.
 func TestDescriptorsAreExhausted(t *testing.T) {
-	if err := bin.need("procnanny-eval", "procnannyd", "procnanny-control"); err != nil {
-		t.Fatal(err)
-	}
-	dir, err := os.MkdirTemp("/tmp", "pnx")
-	check(t, err)
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	check(t, os.Mkdir(dir+"/config", 0o755))
-	check(t, os.WriteFile(dir+"/config/web.json", []byte(`{"programs": {"web": {"command": "sleep", "args": ["1000"], "instances": 5}}}`), 0o644))
-	cmd := exec.Command("prlimit", "--nofile="+fewFiles+":"+fewFiles, filepath.Join(bin.dir, "procnannyd"),
-		"--config", dir+"/config", "--state", dir+"/state", "--run", dir+"/run", "--log-dir", dir+"/log")
-	stderr := &strings.Builder{}
-	cmd.Stderr = stderr
-	check(t, cmd.Start())
-	t.Cleanup(func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM)
-		if err := cmd.Wait(); err != nil {
-			t.Errorf("procnannyd did not end well: %v\n%s", err, stderr)
-		}
-	})
-	endpoint := "ipc://" + dir + "/run/rpc.sock"
+	d := daemontest.New(t)
+	check(t, os.WriteFile(d.Dir+"/config/web.json", []byte(`{"programs": {"web": {"command": "sleep", "args": ["1000"], "instances": 5}}}`), 0o644))
+	d.Wrap = []string{"prlimit", "--nofile=" + fewFiles + ":" + fewFiles}
+	d.Start()
+	endpoint := d.Endpoint()
 	before := livingPIDs(t, endpoint, 5)
 
 	var conns []net.Conn
-	socket := dir + "/run/rpc.sock"
+	socket := d.Run() + "/rpc.sock"
 	for tries := 0; len(conns) < attack && tries < 4*attack; tries++ {
 		if conn, err := net.DialTimeout("unix", socket, time.Second); err == nil {
 			conns = append(conns, conn)

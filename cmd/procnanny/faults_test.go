@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/procnanny/procnanny/internal/daemontest"
 	"github.com/procnanny/procnanny/runtime/launch"
 )
 
@@ -148,13 +149,13 @@ func TestFaults(t *testing.T) {
 // newFaultyWalker is a walker whose evaluator is told by a file how to fail.
 func newFaultyWalker(t *testing.T) *walker {
 	t.Helper()
-	check(t, bin.need("procnanny", "procnanny-eval", "procnannyd", "procnanny-control"))
+	check(t, daemontest.Build())
 	libexec, err := os.MkdirTemp("/tmp", "pnl")
 	check(t, err)
 	t.Cleanup(func() { os.RemoveAll(libexec) })
 	check(t, os.Chmod(libexec, 0o755))
-	check(t, os.Symlink(filepath.Join(bin.dir, "procnanny-control"), filepath.Join(libexec, "procnanny-control")))
-	eval := fmt.Sprintf("#!/bin/sh\nf=%s/fault\n[ -s $f ] && exec strace -f -qq -o /dev/null -e trace=$(cut -d: -f1 $f) -e inject=$(cat $f) %s/procnanny-eval \"$@\"\nexec %[2]s/procnanny-eval \"$@\"\n", libexec, bin.dir)
+	check(t, os.Symlink(daemontest.Bin("procnanny-control"), filepath.Join(libexec, "procnanny-control")))
+	eval := fmt.Sprintf("#!/bin/sh\nf=%s/fault\n[ -s $f ] && exec strace -f -qq -o /dev/null -e trace=$(cut -d: -f1 $f) -e inject=$(cat $f) %s/procnanny-eval \"$@\"\nexec %[2]s/procnanny-eval \"$@\"\n", libexec, filepath.Dir(daemontest.Bin("procnanny-eval")))
 	check(t, os.WriteFile(filepath.Join(libexec, "procnanny-eval"), []byte(eval), 0o755))
 	m := newMortalWith(t, mortalOptions{env: []string{"PROCNANNY_LIBEXEC=" + libexec}, change: func(programs map[string]any) {
 		for name := range programs {
@@ -288,7 +289,7 @@ func (w *walker) jobRuns() bool { return len(w.pids("job")) == 1 }
 // judgeFaults reads what was written and recorded.
 func (w *walker) judgeFaults() {
 	w.t.Helper()
-	out, err := exec.Command(filepath.Join(bin.dir, "procnanny"), "--run", w.dir+"/run", "stop", "--all", "--wait").CombinedOutput()
+	out, err := exec.Command(daemontest.Bin("procnanny"), "--run", w.dir+"/run", "stop", "--all", "--wait").CombinedOutput()
 	if err != nil {
 		w.t.Fatalf("cannot stop: %v\n%s", err, out)
 	}

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/procnanny/procnanny/internal/daemontest"
 )
 
 func init() {
@@ -98,7 +100,7 @@ func guestDoctor(t *testing.T) {
 			Found string `json:"found"`
 		} `json:"checks"`
 	}
-	out, err := exec.Command(filepath.Join(bin.dir, "procnanny"), "doctor", "-o", "json").Output()
+	out, err := exec.Command(daemontest.Bin("procnanny"), "doctor", "-o", "json").Output()
 	check(t, err)
 	check(t, json.Unmarshal(out, &said))
 	if !said.Fit {

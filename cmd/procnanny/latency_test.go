@@ -9,13 +9,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"syscall"
 	"testing"
 	"time"
 
 	zmq4 "github.com/pebbe/zmq4"
 	"golang.org/x/sys/unix"
 
+	"github.com/procnanny/procnanny/internal/daemontest"
 	"github.com/procnanny/procnanny/rpc"
 	"github.com/procnanny/procnanny/rpc/zmq"
 )
@@ -58,7 +58,7 @@ type stampRoom struct {
 
 func newStampRoom(b *testing.B) *stampRoom {
 	b.Helper()
-	check(b, bin.need("procnanny-eval", "procnannyd", "procnanny-control"))
+	check(b, daemontest.Build())
 	dir, err := os.MkdirTemp("/dev/shm", "pn")
 	if err != nil {
 		b.Skip("needs /dev/shm:", err)
@@ -81,9 +81,9 @@ func (r *stampRoom) daemon(on string) {
 	const config = `programs: web: {command: %q, args: [%q, "wait"], start: min_uptime: "0s", restart: {delay: "30ms", factor: 1, jitter: 0, flap: count: 1000000}%s}`
 	text := fmt.Sprintf(config, r.dir+"/stamp", r.dir+"/end", on)
 	check(r.b, os.WriteFile(r.dir+"/config/web.cue", []byte(text), 0o644))
-	cmd := exec.Command(filepath.Join(bin.dir, "procnannyd"), "--config", r.dir+"/config", "--state", r.dir+"/state", "--run", r.dir+"/run", "--log-dir", r.dir+"/log")
-	check(r.b, cmd.Start())
-	r.b.Cleanup(func() { _ = cmd.Process.Signal(syscall.SIGTERM); _ = cmd.Wait() })
+	d := daemontest.New(r.b)
+	d.Dir = r.dir
+	d.Start()
 	check(r.b, poll(func() (bool, string) {
 		_, err := os.Stat(r.dir + "/run/events.sock")
 		return err == nil, ""

@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/procnanny/procnanny/internal/daemontest"
 	"github.com/procnanny/procnanny/rpc/zmq"
 )
 
@@ -77,18 +78,12 @@ type loud struct {
 
 func newLoud(t *testing.T, programs map[string]any, flags ...string) *loud {
 	t.Helper()
-	if err := bin.need("procnanny", "procnanny-eval", "procnannyd", "procnanny-control"); err != nil {
-		t.Fatal(err)
-	}
-	dir, err := os.MkdirTemp("/tmp", "pno")
-	check(t, err)
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	check(t, daemontest.Build())
+	dir := daemontest.Dir(t)
 	b, err := json.Marshal(map[string]any{"programs": programs})
 	check(t, err)
-	check(t, os.WriteFile(dir+"/p.json", b, 0o644))
-	m := &mortal{t: t, dir: dir, args: append([]string{
-		"--config", dir + "/p.json", "--state", dir + "/state", "--run", dir + "/run", "--log-dir", dir + "/log",
-	}, flags...)}
+	check(t, os.WriteFile(dir+"/config/p.json", b, 0o644))
+	m := &mortal{t: t, dir: dir, args: daemontest.Flags(dir, flags...)}
 	m.stderr, err = os.Create(filepath.Join(dir, "stderr"))
 	check(t, err)
 	t.Cleanup(func() { m.stderr.Close() })
@@ -237,7 +232,7 @@ func TestLiveTailIsQuick(t *testing.T) {
 		"talker": talks(t, "talker", 1, 1_000_000, 1<<20),
 	})
 	check(t, poll(func() (bool, string) {
-		out, _ := exec.Command(filepath.Join(bin.dir, "procnanny"), "--run", l.dir+"/run", "status").CombinedOutput()
+		out, _ := exec.Command(daemontest.Bin("procnanny"), "--run", l.dir+"/run", "status").CombinedOutput()
 		return strings.Count(string(out), " running ") == 2, string(out)
 	}))
 	sub, err := zmq.Subscribe("ipc://"+l.dir+"/run/events.sock", []string{"output.ticker."})

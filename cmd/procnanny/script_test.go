@@ -17,73 +17,25 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
 
+	"github.com/procnanny/procnanny/internal/daemontest"
 	"github.com/procnanny/procnanny/runtime/launch"
 	"github.com/procnanny/procnanny/runtime/place"
 )
 
-// How long scripts wait: for a condition, and for a daemon to end.
+// How long tests wait, and how they do it.
 const (
-	untilTimeout = time.Minute
-	untilPause   = 30 * time.Millisecond
-	stopTimeout  = time.Minute
+	untilTimeout = daemontest.Patience
+	untilPause   = daemontest.Pause
+	stopTimeout  = daemontest.StopTimeout
 )
 
-// binaries builds commands of this module, each once, into a directory that is
-// on the PATH of scripts. PROCNANNY_TEST_BIN names a directory that has all four
-// already.
-type binaries struct {
-	mu    sync.Mutex
-	dir   string
-	built map[string]bool
-}
-
-var bin binaries
+func poll(ok func() (bool, string)) error { return daemontest.Poll(ok) }
 
 func TestMain(m *testing.M) {
 	if role := roles[os.Getenv(roleVar)]; role != nil {
 		role()
 	}
-	os.Exit(runTests(m))
-}
-
-func runTests(m *testing.M) int {
-	if bin.dir = os.Getenv("PROCNANNY_TEST_BIN"); bin.dir != "" {
-		return m.Run()
-	}
-	dir, err := os.MkdirTemp("/tmp", "procnanny-bin")
-	if err == nil {
-		err = os.Chmod(dir, 0o755) // the evaluator runs as nobody
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	bin.dir, bin.built = dir, map[string]bool{}
-	return m.Run()
-}
-
-// need makes sure that commands are there.
-func (b *binaries) need(names ...string) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.built == nil {
-		return nil // somebody else built them
-	}
-	args := []string{"build", "-buildvcs=false", "-o", b.dir + "/"}
-	for _, name := range names {
-		if !b.built[name] {
-			args = append(args, "github.com/procnanny/procnanny/cmd/"+name)
-			b.built[name] = true
-		}
-	}
-	if len(args) == 4 {
-		return nil
-	}
-	if out, err := exec.Command("go", args...).CombinedOutput(); err != nil {
-		return fmt.Errorf("cannot build %v: %w\n%s", names, err, out)
-	}
-	return nil
+	os.Exit(daemontest.Main(m))
 }
 
 // TestScripts runs testdata/script: one script for each thing a person does.
@@ -94,9 +46,7 @@ func (b *binaries) need(names ...string) error {
 //	smalldisk DIR SIZE     mount a small file system on a new directory, as root, until the script ends
 //	until COMMAND REGEXP   run COMMAND with sh until its output matches; with ! until it does not
 func TestScripts(t *testing.T) {
-	if err := bin.need("procnanny", "procnanny-eval", "procnannyd", "procnanny-control"); err != nil { // some scripts start them by name
-		t.Fatal(err)
-	}
+	check(t, daemontest.Build()) // some scripts start them by name
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		Setup:               setUp,
@@ -131,7 +81,7 @@ func setUp(env *testscript.Env) error {
 	if err := os.Chmod(env.WorkDir, 0o755); err != nil {
 		return err
 	}
-	env.Setenv("PATH", bin.dir+string(filepath.ListSeparator)+env.Getenv("PATH"))
+	env.Setenv("PATH", filepath.Dir(daemontest.Bin("procnanny"))+string(filepath.ListSeparator)+env.Getenv("PATH"))
 	env.Setenv("HOME", env.WorkDir)
 	env.Setenv("TZ", "UTC")
 	env.Setenv("NO_COLOR", "")
@@ -166,12 +116,11 @@ func startDaemon(ts *testscript.TestScript, neg bool, args []string) {
 	if neg {
 		ts.Fatalf("unsupported: ! daemon (use: ! exec procnannyd ...)")
 	}
-	ts.Check(bin.need("procnanny", "procnanny-eval", "procnannyd", "procnanny-control"))
 	d := &running{stderr: &bytes.Buffer{}, done: make(chan error, 1)}
 	args = append([]string{
 		"--config", ts.MkAbs("config"), "--state", ts.Getenv("STATE"), "--run", ts.Getenv("RUN"), "--log-dir", ts.Getenv("LOGS"),
 	}, args...)
-	d.cmd = exec.Command(filepath.Join(bin.dir, "procnannyd"), args...)
+	d.cmd = exec.Command(daemontest.Bin("procnannyd"), args...)
 	d.cmd.Dir, d.cmd.Env, d.cmd.Stderr = ts.MkAbs("."), scriptEnv(ts), d.stderr
 	ts.Check(d.cmd.Start())
 	go func() { d.done <- d.cmd.Wait() }()
@@ -260,19 +209,6 @@ func smallDisk(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(os.Mkdir(args[0], 0o750))
 	ts.Check(unix.Mount("tmpfs", args[0], "tmpfs", 0, "mode=750,size="+args[1]))
 	ts.Defer(func() { _ = unix.Unmount(args[0], unix.MNT_DETACH) })
-}
-
-// poll looks until ok, or says what it saw last.
-func poll(ok func() (bool, string)) error {
-	for deadline := time.Now().Add(untilTimeout); ; time.Sleep(untilPause) {
-		good, saw := ok()
-		if good {
-			return nil
-		}
-		if time.Now().After(deadline) {
-			return fmt.Errorf("not after %v; at last:\n%s", untilTimeout, saw)
-		}
-	}
 }
 
 func shell(ts *testscript.TestScript, line string) *exec.Cmd {

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/procnanny/procnanny/internal/daemontest"
 )
 
 func init() { roles["flash"] = flash }
@@ -76,7 +78,7 @@ func TestOneCopyAtMost(t *testing.T) {
 		m.dawdle()
 		w = kinds[[]int{0, 0, 1, 1, 3}[rand.IntN(5)]].do(m, w)
 	}
-	if out, err := exec.Command(filepath.Join(bin.dir, "procnanny"), "--run", m.dir+"/run", "stop", "--all", "--wait").CombinedOutput(); err != nil {
+	if out, err := exec.Command(daemontest.Bin("procnanny"), "--run", m.dir+"/run", "stop", "--all", "--wait").CombinedOutput(); err != nil {
 		t.Fatalf("cannot stop: %v\n%s", err, out)
 	}
 	if overlaps, _ := filepath.Glob(m.dir + "/ledger/*.overlap"); len(overlaps) > 0 {

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"hash/crc32"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -16,6 +14,7 @@ import (
 	"github.com/vmihailenco/msgpack/v5"
 	"golang.org/x/sys/unix"
 
+	"github.com/procnanny/procnanny/internal/daemontest"
 	"github.com/procnanny/procnanny/rpc"
 	"github.com/procnanny/procnanny/rpc/zmq"
 )
@@ -169,20 +168,14 @@ type teller struct {
 
 func newTeller(t *testing.T) *teller {
 	t.Helper()
-	check(t, bin.need("procnanny", "procnanny-eval", "procnannyd", "procnanny-control"))
-	dir, err := os.MkdirTemp("/tmp", "pns")
-	check(t, err)
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	check(t, os.Mkdir(dir+"/config", 0o755))
-	check(t, os.WriteFile(dir+"/config/a.json", []byte(`{"programs": {"web": {"command": "sleep", "args": ["1000"]}}}`), 0o644))
-	cmd := exec.Command(filepath.Join(bin.dir, "procnannyd"), "--config", dir+"/config", "--state", dir+"/state", "--run", dir+"/run", "--log-dir", dir+"/log", "--supervised", "no")
-	check(t, cmd.Start())
-	t.Cleanup(func() { _ = cmd.Process.Signal(unix.SIGTERM); _ = cmd.Wait() })
-	client, err := zmq.Dial("ipc://"+dir+"/run/rpc.sock", time.Minute)
+	d := daemontest.New(t)
+	check(t, os.WriteFile(d.Dir+"/config/a.json", []byte(`{"programs": {"web": {"command": "sleep", "args": ["1000"]}}}`), 0o644))
+	d.Start("--supervised", "no")
+	client, err := zmq.Dial(d.Endpoint(), time.Minute)
 	check(t, err)
 	t.Cleanup(func() { client.Close() })
 	check(t, client.Call(context.Background(), "stop", map[string]any{"program": "web", "wait": true}, nil))
-	return &teller{t, dir, client}
+	return &teller{t, d.Dir, client}
 }
 
 // ask has events made until ctx ends, about storyRate a second.

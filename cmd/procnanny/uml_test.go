@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/procnanny/procnanny/internal/daemontest"
 )
 
 // These tests boot another kernel, Linux 6.1 as a process (User-Mode Linux,
@@ -78,15 +80,15 @@ func kernel(t *testing.T) string {
 // newGuestDir makes what a guest needs: our commands and this test.
 func newGuestDir(t *testing.T) string {
 	t.Helper()
-	check(t, bin.need("procnanny", "procnanny-eval", "procnannyd", "procnanny-control"))
+	check(t, daemontest.Build())
 	dir, err := os.MkdirTemp("/tmp", "pnu") // a short name: sockets are in it
 	check(t, err)
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	check(t, os.Chmod(dir, 0o755))
 	self, err := os.Executable()
 	check(t, err)
-	for _, name := range []string{"procnanny", "procnanny-eval", "procnannyd", "procnanny-control"} {
-		lend(t, filepath.Join(bin.dir, name), filepath.Join(dir, name))
+	for _, name := range daemontest.Commands {
+		lend(t, daemontest.Bin(name), filepath.Join(dir, name))
 	}
 	lend(t, self, filepath.Join(dir, "guest"))
 	return dir
