@@ -26,7 +26,7 @@ var rooms = map[string]room{
 
 	"runtime":            {may: nil, why: "only a doc.go"},
 	"runtime/place":      {may: []string{"spec"}, why: "flags and directories, for all four commands"},
-	"runtime/lean":       {may: nil, why: "memory is given back without knowing whose"},
+	"runtime/lean":       {may: nil, why: "memory is given back, and sleepers wake together, without knowing whose"},
 	"runtime/crashpoint": {may: nil, why: "a process ends at a named step, whoever's step it is"},
 	"runtime/launch":     {may: []string{"spec"}, why: "it starts what it is told and does not know why"},
 	"runtime/output":     {may: []string{"spec", "runtime/crashpoint"}, why: "it moves bytes and does not know whose"},
@@ -34,7 +34,7 @@ var rooms = map[string]room{
 	"runtime/proc":       {may: []string{"spec", "reconcile", "runtime/keeper", "runtime/launch"}, why: "actions become the keeper's orders here; launch only for the request that an order carries"},
 	"runtime/doctor":     {may: []string{"spec", "runtime/keeper", "runtime/launch", "runtime/output", "runtime/place"}, why: "it tries what the keeper will do, with the keeper's own means"},
 	"runtime/store":      {may: []string{"spec", "reconcile", "runtime/crashpoint"}, why: "it keeps values and starts nothing"},
-	"runtime/watch":      {may: []string{"spec"}, why: "it says what the files say, not what to do about it"},
+	"runtime/watch":      {may: []string{"spec", "runtime/lean"}, why: "it says what the files say, not what to do about it"},
 	"runtime/probe":      {may: []string{"spec", "reconcile"}, why: "it reports facts"},
 	"runtime/sink":       {may: []string{"spec", "reconcile", "runtime/crashpoint"}, why: "it consumes events and cannot answer"},
 	"runtime/control":    {may: []string{"spec", "reconcile", "rpc", "runtime/crashpoint", "runtime/engine", "runtime/keeper", "runtime/lean", "runtime/output", "runtime/place", "runtime/proc", "runtime/sink", "runtime/store", "runtime/watch"}, why: "the reconciler's process, assembled: desired state meets the engine, the methods meet both"},

@@ -8,10 +8,12 @@ import (
 
 	"github.com/procnanny/procnanny/reconcile"
 	"github.com/procnanny/procnanny/rpc"
+	"github.com/procnanny/procnanny/runtime/lean"
 	"github.com/procnanny/procnanny/runtime/proc"
 )
 
-// observeEach is how often living programs are looked at without a reason.
+// observeEach is how often living programs are looked at without a reason, on the
+// beat.
 const observeEach = time.Minute
 
 // observer asks the kernel what it says of living programs.
@@ -27,7 +29,7 @@ func newObserver(c *Control) *observer {
 
 // run looks at the beginning, once a minute, and when somebody asks.
 func (o *observer) run(ctx context.Context) {
-	tick := time.NewTicker(observeEach)
+	tick := time.NewTimer(lean.Beat(observeEach))
 	defer tick.Stop()
 	if err := o.look(ctx); err != nil && ctx.Err() == nil { // what was found alive
 		o.c.log.Warn("cannot observe", "error", err)
@@ -39,6 +41,7 @@ func (o *observer) run(ctx context.Context) {
 				o.c.log.Warn("cannot observe", "error", err)
 			}
 		case <-tick.C:
+			tick.Reset(lean.Beat(observeEach))
 			if err := o.look(ctx); err != nil && ctx.Err() == nil {
 				o.c.log.Warn("cannot observe", "error", err)
 			}

@@ -1,4 +1,4 @@
-// Package lean keeps a process that waits most of its life small.
+// Package lean keeps a process that waits most of its life small, and asleep.
 //
 // # Decisions
 //
@@ -8,6 +8,9 @@
 //     the page cache has them) and halves the figure that `ps` and the kernel's
 //     memory accounting show. Refused: a static libzmq of our own, which would
 //     save less and cost a second source of truth for security updates.
+//   - Those who look at something from time to time do so on one beat: what wakes a
+//     process is counted, not how many look then. Refused: one goroutine that does it
+//     for all, which would have to know them.
 //   - A private mapping with a single written page is left alone; a shared one is
 //     the file's, written or not.
 //   - Large mappings are cut into pieces of 64 KiB: since Linux 6.18 a page fault

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/procnanny/procnanny/runtime/lean"
 	"github.com/procnanny/procnanny/spec"
 )
 
@@ -230,7 +231,7 @@ func (w *Watcher) wait(ctx context.Context) (aged, always bool) {
 	for {
 		every, heard := w.poll, (chan struct{})(nil)
 		if w.ears != nil {
-			every, heard = w.safety, w.ears.poke
+			every, heard = lean.Beat(w.safety), w.ears.poke
 		}
 		unread := len(w.last.Problems) > 0
 		if unread { // nobody tells when a descriptor or a disk is to be had again
