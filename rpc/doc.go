@@ -23,8 +23,9 @@
 //     arguments are a specification: there a misspelt key would be lost.
 //   - Unknown peers are refused before anything is looked at. A method or an
 //     argument for administrators says so in its row, and nowhere else.
-//   - Values of env are replaced by *** in every reply but `export`, which is for
-//     committing and therefore shows them to administrators only.
+//   - Values of env, and the url and headers of hooks, are replaced by *** in every
+//     reply but `export`, which is for committing and therefore shows them to
+//     administrators only.
 //   - `uptime` is patched into a copy of the cached status at most once a
 //     second, and only when somebody asks: an idle daemon encodes nothing.
 package rpc

@@ -13,7 +13,7 @@
 //     in a pipe. `logs --raw` is the one exception and says so. A document that
 //     is there to be stored (export, schema, states) is exact in a pipe.
 //   - What could not be printed (a full disk) is a failure, not a success.
-//   - Values of env are never printed.
+//   - Values of env, and what is secret in hooks, are printed by export alone.
 //
 // # Decisions
 //

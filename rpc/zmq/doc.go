@@ -3,10 +3,9 @@
 // other ends.
 //
 // Promises of the server: one locked thread owns every socket, and lends them to
-// who publishes while it sleeps. What only reads
-// the picture is answered on it at once; everything else runs on a bounded
-// number of goroutines, few for each connection, and never holds up another
-// client. [Server.Publish] never blocks. Every queue is bounded and counts
+// who publishes while it sleeps. What only reads the picture is answered on it at
+// once; everything else runs on a bounded number of goroutines, few for each
+// connection, and never holds up another client. [Server.Publish] never blocks. Every queue is bounded and counts
 // what it drops. [Server.Close] lets what is queued reach its client.
 //
 // Who a peer is, the kernel says (SO_PEERCRED, as the metadata Peer-Address of
@@ -36,14 +35,13 @@
 //   - libzmq 4.3.4 aborts the process when accept(2) finds no free descriptor.
 //     So before the last fifth of RLIMIT_NOFILE is touched the sockets' names
 //     are taken away from new clients until descriptors are free again. Refused:
-//     unbind, which ends all connections (its listener owns them). What is left of the danger, and
-//     the memory that endless multi-part messages or subscriptions of somebody
+//     unbind, which ends all connections (its listener owns them). Over tcp libzmq
+//     survives the lack of descriptors, and spins: connections over tcp may have
+//     half of the descriptors; beyond that all of them are ended, and come again. A
+//     network must not keep out who is on the machine. What is left of the danger,
+//     and the memory that endless multi-part messages or subscriptions of somebody
 //     with access to the socket may take inside libzmq, is why this runs in
-//     control, whose death no program notices. (Over tcp libzmq survives the
-//     lack of descriptors, and spins.) (Go raised the soft limit to the hard one
-//     before main.) Connections over tcp may have half of the descriptors; beyond
-//     that all of them are ended, and come again: a network must not keep out who
-//     is on the machine.
+//     control, whose death no program notices.
 //   - CURVE sockets have a libzmq context of their own: a ZAP handler is asked
 //     about every socket of its context, and on ipc the kernel's word is better.
 //     What ZAP answers, the key, comes with each message as User-Id; where there is

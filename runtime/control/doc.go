@@ -14,11 +14,10 @@
 //
 // # Decisions
 //
-//   - This room is not in the first plan of the house, where the commands wire
-//     the parts "without logic". Desired state has logic (what an override
-//     replaced, when a rollback ends, what a full disk means for an accepted
-//     file), and so has the order of start and end. In cmd it could not be
-//     tested without a process.
+//   - The parts are put together here and not in cmd: desired state has logic (what
+//     an override replaced, when a rollback ends, what a full disk means for an
+//     accepted file), and so has the order of start and end. In cmd it could not
+//     be tested without a process.
 //   - The desk, one goroutine that takes functions from a channel, owns desired
 //     state. An evaluation runs on it: two people's overrides are judged one after
 //     the other, each against what the other left. Reads (status, events,

@@ -18,7 +18,7 @@
 //     which has no limits, nice, umask, and no name for the step that failed.
 //     Setting attributes from outside after the start was refused: it is too
 //     late for the program, and not allowed once the user has changed.
-//   - The C side is an interpreter of ten kinds of steps, most of them one
+//   - The C side is an interpreter of eleven kinds of steps, most of them one
 //     system call; what to do is compiled in Go, one row an attribute. So C
 //     knows no attribute, and no attribute needs C.
 //   - What must not die with us the child sends away itself, as its first act (Boat):
