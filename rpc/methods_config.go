@@ -11,7 +11,7 @@ import (
 	"github.com/procnanny/procnanny/spec"
 )
 
-const changesDoc = "`changes`, each: program, instance, what (start, stop, replace, restart, live, settle, forget, wait; of a stop under way signal, sweep, kill), reason, keys (that differ), later (true: when its turn comes)"
+const changesDoc = "`changes`, each: program, instance, what (start, stop, replace, live, forget, wait), reason, keys (that differ), later (true: when its turn comes)"
 
 var argGeneration = Arg{Name: "generation", Type: TypeInt, Min: 1, Max: math.MaxInt32, Doc: "the generation's number"}
 

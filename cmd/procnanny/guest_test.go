@@ -60,6 +60,9 @@ func guestRun() (int, error) {
 		if err := os.MkdirAll(m.where, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 			return 1, err
 		}
+		if name, ok := strings.CutPrefix(m.what, "/dev/ubd"); ok { // some kernels do not know that it has a cache
+			_ = os.WriteFile("/sys/block/ubd"+name+"/queue/write_cache", []byte("write back"), 0)
+		}
 		err := unix.Mount(m.what, m.where, m.kind, 0, m.data)
 		if err != nil && m.what != "/dev/ubda" {
 			return 1, fmt.Errorf("cannot mount %s: %w", m.where, err)

@@ -39,7 +39,7 @@ func TestInitOfAMachine(t *testing.T) {
 	m := boot(t, newGuestDir(t), plan{
 		Run:   []string{"%s/procnannyd", "--config", "/run/config/p.json", "--state", "/run/p/state", "--run", "/run/p/run", "--log-dir", "/run/p/log"},
 		Files: map[string]string{"/run/config/p.json": string(config)}, Init: true,
-	}, "")
+	})
 	said := strings.Join(m.over(), "\n")
 	for _, want := range []string{"--- PASS: TestGuestUnderInit", "Attempted to kill init! exitcode=0x00000000"} {
 		if !strings.Contains(said, want) {

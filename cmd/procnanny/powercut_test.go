@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/procnanny/procnanny/rpc/zmq"
 )
 
@@ -26,22 +28,29 @@ func scribe() {
 	run := os.Getenv("PROCNANNY_RUN_ID")
 	for i := 0; ; i++ {
 		fmt.Println(run, i)
-		time.Sleep(5 * time.Millisecond)
+		time.Sleep(20 * time.Millisecond)
 	}
 }
 
 // usualCuts is how many times the power is cut when machineVar does not say.
-const usualCuts = 2
+const usualCuts = 2 * bootCuts
 
 // The disk, and what its file system takes at once, bytes.
 const (
-	diskSize  = 192 << 20
+	diskSize  = 96 << 20
 	blockSize = 4096
+)
+
+const (
+	bootCuts   = 15 // are made of what a machine did between two boots; as many disks more has one
+	cutChanges = 20 // that it acknowledges at least before it ends
 )
 
 // TestPowerCuts cuts the power of a machine whose people change things all the
 // time, and lets it boot again: what they were told was done is so, no number is
-// given out again, and what programs wrote is whole up to some point.
+// given out again, and what programs wrote is whole up to some point. What the
+// machine does is written down, and the power is cut afterwards, at many points of
+// it, each on a disk of its own, from which one goes on.
 func TestPowerCuts(t *testing.T) {
 	kernel(t)
 	cuts := usualCuts
@@ -50,48 +59,179 @@ func TestPowerCuts(t *testing.T) {
 	}
 	t.Parallel()
 	dir := newGuestDir(t)
-	disk := filepath.Join(dir, "disk")
-	check(t, os.WriteFile(disk, nil, 0o600))
-	check(t, os.Truncate(disk, diskSize))
-	mkfs := exec.Command("mkfs.ext4", "-q", "-F", disk)
+	l := &lab{
+		t: t, dir: dir, library: writeback(t, dir), disk: filepath.Join(dir, "disk"), record: filepath.Join(memoryDir(dir), filepath.Base(dir)+".record"),
+		known: &promises{acked: map[string]string{}, tried: map[string][]string{}},
+	}
+	t.Cleanup(func() { os.Remove(l.record) })
+	check(t, os.WriteFile(l.disk, nil, 0o600))
+	check(t, os.Truncate(l.disk, diskSize))
+	mkfs := exec.Command("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", l.disk)
 	mkfs.Env = append(os.Environ(), "PATH="+os.Getenv("PATH")+":/usr/sbin:/sbin")
 	if out, err := mkfs.CombinedOutput(); err != nil {
 		t.Skipf("cannot make a file system: %v: %s", err, out)
 	}
-	l := &promises{t: t, acked: map[string]string{}, tried: map[string][]string{}}
-	p := plan{
-		Run:   []string{"%s/guest", "-test.v", "-test.timeout=3m", "-test.run=^TestGuestUnderPowerCuts$"},
-		Files: map[string]string{"/run/config/p.json": cutConfig(t)},
+	for done := 0; done < cuts && !t.Failed(); done += bootCuts {
+		l.run()
+		l.cut(min(bootCuts, cuts-done))
 	}
-	for n := range cuts + 1 {
-		p.Env = []string{firstVar + "=" + strconv.Itoa(l.number+1)}
-		m := boot(t, dir, p, disk)
-		m.until("BEGIN")
-		if n < cuts { // some changes at least, and then whenever it comes
-			m.until(fmt.Sprintf("ACK book %d", l.number+4+rand.IntN(8)))
-			time.Sleep(time.Duration(rand.IntN(300)) * time.Millisecond)
-		}
-		m.cut()
-		said, _ := m.lines()
-		l.judge(n, said)
-		if t.Failed() {
-			t.Fatalf("boot %d said:\n%s", n, m.text())
-		}
-	}
-	t.Logf("%d cuts: %d changes were acknowledged, %d tries cut off", cuts, l.count, l.cutOff)
+	t.Logf("%d cuts (%d right after an acknowledgement, %d with a write that was torn, %d that lost all that was not flushed): %d changes were held against %d acknowledgements; %d writes and %d flushes",
+		l.count.cuts, l.count.acked, l.count.torn, l.count.none, l.count.held, l.count.told, l.count.writes, l.count.flushes)
 }
 
-const firstVar = "PROCNANNY_TEST_FIRST"
+// lab is where a machine is run, and its power cut.
+type lab struct {
+	t       *testing.T
+	dir     string
+	library string
+	disk    string // as it was before the machine ran
+	record  string
+	steps   []step
+	known   *promises // what held when it was booted
+	count   struct{ cuts, acked, torn, none, held, told, writes, flushes int }
+}
+
+// run boots the machine on the disk, and lets it do things for a while.
+func (l *lab) run() {
+	l.t.Helper()
+	check(l.t, os.RemoveAll(l.record))
+	before, err := os.ReadFile(l.disk)
+	check(l.t, err)
+	m := bootWith(l.t, l.dir, plan{
+		Run:   []string{"%s/guest", "-test.v", "-test.timeout=10m", "-test.run=^TestGuestUnderPowerCuts$"},
+		Env:   []string{firstVar + "=" + strconv.Itoa(l.known.number()+1)},
+		Files: map[string]string{"/run/config/p.json": cutConfig(l.t)},
+	}, hardware{disks: []string{l.disk}, env: []string{"LD_PRELOAD=" + l.library, "PROCNANNY_TEST_DISK=" + l.disk, "PROCNANNY_TEST_RECORD=" + l.record}})
+	m.until("BEGIN")
+	m.until(fmt.Sprintf("ACK book %d", l.known.number()+cutChanges+rand.IntN(cutChanges)))
+	m.cut()
+	raw, err := os.ReadFile(l.record)
+	check(l.t, err)
+	l.steps = stepsOf(raw)
+	saveDisk(l.t, l.disk, before)
+	for _, s := range l.steps {
+		switch s.kind {
+		case 'W':
+			l.count.writes++
+		case 'F':
+			l.count.flushes++
+		}
+	}
+	if l.count.flushes == 0 {
+		l.t.Fatalf("the disk was never told to keep anything: %d steps", len(l.steps))
+	}
+}
+
+// aCut is a cut of the power: the disk after it, and what was known.
+type aCut struct {
+	after int // steps
+	seed  uint64
+	keep  float64
+	torn  bool
+	known *promises
+}
+
+// cuts are n points at which the power is cut: after an acknowledgement, before a
+// flush, and anywhere.
+func (l *lab) cuts(n int) []*aCut {
+	points := map[int][]int{}
+	for i, s := range l.steps {
+		switch {
+		case s.kind == 'F':
+			points[1] = append(points[1], i)
+		case s.kind == 'C' && bytes.Contains(s.data, []byte("ACK")):
+			points[0] = append(points[0], i+1)
+		}
+	}
+	list := make([]*aCut, n)
+	for i := range list {
+		c := &aCut{after: rand.IntN(len(l.steps)), seed: rand.Uint64(), keep: []float64{0, 0, 0.2, 0.5, 0.8}[rand.IntN(5)], torn: rand.IntN(2) == 0}
+		if near := points[i%3]; len(near) > 0 {
+			c.after = near[rand.IntN(len(near))]
+		}
+		if i%3 == 0 {
+			l.count.acked++
+		}
+		if c.keep == 0 {
+			l.count.none++
+		} else if c.torn {
+			l.count.torn++
+		}
+		c.known = l.known.after(l.steps[:c.after])
+		list[i] = c
+	}
+	l.count.cuts += n
+	return list
+}
+
+// image is the disk after a cut.
+func (l *lab) image(c *aCut) []byte {
+	l.t.Helper()
+	image, err := os.ReadFile(l.disk)
+	check(l.t, err)
+	cutDisk(image, l.steps[:c.after], c.keep, c.torn, rand.New(rand.NewPCG(c.seed, 0)))
+	return image
+}
+
+// cut cuts the power n times, sees to it that all is well after each, and goes on
+// from one of them.
+func (l *lab) cut(n int) {
+	l.t.Helper()
+	list := l.cuts(n)
+	disks := []string{""}
+	for i, c := range list {
+		disks = append(disks, filepath.Join(l.dir, fmt.Sprint("disk", i+1)))
+		saveDisk(l.t, disks[i+1], l.image(c))
+	}
+	m := bootWith(l.t, l.dir, plan{
+		Run:   []string{"%s/guest", "-test.v", "-test.timeout=10m", "-test.run=^TestGuestAfterPowerCuts$"},
+		Env:   []string{imagesVar + "=" + strconv.Itoa(n)},
+		Files: map[string]string{"/run/config/p.json": cutConfig(l.t)},
+	}, hardware{disks: disks})
+	said := m.over()
+	m.results(said)
+	for i, c := range list {
+		l.count.told += len(c.known.acked)
+		if held := c.known.compare(said, i+1); len(held) > 0 {
+			l.t.Errorf("cut after step %d of %d, seed %d, keeping %v, torn %v:\n%s", c.after, len(l.steps), c.seed, c.keep, c.torn, strings.Join(held, "\n"))
+		}
+		l.count.held += len(c.known.acked)
+	}
+	if l.t.Failed() {
+		l.keep(list)
+		return
+	}
+	next := list[rand.IntN(n)]
+	saveDisk(l.t, l.disk, l.image(next))
+	l.known = next.known
+}
+
+// keepVar is a directory for the disks of cuts after which something was wrong.
+const keepVar = "PROCNANNY_TEST_KEEP"
+
+func (l *lab) keep(list []*aCut) {
+	if dir := os.Getenv(keepVar); dir != "" {
+		for i, c := range list {
+			saveDisk(l.t, filepath.Join(dir, fmt.Sprint("cut", i+1)), l.image(c))
+		}
+	}
+}
 
 // crashes is a crasher that costs little to start.
 const crashes = `i=0; while [ $i -lt 20 ]; do echo $PROCNANNY_RUN_ID $i; i=$((i+1)); done; sleep 0.1; exit 3`
+
+// What tests in guests are told.
+const (
+	firstVar  = "PROCNANNY_TEST_FIRST"
+	imagesVar = "PROCNANNY_TEST_IMAGES"
+)
 
 func cutConfig(t *testing.T) string {
 	t.Helper()
 	p := func(role string, more map[string]any) map[string]any {
 		p := map[string]any{
 			"command": guestDir + "/guest", "env": map[string]any{roleVar: role, ledgerVar: "/run"}, "start": map[string]any{"min_uptime": "0s"},
-			"restart": map[string]any{"delay": "300ms", "factor": 1, "max_delay": "300ms"}, "output": map[string]any{"rotate": map[string]any{"size": 50_000, "keep": 1000}},
+			"restart": map[string]any{"delay": "1s", "factor": 1, "max_delay": "1s"}, "output": map[string]any{"rotate": map[string]any{"size": 50_000, "keep": 1000}},
 		}
 		maps.Copy(p, more)
 		return p
@@ -103,68 +243,79 @@ func cutConfig(t *testing.T) string {
 	return string(b)
 }
 
-// promises are what a guest was told.
+// promises are what people were told, by key: TRY and ACK lines of a guest.
 type promises struct {
-	t      *testing.T
-	number int
-	count  int
-	cutOff int
-	acked  map[string]string
-	tried  map[string][]string // since it was acknowledged last
+	acked map[string]string
+	tried map[string][]string // since it was acknowledged last
 }
 
-// judge reads what a guest said: TRY and ACK of changes, HAS of what it found
-// after the boot, at most once of each key and before the first change.
-func (l *promises) judge(boot int, said []string) {
-	l.t.Helper()
-	has := map[string]string{}
-	begun := false
-	for _, line := range said {
+// number is that of the last change that was tried.
+func (p *promises) number() int {
+	return atoi(cmp.Or(append(slices.Clone(p.tried["book"]), p.acked["book"])...))
+}
+
+// after is what was promised when the steps were done.
+func (p *promises) after(steps []step) *promises {
+	now := &promises{acked: maps.Clone(p.acked), tried: map[string][]string{}}
+	for key, values := range p.tried {
+		now.tried[key] = slices.Clone(values)
+	}
+	var said []byte
+	for _, s := range steps {
+		if s.kind == 'C' {
+			said = append(said, s.data...)
+		}
+	}
+	lines := strings.Split(string(said), "\n")
+	for i, line := range lines {
 		f := strings.Fields(line)
 		switch {
-		case strings.Contains(line, "--- FAIL"):
-			l.t.Errorf("in the guest: %s", line)
-		case line == "BEGIN":
-			begun = true
-			l.compare(boot, has)
 		case len(f) != 3:
-		case f[0] == "HAS":
-			has[f[1]] = f[2]
 		case f[0] == "TRY":
-			l.tried[f[1]] = append(l.tried[f[1]], f[2])
-		case f[0] == "ACK":
-			l.acked[f[1]], l.tried[f[1]] = f[2], nil
-			l.count++
+			now.tried[f[1]] = append(now.tried[f[1]], f[2])
+		case f[0] == "ACK" && i < len(lines)-1: // the last one is not told to its end
+			now.acked[f[1]], now.tried[f[1]] = f[2], nil
 		}
 	}
-	if !begun {
-		l.t.Errorf("boot %d did not come to its changes", boot)
-	}
-	l.number = atoi(cmp.Or(append(l.tried["book"], l.acked["book"])...))
-	for _, values := range l.tried {
-		l.cutOff += len(values)
-	}
+	return now
 }
 
-// compare holds what is there against what was acknowledged, or tried since.
-func (l *promises) compare(boot int, has map[string]string) {
-	l.t.Helper()
-	for key, want := range l.acked {
-		got := cmp.Or(has[key], "gone")
-		if key == "seq" || key == "run" { // the first new one after the boot
-			if atoi(got) <= atoi(want) {
-				l.t.Errorf("boot %d: the first new %s is %s, and %s was given out before", boot, key, got, want)
-			}
-			continue
-		}
-		if got != want && !slices.Contains(l.tried[key], got) {
-			l.t.Errorf("boot %d: %s is %q; %q was acknowledged, %q tried since", boot, key, got, want, l.tried[key])
-		}
-		if l.acked[key] = got; got == "gone" {
-			delete(l.acked, key)
+// compare holds what a guest found after a cut (HAS lines between CUT and END)
+// against what was promised, and keeps what is there: all of it was either
+// acknowledged or tried.
+func (p *promises) compare(said []string, cut int) (broken []string) {
+	has, end := map[string]string{}, fmt.Sprint("END ", cut)
+	begin := slices.Index(said, fmt.Sprint("CUT ", cut))
+	if begin < 0 || !slices.Contains(said[begin:], end) {
+		return []string{"nobody came to its end"}
+	}
+	for _, line := range said[begin:slices.Index(said, end)] {
+		if f := strings.Fields(line); len(f) == 3 && f[0] == "HAS" {
+			has[f[1]] = f[2]
 		}
 	}
-	l.tried = map[string][]string{}
+	for key, want := range p.acked {
+		got := cmp.Or(has[key], "gone")
+		switch {
+		case key == "seq" || key == "run": // the first new one after the boot
+			if atoi(got) <= atoi(want) {
+				broken = append(broken, fmt.Sprintf("the first new %s is %s, and %s was given out before", key, got, want))
+			}
+		case got == want || slices.Contains(p.tried[key], got):
+			if p.acked[key] = got; got == "gone" {
+				delete(p.acked, key)
+			}
+		default:
+			broken = append(broken, fmt.Sprintf("%s is %q; %q was acknowledged, %q tried since", key, got, want, p.tried[key]))
+		}
+	}
+	for key, values := range p.tried {
+		if got, ok := has[key]; ok && slices.Contains(values, got) {
+			p.acked[key] = got
+		}
+	}
+	p.tried = map[string][]string{}
+	return broken
 }
 
 func atoi(s string) int { n, _ := strconv.Atoi(s); return n }
@@ -178,24 +329,61 @@ func TestGuestUnderPowerCuts(t *testing.T) {
 	if _, err := os.Stat(guestDisk + "/lost+found"); err != nil {
 		t.Fatalf("there is no disk: %v", err)
 	}
-	p := &powered{mortal: &mortal{t: t, dir: "/run/p", stderr: os.Stdout}}
-	check(t, os.MkdirAll(p.dir, 0o755))
-	p.args = []string{"--config", "/run/config/p.json", "--state", guestDisk + "/state", "--run", p.dir + "/run", "--log-dir", guestDisk + "/log"}
-	var err error
-	p.client, err = zmq.Dial("ipc://"+p.dir+"/run/rpc.sock", untilTimeout)
-	check(t, err)
-	p.start()
-	p.comes("scribe", "running")
-	p.has()
-	for _, program := range []string{"scribe", "crasher"} {
-		p.judgeLines(program)
-	}
-	if t.Failed() {
+	p := newPowered(t, "/run/p", guestDisk)
+	if p.found(); t.Failed() {
 		return
 	}
 	fmt.Println("BEGIN")
 	for n := atoi(os.Getenv(firstVar)); ; n++ {
 		p.change(n)
+	}
+}
+
+// TestGuestAfterPowerCuts is what the machine does that was given its disks: of
+// each it says what it finds there.
+func TestGuestAfterPowerCuts(t *testing.T) {
+	n := atoi(os.Getenv(imagesVar))
+	if os.Getenv(guestVar) == "" || n == 0 {
+		t.Skip("it needs disks of a machine whose power was cut: TestPowerCuts has some")
+	}
+	for i := 1; i <= n; i++ {
+		where, dir := fmt.Sprint("/run/disk", i), fmt.Sprint("/run/p", i)
+		check(t, os.Mkdir(where, 0o755))
+		check(t, unix.Mount("/dev/ubd"+string(rune('a'+i)), where, "ext4", 0, ""))
+		fmt.Println("CUT", i)
+		t.Run(strconv.Itoa(i), func(t *testing.T) { newPowered(t, dir, where).found() })
+		fmt.Println("END", i)
+		check(t, poll(func() (bool, string) {
+			err := unix.Unmount(where, 0)
+			return err == nil, fmt.Sprint(err)
+		}))
+	}
+}
+
+func newPowered(t *testing.T, dir, disk string) *powered {
+	t.Helper()
+	p := &powered{mortal: &mortal{t: t, dir: dir}}
+	check(t, os.MkdirAll(p.dir, 0o755))
+	var err error
+	p.stderr, err = os.Create(dir + "/stderr")
+	check(t, err)
+	t.Cleanup(func() { p.stderr.Close() })
+	p.args = []string{"--config", "/run/config/p.json", "--state", disk + "/state", "--run", p.dir + "/run", "--log-dir", disk + "/log"}
+	p.client, err = zmq.Dial("ipc://"+p.dir+"/run/rpc.sock", untilTimeout)
+	check(t, err)
+	t.Cleanup(func() { p.client.Close() })
+	t.Cleanup(p.end)
+	p.start()
+	return p
+}
+
+// found says what there is after a boot, and judges what programs wrote before.
+func (p *powered) found() {
+	p.t.Helper()
+	p.comes("scribe", "running")
+	p.has()
+	for _, program := range []string{"scribe", "crasher"} {
+		p.judgeLines(program)
 	}
 }
 

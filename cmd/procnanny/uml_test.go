@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -105,8 +106,19 @@ func lend(t *testing.T, from, to string) {
 	check(t, os.WriteFile(to, b, 0o755))
 }
 
-// boot starts a guest. A disk is the file of an ext4 file system, or empty.
-func boot(t *testing.T, dir string, p plan, disk string) *machine {
+// hardware is what a machine has besides its memory.
+type hardware struct {
+	disks []string // files, in their order; an empty name is none. On the first is an ext4 file system
+	env   []string // of the process that is the machine
+}
+
+// boot starts a guest without any disk.
+func boot(t *testing.T, dir string, p plan) *machine {
+	t.Helper()
+	return bootWith(t, dir, p, hardware{})
+}
+
+func bootWith(t *testing.T, dir string, p plan, h hardware) *machine {
 	t.Helper()
 	b, err := json.Marshal(p)
 	check(t, err)
@@ -118,12 +130,14 @@ func boot(t *testing.T, dir string, p plan, disk string) *machine {
 		"con=null", "con0=null,fd:1", "ssl=null", "quiet", "panic=-1", "uml_dir=" + dir, "umid=uml",
 		roleVar + "=guest", guestDirVar + "=" + dir, guestSourceVar + "=" + wd,
 	}
-	if disk != "" {
-		args = append(args, "ubd0="+disk)
+	for i, disk := range h.disks {
+		if disk != "" {
+			args = append(args, fmt.Sprintf("ubd%d=%s", i, disk))
+		}
 	}
 	m := &machine{t: t, dir: dir, cmd: exec.Command(kernel(t), args...), done: make(chan struct{}), news: make(chan struct{})}
 	m.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // all of its processes die together
-	m.cmd.Env = append(os.Environ(), "TMPDIR="+memoryDir(dir))
+	m.cmd.Env = append(append(os.Environ(), "TMPDIR="+memoryDir(dir)), h.env...)
 	out, err := m.cmd.StdoutPipe()
 	check(t, err)
 	m.cmd.Stderr = m.cmd.Stdout
@@ -238,7 +252,7 @@ func guestTests(t *testing.T, pattern string) {
 	t.Helper()
 	m := boot(t, newGuestDir(t), plan{
 		Run: []string{"%s/guest", "-test.v", "-test.timeout=10m", "-test.run=" + pattern}, Count: machineWish("count"),
-	}, "")
+	})
 	m.results(m.over())
 }
 
@@ -271,7 +285,7 @@ func TestPackagesUnderAnOldKernel(t *testing.T) {
 			if only := machineWish("run"); only != "" {
 				args = append(args, "-test.run="+only)
 			}
-			m := boot(t, dir, plan{Run: args, In: pkg}, "")
+			m := boot(t, dir, plan{Run: args, In: pkg})
 			m.results(m.over())
 		})
 	}
