@@ -91,9 +91,7 @@ func codeMap() string {
 		if m := rooms[name].may; len(m) > 0 {
 			may = strings.Join(m, ", ")
 		}
-		if _, err := os.Stat("../" + name); err == nil {
-			fmt.Fprintf(&b, "| [%s](%s) | %s | %s |\n", name, name, may, rooms[name].why)
-		}
+		fmt.Fprintf(&b, "| [%s](%s) | %s | %s |\n", name, name, may, rooms[name].why)
 	}
 	return b.String()
 }
