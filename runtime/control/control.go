@@ -227,7 +227,7 @@ func (c *Control) adopt() error {
 func (c *Control) listen() error {
 	server := rpc.NewServer(rpc.Options{
 		Backend: c, Logs: logReader{c.logs}, Access: c.cfg.Rights, Schema: c.cfg.Schema, CUE: spec.CUE, Log: c.log, OnRefusal: c.guard.take,
-		States: map[string]func() string{"text": reconcile.States, "dot": reconcile.StatesDot},
+		States: map[string]func() string{"text": reconcile.States, "dot": reconcile.StatesDot, "markdown": reconcile.StatesMarkdown},
 	})
 	net, err := c.cfg.Listen(server)
 	if err != nil {
