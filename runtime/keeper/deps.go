@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"path/filepath"
 	"time"
 
 	"github.com/procnanny/procnanny/runtime/launch"
@@ -42,6 +43,9 @@ func realDeps(c Config) (deps, error) {
 	dir.OnAlarm(func(a output.Alarm) {
 		c.Log.Warn("the log directory is not as it was left", "program", a.Program, "file", a.File, "error", a.Err)
 	})
+	if err := dir.Witness(filepath.Join(c.RunDir, "output.witness")); err != nil {
+		c.Log.Debug("output of fast programs is moved in the slower way", "error", err)
+	}
 	return deps{
 		start: launch.Start, preflight: launch.Preflight, tune: launch.Tune, limit: launch.SetCgroup,
 		newSink: func(program string, index int, stream string, o Output) sink {

@@ -204,6 +204,9 @@ func (m *mover) settle(f *flow, what moved) {
 		m.plan(f, now)
 	case f.pipe < 0:
 	case what.more:
+		if f.much {
+			m.ignore(f)
+		}
 		m.plan(f, now)
 	case what.delay > 0:
 		if f.much {

@@ -32,6 +32,7 @@ type Dir struct {
 	grown  int64   // bytes that pipes got beyond their first capacity
 
 	unpacked unpacked // has a lock of its own
+	witness  *witness // has, too; nil: none
 
 	// alarm hears of what was found and dealt with; never nil.
 	alarm func(Alarm)
@@ -128,6 +129,8 @@ func (d *Dir) Close() {
 		l.close()
 	}
 	d.spare = nil
+	d.witness.close()
+	d.witness = nil
 	for _, f := range d.unpacked.list {
 		_ = unix.Close(f.fd)
 	}

@@ -18,6 +18,7 @@ func (st stream) drop() string { return st.base + dropSuffix }
 
 // discard drops bytes and counts them.
 func (s *Sink) discard(pipe, n int) (int, error) {
+	s.acquit(pipe)
 	done, err := s.dir.consume(pipe, n)
 	s.dropped += int64(done)
 	s.unmarked += int64(done)

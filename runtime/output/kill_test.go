@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -34,8 +35,15 @@ func roleDrain(args []string) {
 	size, _ := strconv.ParseInt(args[1], 10, 64)
 	s := d.Sink("web", 0, "", Policy{RotateBytes: size, Keep: 1 << 30, Timestamps: args[2] == "true"})
 	s.BeginRun(1)
+	if len(args) > 3 {
+		if err := d.Witness(args[3]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	}
 	fmt.Println("ready")
 	for {
+		s.pace.pipe, s.pace.fast = 3, d.witness != nil
 		n, more, err := s.Drain(3, 1+rand.IntN(Turn))
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -66,7 +74,7 @@ func kills(t *testing.T) int {
 
 // killLoop lets a writer write numbered lines while drainers are killed one
 // after the other. It returns how many lines were written.
-func killLoop(t *testing.T, dir string, rotate int, stamps bool) int {
+func killLoop(t *testing.T, dir string, rotate int, stamps bool, witness ...any) int {
 	t.Helper()
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -74,7 +82,7 @@ func killLoop(t *testing.T, dir string, rotate int, stamps bool) int {
 	}
 	defer r.Close()
 	start := func() (*exec.Cmd, io.ReadCloser) {
-		cmd := helper("drain", dir, rotate, stamps)
+		cmd := helper("drain", append([]any{dir, rotate, stamps}, witness...)...)
 		cmd.ExtraFiles = []*os.File{r}
 		out, err := cmd.StdoutPipe()
 		if err != nil {
@@ -174,23 +182,40 @@ func TestKilledDrainerLosesAndRepeatsNothing(t *testing.T) {
 		t.Run(strconv.Itoa(rotate), func(t *testing.T) {
 			t.Parallel()
 			dir := filepath.Join(t.TempDir(), "log")
-			lines := killLoop(t, dir, rotate, false)
-			next := 0
-			for sc := bufio.NewScanner(readFiles(t, dir, 0)); sc.Scan(); next++ {
-				if n, _, _ := bytes.Cut(sc.Bytes(), []byte(" ")); string(n) != strconv.Itoa(next) {
-					t.Fatalf("line %d is %q", next, sc.Text())
-				}
-			}
-			if next != lines || lines == 0 {
-				t.Fatalf("%d lines were written, %d are there", lines, next)
-			}
+			countLines(t, dir, killLoop(t, dir, rotate, false))
 			list := files(t, dir)
-			t.Logf("%d lines in %d files", lines, len(list))
+			t.Logf("%d files", len(list))
 			for _, name := range list[:len(list)-1] {
 				checkSegment(t, name, int64(rotate))
 			}
 		})
 	}
+}
+
+// The same where bytes are in the file and in the pipe for a while.
+func TestKilledCarrierLosesAndRepeatsNothing(t *testing.T) {
+	for _, rotate := range []int{300_000, 0} {
+		t.Run(strconv.Itoa(rotate), func(t *testing.T) {
+			t.Parallel()
+			dir, witness := filepath.Join(t.TempDir(), "log"), filepath.Join(memoryDir(t), "witness")
+			countLines(t, dir, killLoop(t, dir, rotate, false, witness))
+		})
+	}
+}
+
+// countLines checks that all numbered lines are there, once and in order.
+func countLines(t *testing.T, dir string, lines int) {
+	t.Helper()
+	next := 0
+	for sc := bufio.NewScanner(readFiles(t, dir, 0)); sc.Scan(); next++ {
+		if n, _, _ := bytes.Cut(sc.Bytes(), []byte(" ")); string(n) != strconv.Itoa(next) {
+			t.Fatalf("line %d is %q", next, sc.Text())
+		}
+	}
+	if next != lines || lines == 0 {
+		t.Fatalf("%d lines were written, %d are there", lines, next)
+	}
+	t.Logf("%d lines", lines)
 }
 
 // checkSegment checks that a put aside file ends with a line and is not longer
@@ -238,24 +263,37 @@ func TestKilledBeforeEverySystemCall(t *testing.T) {
 	}
 	self, err := os.Executable()
 	must(t, err)
-	for _, stamps := range []bool{false, true} {
-		t.Run(fmt.Sprint("timestamps ", stamps), func(t *testing.T) {
+	plain := []string{"renameat2", "openat2", "pwrite64", "splice", "ftruncate", "fchmod", "unlinkat"}
+	for _, c := range []struct {
+		name   string
+		rotate int
+		stamps bool
+		carry  bool
+		calls  []string
+	}{
+		{"splice", 200, false, false, slices.DeleteFunc(slices.Clone(plain), func(s string) bool { return s == "ftruncate" })},
+		{"timestamps", 200, true, false, plain},
+		{"carry", 0, false, true, []string{"tee", "pwrite64", "splice", "pread64", "readv", "ioctl", "fstat"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			dir := filepath.Join(t.TempDir(), "log")
+			args := []any{filepath.Join(t.TempDir(), "log"), c.rotate, c.stamps}
+			if c.carry {
+				args = append(args, filepath.Join(memoryDir(t), "witness"))
+			}
+			stamps := c.stamps
+			dir := args[0].(string)
 			r, w, err := os.Pipe()
 			must(t, err)
 			defer r.Close()
 			line, killed := 0, 0
-			for _, call := range []string{"renameat2", "openat2", "pwrite64", "splice", "ftruncate", "fchmod", "unlinkat"} {
-				if !stamps && call == "ftruncate" {
-					continue
-				}
+			for _, call := range c.calls {
 				for n := 1; n <= 6; n++ {
 					for range 40 {
 						fmt.Fprintf(w, "%d %s\n", line, call)
 						line++
 					}
-					cmd := helper("drain", dir, 200, stamps)
+					cmd := helper("drain", args...)
 					inject := fmt.Sprintf("inject=%s:signal=KILL:when=%d", call, n)
 					cmd.Args = append([]string{strace, "-f", "-qq", "-e", "trace=" + call, "-o", "/dev/null", "-e", inject, self}, cmd.Args[1:]...)
 					cmd.Path, cmd.ExtraFiles = strace, []*os.File{r}
@@ -265,7 +303,7 @@ func TestKilledBeforeEverySystemCall(t *testing.T) {
 				}
 			}
 			w.Close()
-			cmd := helper("drain", dir, 200, stamps)
+			cmd := helper("drain", args...)
 			cmd.ExtraFiles = []*os.File{r}
 			must(t, cmd.Run())
 			next := 0

@@ -20,18 +20,28 @@ const spareMost = 2
 // look returns a copy of the next bytes in the pipe, at most n, without taking
 // them. The slice is good until the next call.
 func (s *Sink) look(pipe, n int) ([]byte, error) {
-	if s.lens == nil {
-		var err error
-		if s.lens, err = s.dir.takeLens(); err != nil {
-			return nil, err
-		}
+	if err := s.needLens(); err != nil {
+		return nil, err
 	}
 	data, left, err := s.lens.look(pipe, n)
-	if left { // it would be taken for the next look's
-		s.lens.close()
-		s.lens = nil
+	if left {
+		s.dropLens()
 	}
 	return data, err
+}
+
+func (s *Sink) needLens() (err error) {
+	if s.lens == nil {
+		s.lens, err = s.dir.takeLens()
+	}
+	return err
+}
+
+// dropLens is for one in which something stayed: it would be taken for the next
+// look's.
+func (s *Sink) dropLens() {
+	s.lens.close()
+	s.lens = nil
 }
 
 // look says with left that something stayed in the lens.

@@ -12,6 +12,10 @@ const (
 	batch    = time.Millisecond
 	longMost = 8 * time.Millisecond
 	loudRate = 4 << 20
+	// fastRate or more, bytes a second, and a pipe is moved by carry; while
+	// eagerMin is found in it, again and again.
+	fastRate = 250 << 20
+	eagerMin = 32 << 10
 	// tooShort is a wait that costs more than it saves.
 	tooShort = 60 * time.Microsecond
 	// The wait after a failure, doubled up to the latter.
@@ -39,6 +43,10 @@ type pace struct {
 	moved    int       // bytes since then
 	most     int       // that were found in it since then
 	delay    time.Duration
+	fast     bool   // fastRate was reached
+	eager    bool   // look again at once
+	entry    *entry // of the witness; nil: none, or not yet
+	unproven bool   // there is none to be had
 }
 
 // Delay is how long to leave the pipe alone after the last Drain: 0 to poll it
@@ -49,10 +57,12 @@ func (s *Sink) Delay() time.Duration { return s.pace.delay }
 // could take no more.
 func (p *pace) drained(s *Sink, pipe, avail, n int, now time.Time, blocked bool) {
 	if p.capacity == 0 || p.pipe != pipe {
+		p.forget(s)
 		p.pipe, p.capacity = pipe, max(pipeSize(pipe), 1)
 	}
 	p.moved += n
 	p.most = max(p.most, avail)
+	p.eager = false
 	if blocked {
 		p.delay = min(max(2*p.delay, backoffMin), backoffMax)
 		return
@@ -62,11 +72,15 @@ func (p *pace) drained(s *Sink, pipe, avail, n int, now time.Time, blocked bool)
 	if avail >= p.capacity/2 && since <= 2*longMost {
 		p.grow(s, rate)
 	}
+	p.fast = rate >= fastRate
 	if avail > n {
 		return // it is drained again at once
 	}
 	before, full := p.delay, p.most > p.capacity*3/4
 	p.last, p.moved, p.most, p.delay = now, 0, 0, 0
+	if p.eager = p.fast && avail >= eagerMin && p.entry != nil; p.eager {
+		return
+	}
 	if rate == 0 || since > 2*longMost {
 		return // the first after a pause goes at once
 	}
@@ -109,6 +123,21 @@ func (p *pace) grow(s *Sink, rate float64) {
 	p.inode, p.more, p.capacity = st.Ino, p.more+more, size
 }
 
+// witnessed is the pipe's entry of the witness; nil: there is none.
+func (p *pace) witnessed(s *Sink, pipe int) *entry {
+	switch w := s.dir.witness; {
+	case w == nil || p.unproven || p.pipe != pipe:
+		return nil
+	case p.entry == nil:
+		var st unix.Stat_t
+		if unix.Fstat(pipe, &st) == nil {
+			p.entry = w.find(st.Ino, true)
+		}
+		p.unproven = p.entry == nil
+	}
+	return p.entry
+}
+
 // lend books bytes for a pipe, if there are enough.
 func (d *Dir) lend(more int64) bool {
 	d.mu.Lock()
@@ -144,6 +173,7 @@ func (p *pace) forget(s *Sink) {
 	if p.more > 0 {
 		s.dir.lend(-p.more)
 	}
+	p.entry.free()
 	*p = pace{}
 }
 

@@ -82,7 +82,7 @@ type Sink struct {
 
 // Drain moves at most max bytes from the pipe to the file. It never waits for
 // the pipe; n is how many it took from there, and more says that there are
-// more now. An error says why the file cannot take more: then no more was taken
+// more, now or in a moment. An error says why the file cannot take more: then no more was taken
 // than it took, or, with Policy.Drop, the rest of n was dropped.
 //
 // A pipe at its end gives 0, false, nil: poll(2) says POLLHUP there.
@@ -99,7 +99,7 @@ func (s *Sink) Drain(pipe, max int) (n int, more bool, err error) {
 	}
 	blocked := err != nil && !s.policy.Drop
 	s.pace.drained(s, pipe, avail, n, now, blocked)
-	return n, avail > n && !blocked, err
+	return n, (avail > n || s.pace.eager) && !blocked, err
 }
 
 // take is store with what Drop says about failure.
@@ -133,6 +133,10 @@ func (s *Sink) store(pipe, want int, now time.Time) (n int, err error) {
 	if err := s.ready(now); err != nil {
 		return 0, err
 	}
+	recalled, err := s.recall(pipe)
+	if want -= recalled; err != nil {
+		return 0, err
+	}
 	if err := s.tellDropped(now); err != nil {
 		return 0, err
 	}
@@ -162,11 +166,15 @@ func (s *Sink) move(pipe, left int, now time.Time) (int, error) {
 	room := s.room(now)
 	switch {
 	case int64(left) <= room:
-		return s.splice(pipe, left)
 	case room > lookMax: // not yet near the end
-		return s.splice(pipe, int(room-lookMax))
+		left = int(room - lookMax)
+	default:
+		return s.cut(pipe, left, int(max(room, 0)), now)
 	}
-	return s.cut(pipe, left, int(max(room, 0)), now)
+	if s.pace.fast {
+		return s.carry(pipe, left)
+	}
+	return s.splice(pipe, left)
 }
 
 // room is how many bytes the live file may still get; at most 0: none.
