@@ -72,6 +72,9 @@ func (k *keeper) inherit(w *Will, noted map[uint64]bool) {
 	last := map[instanceKey]uint64{}
 	for i := range w.Runs {
 		v := &w.Runs[i].Note
+		if f := exitOf(w.Runs[i].Exit); f != nil && f.Kind == FactStartFailed {
+			continue // perhaps because the one before it lives
+		}
 		last[instanceKey{v.Program, v.Index}] = max(last[instanceKey{v.Program, v.Index}], v.Run)
 	}
 	for i := range w.Runs {
@@ -109,7 +112,10 @@ func (k *keeper) inherit(w *Will, noted map[uint64]bool) {
 
 // inheritEnded lists a run whose end is known already; others of it may live.
 func (k *keeper) inheritEnded(r *run, l *legacy) {
-	k.runs[r.id], r.in.run = r, r
+	k.runs[r.id] = r
+	if r.in.run == nil || r.in.run.emptied {
+		r.in.run = r
+	}
 	k.unheard = append(k.unheard, r)
 	k.set(alarmNotes, endWait)
 	r.ended, r.emptied, r.exit = true, l.Emptied, exitOf(l.Exit)

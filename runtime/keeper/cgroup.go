@@ -22,6 +22,9 @@ type cgroups struct {
 	dir     string // the base
 	parent  string // the cgroup we are in
 	enabled bool   // controllers were looked after
+	family  *sweep // finds those who have left
+	// insiders are orphans in our cgroups, until when that is believed.
+	insiders map[int]int64
 }
 
 func newCgroups(runDir string) (*cgroups, error) {
@@ -216,7 +219,8 @@ func (c *cgroups) populated(in *instance) bool {
 
 func (c *cgroups) left(r *run) (n int, empty bool) {
 	if !c.populated(r.in) {
-		return 0, true
+		strays, certain := c.strays(r)
+		return len(strays), len(strays) == 0 && certain
 	}
 	for _, pid := range procs(c.leaf(r.in), 0) {
 		if pid != r.pid {
@@ -247,25 +251,12 @@ func procs(dir string, depth int) []int {
 // process was opened is that process's.
 func (c *cgroups) members(r *run) []member {
 	leaf := c.leaf(r.in)
-	var held []member
-	for _, pid := range procs(leaf, 0) {
-		if fd, err := unix.PidfdOpen(pid, 0); err == nil {
-			held = append(held, member{pid, fd})
-		}
-	}
-	again := map[int]bool{}
-	for _, pid := range procs(leaf, 0) {
-		again[pid] = true
-	}
-	return slices.DeleteFunc(held, func(m member) bool {
-		if !again[m.pid] {
-			unix.Close(m.fd)
-		}
-		return !again[m.pid]
-	})
+	return hold(func() []int { return procs(leaf, 0) })
 }
 
-func (c *cgroups) empty(k *keeper, r *run) bool {
+// emptied reports whether nobody is in the run's cgroup, and else sees to it that
+// we are told.
+func (c *cgroups) emptied(k *keeper, r *run) bool {
 	path := filepath.Join(c.leaf(r.in), "cgroup.events")
 	if r.eventsFD < 0 {
 		if !c.populated(r.in) {
@@ -288,19 +279,6 @@ func (c *cgroups) empty(k *keeper, r *run) bool {
 	var b [128]byte // reading it also arms the next event
 	n, err := unix.Pread(r.eventsFD, b[:], 0)
 	return err == unix.ENODEV || err == nil && !bytes.Contains(b[:n], []byte("populated 1"))
-}
-
-func (c *cgroups) remember(*run) {}
-
-func (c *cgroups) signal(r *run, sig spec.Signal) {
-	signalUntilStable(func() []member { return c.members(r) }, sig)
-}
-
-func (c *cgroups) kill(r *run) {
-	r.in.killed = true
-	if writeFile(filepath.Join(c.leaf(r.in), "cgroup.kill"), "1") != nil { // before 5.14
-		c.signal(r, spec.SIGKILL)
-	}
 }
 
 func (c *cgroups) forget(in *instance) {

@@ -50,6 +50,7 @@ func (k *keeper) newContainment() containment {
 	if !k.c.Sweep {
 		box, err := newCgroups(k.c.RunDir)
 		if err == nil {
+			box.family = &sweep{k: k}
 			return box
 		}
 		why = err.Error()
@@ -73,6 +74,9 @@ var leafEscapes = strings.NewReplacer("%", "%25", ".", "%2E")
 
 // maxLeaf is how long a program's part of a directory name may be, in bytes.
 const maxLeaf = 200
+
+// LeafName is the name of an instance's cgroup.
+func LeafName(program string, index int) string { return leafName(instanceKey{program, index}) }
 
 // leafName is an instance's cgroup below the base. No two instances share one:
 // "." and "%" are escaped in the program's name, and a name that is too long

@@ -64,6 +64,12 @@
 //     subreaper), not in all of /proc: as long as there are none, an end costs
 //     nothing. A process that changed its session, its group and its environment,
 //     and whose parents ended before anybody looked, is not known to be the run's.
+//   - Who leaves its cgroup, which needs our rights, is looked for in the same way
+//     (stray.go): main is signalled by its pidfd besides, and an end looks at our
+//     orphans when nobody is left in the leaf. Of a run that a keeper found, whose
+//     orphans are not ours, only main is surely known then.
+//   - A program that has ended and is traced is told as ended though it cannot be
+//     reaped yet: a debugger that does not look must not hold up a restart.
 //   - A leaf stays between runs: mkdir and rmdir would double the cost of a
 //     restart, and a leaf that exists and is empty is proof, not a guess. Only
 //     after cgroup.kill it is made anew, because Linux 6.14 and later kill what

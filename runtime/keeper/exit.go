@@ -131,7 +131,33 @@ func (k *keeper) collect(r *run) (ending, bool) {
 		k.log.Error("cannot learn how a process ended", "program", r.in.program, "instance", r.in.index, "pid", r.pid, "error", err)
 		return ending{unknown: true}, true
 	}
+	if !ok && pollIn(r.pidfd, 0) {
+		return k.collectTraced(r)
+	}
 	return e, ok
+}
+
+// collectTraced is for a child that has ended and is traced by somebody: until
+// that one has looked, the kernel does not let us reap it, but lets root see how it
+// ended. Once it does, the child is reaped as an orphan is.
+func (k *keeper) collectTraced(r *run) (ending, bool) {
+	if status, ok := zombieStatus(r.pid); ok {
+		return endingOf(status), true
+	}
+	return k.askAgain(r)
+}
+
+// askAgain has the end of a run asked for a little later, and not for ever.
+func (k *keeper) askAgain(r *run) (ending, bool) {
+	if r.asks++; r.asks > askMost {
+		return ending{unknown: true}, true
+	}
+	if r.asks == 1 {
+		k.poll.remove(r.pidfd) // readable from now on
+	}
+	k.exiting[r] = struct{}{}
+	k.set(alarmExit, askEvery)
+	return ending{}, false
 }
 
 // lookEmpty tells when nobody is left of a run whose main process is gone, and
@@ -198,15 +224,10 @@ func (k *keeper) collectAdopted(r *run) (ending, bool) {
 	if status, ok := zombieStatus(r.pid); ok {
 		return endingOf(status), true
 	}
-	if r.asks++; r.asks > askMost || err == unix.ENOTTY {
+	if err == unix.ENOTTY {
 		return ending{unknown: true}, true
 	}
-	if r.asks == 1 {
-		k.poll.remove(r.pidfd) // readable from now on
-	}
-	k.exiting[r] = struct{}{}
-	k.set(alarmExit, askEvery)
-	return ending{}, false
+	return k.askAgain(r)
 }
 
 func (k *keeper) askExits() {

@@ -46,6 +46,7 @@ type run struct {
 
 	stopping bool
 	adopted  bool // not our child
+	strayed  bool // adopted, and its main process has left its cgroup
 	ended    bool
 	emptied  bool
 	exit     *Fact // once ended

@@ -124,7 +124,9 @@ func inputFile(text string) (int, error) {
 // register makes r the run of its instance and watches for its end.
 func (k *keeper) register(r *run) {
 	k.runs[r.id], r.in.run = r, r
-	if !r.adopted {
+	if r.adopted {
+		k.box.remember(r)
+	} else {
 		k.mains[r.pid] = r
 	}
 	if err := k.poll.add(r.pidfd, unix.EPOLLIN, (*runExit)(r)); err != nil {

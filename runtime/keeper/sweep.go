@@ -153,15 +153,18 @@ const maxLooks = 64
 // while we looked: one that does hands its children to us, behind our back if we
 // have been through our own children by then.
 func (s *sweep) pidsOf(r *run) (list []int, certain bool) {
+	held := map[int]bool{}
 	for range maxLooks {
-		if list, certain = s.look(r); len(list) > 0 || certain {
+		if list, certain = s.look(r, held); len(list) > 0 || certain {
 			return list, certain
 		}
 	}
 	return nil, false
 }
 
-func (s *sweep) look(r *run) (list []int, certain bool) {
+// held are zombies seen before that we cannot reap, because they are traced: what
+// they left to us is in the list by now.
+func (s *sweep) look(r *run, held map[int]bool) (list []int, certain bool) {
 	found := map[int]bool{}
 	certain = true
 	take := func(pid int, st stat) bool {
@@ -186,7 +189,8 @@ func (s *sweep) look(r *run) (list []int, certain bool) {
 		case !st.known:
 			certain = certain && r.adopted
 		case st.zombie:
-			certain = certain && !s.reap(pid, st)
+			certain = certain && (held[pid] || !s.reap(pid, st))
+			held[pid] = true
 		case s.belongs(r, pid, st):
 			s.walk(pid, take, 0)
 		case st.exiting:
@@ -214,30 +218,12 @@ func (s *sweep) foreign(r *run, pid int) bool {
 	return pid == os.Getpid() || pid == 1 || pid == s.k.ctl.pid || (other != nil && other != r)
 }
 
-// members holds the processes of a run. One is kept only if it still belongs
-// after its descriptor was opened: then the descriptor is of that process.
+// members holds the processes of a run.
 func (s *sweep) members(r *run) []member {
-	var held []member
-	before, _ := s.pidsOf(r)
-	for _, pid := range before {
-		if fd, err := unix.PidfdOpen(pid, 0); err == nil {
-			held = append(held, member{pid, fd})
-		}
-	}
-	still := map[int]bool{}
-	after, _ := s.pidsOf(r)
-	for _, pid := range after {
-		still[pid] = true
-	}
-	kept := held[:0]
-	for _, m := range held {
-		if still[m.pid] {
-			kept = append(kept, m)
-		} else {
-			unix.Close(m.fd)
-		}
-	}
-	return kept
+	return hold(func() []int {
+		list, _ := s.pidsOf(r)
+		return list
+	})
 }
 
 func (s *sweep) left(r *run) (n int, empty bool) {

@@ -20,6 +20,7 @@ import (
 // about it again. Call it before the first Do.
 func (p *Proc) Adopt(h keeper.Hello, w reconcile.World) []reconcile.Fact {
 	c := p.clock()
+	p.contained.Store(h.Contain == "cgroup")
 	held := make(map[reconcile.RunID]*keeper.Run, len(h.Runs))
 	for i := range h.Runs {
 		held[reconcile.RunID(h.Runs[i].Run)] = &h.Runs[i]

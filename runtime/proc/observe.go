@@ -182,7 +182,25 @@ func (p *Proc) judge(l Look, got map[string]json.RawMessage) (map[string]string,
 		tune = p.correct(l, found)
 	}
 	maps.Copy(found, identityDrift(l.Program.Identity, got))
+	maps.Copy(found, p.placeDrift(l))
 	return found, tune
+}
+
+// placeDrift is only reported: a process that has left its cgroup has the right to.
+func (p *Proc) placeDrift(l Look) map[string]string {
+	if id := l.Program.Identity; !p.contained.Load() || id.Switch && id.UID != 0 {
+		return nil // another user cannot
+	}
+	raw, err := os.ReadFile("/proc/" + strconv.Itoa(l.PID) + "/cgroup")
+	if err != nil {
+		return nil
+	}
+	_, path, _ := strings.Cut("\n"+string(raw), "\n0::")
+	path, _, _ = strings.Cut(path, "\n")
+	if path == "" || strings.Contains(path+"/", "/"+keeper.LeafName(l.ID.Program, l.ID.Index)+"/") {
+		return nil
+	}
+	return map[string]string{"cgroup": "it has left its cgroup and is in " + path}
 }
 
 // correct takes out of found what it orders to be corrected, and adds to the

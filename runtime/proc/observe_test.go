@@ -272,3 +272,25 @@ func TestWhatIsTakenOutGoesBack(t *testing.T) {
 	p.Do([]reconcile.Order{order(reconcile.ActionTune, 0, 5, has)})
 	check(f)
 }
+
+// Who has left its cgroup is reported, if it could; who is there is not.
+func TestStraysAreReported(t *testing.T) {
+	raw, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil || !strings.Contains("\n"+string(raw), "\n0::/") {
+		t.Skip("there is no cgroup v2")
+	}
+	p, _ := newFake(t)
+	l, _ := living0(t, p, program(func(*spec.Program) {})) // it is where we are
+	drift := func() string { return p.Observe([]Look{l})[0].Drift["cgroup"] }
+	if got := drift(); got != "" {
+		t.Errorf("without cgroups: %q", got)
+	}
+	p.Adopt(keeper.Hello{Contain: "cgroup"}, reconcile.World{})
+	if got := drift(); !strings.HasPrefix(got, "it has left its cgroup and is in /") {
+		t.Errorf("with cgroups: %q", got)
+	}
+	l.Program = program(func(g *spec.Program) { g.Identity = spec.Identity{UID: 65534, GID: 65534, Switch: true} })
+	if got := drift(); got != "" {
+		t.Errorf("of somebody who cannot leave: %q", got)
+	}
+}

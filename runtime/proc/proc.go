@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/procnanny/procnanny/reconcile"
@@ -45,6 +46,8 @@ type Proc struct {
 	cache   map[string]*prepared // by program name
 
 	seen sightings // of Observe alone
+	// contained is whether each instance has a cgroup of its own.
+	contained atomic.Bool
 
 	mu   sync.Mutex
 	runs map[reconcile.RunID]*run
