@@ -1,7 +1,10 @@
 package reconcile
 
 import (
+	"cmp"
 	"encoding/json"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/procnanny/procnanny/spec"
@@ -18,6 +21,15 @@ type View struct {
 	Version    string
 	KeeperPID  int
 	ControlPID int
+}
+
+// Program is the program of that name; nil is that there is none.
+func (v *View) Program(name string) *ProgramView {
+	n, ok := slices.BinarySearchFunc(v.Programs, name, func(p *ProgramView, name string) int { return strings.Compare(p.Name, name) })
+	if !ok {
+		return nil
+	}
+	return v.Programs[n]
 }
 
 // ConfigView is the state of the configuration.
@@ -51,6 +63,15 @@ type ProgramView struct {
 	Held       string
 	// Instances are sorted by index; an unchanged one keeps its pointer.
 	Instances []*InstanceView
+}
+
+// Instance is instance index; nil is that there is none.
+func (p *ProgramView) Instance(index int) *InstanceView {
+	n, ok := slices.BinarySearchFunc(p.Instances, index, func(i *InstanceView, index int) int { return cmp.Compare(i.ID.Index, index) })
+	if !ok {
+		return nil
+	}
+	return p.Instances[n]
 }
 
 // InstanceView is one instance, immutable.

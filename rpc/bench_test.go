@@ -61,7 +61,7 @@ func BenchmarkStatusOneChanged(b *testing.B) {
 // program.
 func BenchmarkStatusOneInstanceChanged(b *testing.B) {
 	v := exampleView()
-	web := findProgram(v, "web")
+	web := v.Program("web")
 	for n := len(web.Instances); n < 1000; n++ {
 		web.Instances = append(web.Instances, instance("web", n, reconcile.StateRunning, reconcile.RunID(n)))
 	}

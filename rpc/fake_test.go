@@ -99,7 +99,7 @@ func viewOf(files spec.Spec, overrides []spec.Override) *View {
 
 func exampleView() *View {
 	v := viewOf(exampleFiles(), exampleOverrides())
-	web := findProgram(v, "web")
+	web := v.Program("web")
 	crashed := web.Instances[1]
 	crashed.State, crashed.LastExit, crashed.Until, crashed.Attempt = reconcile.StateBackoff, exampleExit(), exampleNow.Add(2*time.Second), 1
 	return v
@@ -201,7 +201,7 @@ func (f *fake) Command(_ context.Context, c reconcile.Command) ([]reconcile.Outc
 	out := make([]reconcile.Outcome, len(c.Targets))
 	for i, id := range c.Targets {
 		out[i].ID = id
-		if p := findProgram(f.View(), id.Program); p != nil && p.Spec.Admin.IsDown(id.Index) {
+		if p := f.View().Program(id.Program); p != nil && p.Spec.Admin.IsDown(id.Index) {
 			out[i].Reason = "it is stopped: start it"
 		}
 	}
@@ -230,10 +230,10 @@ func (f *fake) Override(_ context.Context, os []spec.Override) error {
 // keepInstances: what shall be has changed, what is not yet.
 func keepInstances(next, now *View) {
 	for _, p := range next.Programs {
-		old := findProgram(now, p.Name)
+		old := now.Program(p.Name)
 		for n, i := range p.Instances {
-			if old != nil && findInstance(old, i.ID.Index) != nil {
-				was := *findInstance(old, i.ID.Index)
+			if old != nil && old.Instance(i.ID.Index) != nil {
+				was := *old.Instance(i.ID.Index)
 				was.Down = i.Down
 				if was.Alive() && was.Tuning != p.Spec.Tuning.Digest() {
 					was.Tuning, was.Tune = p.Spec.Tuning.Digest(), reconcile.TuneAsked

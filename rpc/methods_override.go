@@ -201,7 +201,7 @@ func create(ctx context.Context, c *Call) (any, error) {
 		return nil, Errorf(CodeBadArgument, "'program': %v", err)
 	}
 	// One of that name that is on its way out makes room first.
-	if p := findProgram(c.Backend.View(), name); p != nil && p.Defined {
+	if p := c.Backend.View().Program(name); p != nil && p.Defined {
 		return nil, Errorf(CodeConflict, "cannot create %s: %s", name, c.whose(p))
 	}
 	value, err := programValue(c.Args)
@@ -293,7 +293,7 @@ func remove(ctx context.Context, c *Call) (any, error) {
 		}
 	}
 	err = c.await(ctx, func(v *View) (d verdict) {
-		if p := findProgram(v, p.Name); p != nil {
+		if p := v.Program(p.Name); p != nil {
 			d.wait("%s is still being stopped", p.Name)
 		}
 		return d

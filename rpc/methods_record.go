@@ -221,7 +221,7 @@ func logs(ctx context.Context, c *Call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	known := findProgram(c.Backend.View(), q.Program) // one that is gone may have left its files
+	known := c.Backend.View().Program(q.Program) // one that is gone may have left its files
 	if known != nil && !hasIndex(known, q.Instance) && q.Offset == nil {
 		known = nil
 	}

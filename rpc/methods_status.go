@@ -46,7 +46,7 @@ func status(ctx context.Context, c *Call) (any, error) {
 	var err error
 	switch name := c.Args.Str("program"); {
 	case c.Args.Has("program"):
-		p := findProgram(v, name)
+		p := v.Program(name)
 		if p == nil {
 			return nil, noProgram(name)
 		}
@@ -64,7 +64,7 @@ const lastEnds = 5
 
 func why(ctx context.Context, c *Call) (any, error) {
 	v := c.Backend.View()
-	p := findProgram(v, c.Args.Str("program"))
+	p := v.Program(c.Args.Str("program"))
 	if p == nil {
 		return nil, noProgram(c.Args.Str("program"))
 	}
@@ -82,7 +82,7 @@ func why(ctx context.Context, c *Call) (any, error) {
 	sort.Ints(list)
 	instances := make(IntMap, len(list))
 	for n, index := range list {
-		r := reason{program: p, instance: findInstance(p, index), id: reconcile.InstanceID{Program: p.Name, Index: index}, now: c.now()}
+		r := reason{program: p, instance: p.Instance(index), id: reconcile.InstanceID{Program: p.Name, Index: index}, now: c.now()}
 		instances[n] = IntField{index, r.reply(c.ends(ctx, p, runs, index, len(list) <= fewInstances))}
 	}
 	return Map{

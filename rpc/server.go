@@ -293,7 +293,7 @@ func (c *Call) now() time.Time { return c.Server.Now() }
 
 // program finds a program of the picture.
 func (c *Call) program(name string) (*ProgramView, error) {
-	if p := findProgram(c.Backend.View(), name); p != nil {
+	if p := c.Backend.View().Program(name); p != nil {
 		return p, nil
 	}
 	return nil, noProgram(name)

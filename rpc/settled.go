@@ -30,7 +30,7 @@ func (c *Call) awaitSettled(ctx context.Context, what changed) error {
 	digests := map[*spec.Program]spec.Digest{} // of the programs that were judged: they are dear
 	return c.await(ctx, func(v *View) (d verdict) {
 		for _, name := range names {
-			p := findProgram(v, name)
+			p := v.Program(name)
 			if p == nil {
 				continue
 			}
@@ -52,7 +52,7 @@ func judgeSettled(d *verdict, p *ProgramView, launch spec.Digest, what changed) 
 	}
 	n := desired(p)
 	for index := range n {
-		i := findInstance(p, index)
+		i := p.Instance(index)
 		switch {
 		case i == nil:
 			d.wait("%s is new", idText(p.Name, index))

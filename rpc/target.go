@@ -48,7 +48,8 @@ func (t Target) String() string {
 	return t.Program + "/" + strconv.Itoa(*t.Index)
 }
 
-func (t Target) matches(program string) bool {
+// Matches reports whether the target means a program, or some of its instances.
+func (t Target) Matches(program string) bool {
 	if !t.Glob() {
 		return t.Program == program
 	}
@@ -125,14 +126,14 @@ func (t Target) resolve(v *View, byName map[string]*Selection) error {
 
 func (t Target) candidates(v *View) []*ProgramView {
 	if !t.Glob() {
-		if p := findProgram(v, t.Program); p != nil {
+		if p := v.Program(t.Program); p != nil {
 			return []*ProgramView{p}
 		}
 		return nil
 	}
 	var out []*ProgramView
 	for _, p := range v.Programs {
-		if t.matches(p.Name) {
+		if t.Matches(p.Name) {
 			out = append(out, p)
 		}
 	}
@@ -149,22 +150,6 @@ func (s *Selection) add(index *int) {
 	}
 }
 
-func findProgram(v *View, name string) *ProgramView {
-	i := sort.Search(len(v.Programs), func(i int) bool { return v.Programs[i].Name >= name })
-	if i < len(v.Programs) && v.Programs[i].Name == name {
-		return v.Programs[i]
-	}
-	return nil
-}
-
-func findInstance(p *ProgramView, index int) *InstanceView {
-	i := sort.Search(len(p.Instances), func(i int) bool { return p.Instances[i].ID.Index >= index })
-	if i < len(p.Instances) && p.Instances[i].ID.Index == index {
-		return p.Instances[i]
-	}
-	return nil
-}
-
 // desired is how many instances p shall have.
 func desired(p *ProgramView) int {
 	if !p.Defined {
@@ -175,7 +160,7 @@ func desired(p *ProgramView) int {
 
 // hasIndex: an instance exists when it is in the world or shall be.
 func hasIndex(p *ProgramView, index int) bool {
-	return index < desired(p) || findInstance(p, index) != nil
+	return index < desired(p) || p.Instance(index) != nil
 }
 
 // indexes lists every instance that is in the world or shall be.

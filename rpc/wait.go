@@ -70,10 +70,10 @@ func (c *Call) await(ctx context.Context, judge func(*View) verdict) error {
 func (c *Call) awaitInstances(ctx context.Context, ids []reconcile.InstanceID, one func(*verdict, reconcile.InstanceID, *ProgramView, *InstanceView)) error {
 	return c.await(ctx, func(v *View) (d verdict) {
 		for _, id := range ids {
-			p := findProgram(v, id.Program)
+			p := v.Program(id.Program)
 			var i *InstanceView
 			if p != nil {
-				i = findInstance(p, id.Index)
+				i = p.Instance(id.Index)
 			}
 			one(&d, id, p, i)
 		}
@@ -136,11 +136,11 @@ const finishedDone = "done"
 func runsFrom(v *View, ids []reconcile.InstanceID, fresh bool) map[reconcile.InstanceID]reconcile.RunID {
 	from := make(map[reconcile.InstanceID]reconcile.RunID, len(ids))
 	for _, id := range ids {
-		p := findProgram(v, id.Program)
+		p := v.Program(id.Program)
 		if p == nil {
 			continue
 		}
-		i := findInstance(p, id.Index)
+		i := p.Instance(id.Index)
 		switch {
 		case i == nil:
 		case !fresh && (i.State == reconcile.StateRunning || i.State == reconcile.StateStarting):

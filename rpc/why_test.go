@@ -85,7 +85,7 @@ var causes = []reconcile.Exit{
 // oneInstance is a picture of web/0 alone, and whose output is known.
 func oneInstance(edit func(p *ProgramView, i *InstanceView)) *fake {
 	f := newFake()
-	web := *findProgram(f.view, "web")
+	web := *f.view.Program("web")
 	i := *web.Instances[0]
 	web.Instances, web.Overrides, web.Held = []*InstanceView{&i}, nil, ""
 	web.Spec.Instances, web.Spec.Admin = 1, spec.Admin{}

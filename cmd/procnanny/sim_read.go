@@ -74,9 +74,9 @@ func (r *simReader) who(text string) (sim.Match, error) {
 	}
 	for _, s := range r.specs {
 		for name := range s.Programs {
-			if matches(t, name) {
+			if t.Matches(name) {
 				return func(id reconcile.InstanceID) bool {
-					return matches(t, id.Program) && (t.Index == nil || *t.Index == id.Index)
+					return t.Matches(id.Program) && (t.Index == nil || *t.Index == id.Index)
 				}, nil
 			}
 		}

@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"path"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -45,18 +44,10 @@ func targets(args []string, all bool) ([]string, error) {
 	return args, err
 }
 
-func matches(t pattern, program string) bool {
-	if !t.Glob() {
-		return t.Program == program
-	}
-	ok, err := path.Match(t.Program, program)
-	return ok && err == nil
-}
-
 // wanted reports whether something of a program is asked for.
 func wanted(want []pattern, program string) bool {
 	for _, t := range want {
-		if matches(t, program) {
+		if t.Matches(program) {
 			return true
 		}
 	}
@@ -65,7 +56,7 @@ func wanted(want []pattern, program string) bool {
 
 func wantedInstance(want []pattern, program string, index int) bool {
 	for _, t := range want {
-		if matches(t, program) && (t.Index == nil || *t.Index == index) {
+		if t.Matches(program) && (t.Index == nil || *t.Index == index) {
 			return true
 		}
 	}
@@ -100,7 +91,7 @@ func missing(want []pattern, programs map[string]programStatus) error {
 
 func found(t pattern, programs map[string]programStatus) bool {
 	for name, p := range programs {
-		if !matches(t, name) {
+		if !t.Matches(name) {
 			continue
 		}
 		if t.Index == nil {

@@ -2,7 +2,6 @@ package control
 
 import (
 	"context"
-	"slices"
 	"sync/atomic"
 
 	"github.com/procnanny/procnanny/reconcile"
@@ -77,12 +76,11 @@ func exitCode(x *reconcile.Exit) int {
 // To a control that starts it is what its predecessor died over.
 func (c *Control) resume(ctx context.Context) {
 	w := c.exitWhen.want.Load()
-	v := c.engine.View()
-	at := slices.IndexFunc(v.Programs, func(p *reconcile.ProgramView) bool { return p.Name == w.program })
-	if w.program == "" || at < 0 {
+	p := c.engine.View().Program(w.program)
+	if w.program == "" || p == nil {
 		return
 	}
-	for _, i := range v.Programs[at].Instances {
+	for _, i := range p.Instances {
 		switch {
 		case i.Finished == "" || i.State != reconcile.StateExited || i.Down:
 		case c.cfg.Hello.First && c.cfg.Hello.Origin == "":

@@ -324,24 +324,15 @@ func (c *Control) identity(o reconcile.Order) spec.Identity {
 	if o.Program != nil {
 		return o.Program.Identity
 	}
-	for _, p := range c.engine.View().Programs {
-		if p.Name == o.ID.Program {
-			return p.Spec.Identity
-		}
+	if p := c.engine.View().Program(o.ID.Program); p != nil {
+		return p.Spec.Identity
 	}
 	return spec.Identity{}
 }
 
 func (c *Control) instance(id reconcile.InstanceID) *reconcile.InstanceView {
-	for _, p := range c.engine.View().Programs {
-		if p.Name != id.Program {
-			continue
-		}
-		for _, i := range p.Instances {
-			if i.ID == id {
-				return i
-			}
-		}
+	if p := c.engine.View().Program(id.Program); p != nil {
+		return p.Instance(id.Index)
 	}
 	return nil
 }

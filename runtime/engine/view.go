@@ -27,15 +27,10 @@ func (g *gallery) get(name string) *reconcile.ProgramView {
 }
 
 func (g *gallery) instance(id reconcile.InstanceID) *reconcile.InstanceView {
-	p := g.get(id.Program)
-	if p == nil {
-		return nil
+	if p := g.get(id.Program); p != nil {
+		return p.Instance(id.Index)
 	}
-	n, ok := slices.BinarySearchFunc(p.Instances, id.Index, func(v *reconcile.InstanceView, index int) int { return v.ID.Index - index })
-	if !ok {
-		return nil
-	}
-	return p.Instances[n]
+	return nil
 }
 
 // merge puts new pictures in place of the old ones, adds those of new names
