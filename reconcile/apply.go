@@ -202,6 +202,8 @@ func (t *turn) detail(to State, at time.Time) string {
 		return fmt.Sprintf("attempt %d, next start in %s", i.Attempt, max(i.Until.Sub(at), 0).Round(time.Millisecond))
 	case to == StateExited && i.Finished != "":
 		return i.Finished
+	case to == StateExited && i.Waits != "":
+		return "waits for " + i.Waits
 	case to == StateStopping && i.Draining:
 		return fmt.Sprintf("stop.before is asked first, for %s at most", i.Until.Sub(at).Round(time.Millisecond))
 	}

@@ -81,6 +81,9 @@ var rules = []rule{
 	{"what is finished has ended", func(i *Instance) bool {
 		return implies(i.Finished != "", i.State == StateExited || i.MainGone)
 	}},
+	{"what waits for others does not live and does not rest", func(i *Instance) bool {
+		return implies(i.Waits != "", i.State == StateExited && i.Finished == "")
+	}},
 	{"what is owed a restart lives", func(i *Instance) bool { return implies(i.Cycle, i.Alive() && !i.MainGone) }},
 	{"at once is how a restart is owed", func(i *Instance) bool { return implies(i.AtOnce, i.Cycle) }},
 	{"a running one has arrived", func(i *Instance) bool { return implies(i.State == StateRunning, !i.Rolling) }},

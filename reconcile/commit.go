@@ -39,6 +39,7 @@ func Commit(w World, p Plan, now time.Time) (World, []Event) {
 // drop takes a program out of the world that is neither desired nor there.
 func (w *World) drop(name string) {
 	if p := w.Programs[name]; p != nil && p.Target == "" && len(p.Instances) == 0 {
+		w.await(name, p.Spec, nil)
 		delete(w.Programs, name)
 	}
 }
@@ -131,6 +132,9 @@ func (t *turn) remember(c *programChange) {
 	p := t.w.program(c.name)
 	if c.want != p.Spec && p.Spec != nil && c.want != nil {
 		p.past = pushVersion(p.past, version{p.Spec, p.Target, p.tuning})
+	}
+	if c.want != p.Spec {
+		t.w.await(p.Name, p.Spec, c.want)
 	}
 	held := p.Held
 	p.Spec, p.Target, p.tuning = c.want, c.target, c.tuning

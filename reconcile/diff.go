@@ -54,6 +54,8 @@ type differ struct {
 	roll   roll
 	words  words
 	blank  Instance // the one that add looks at
+	absent string   // see lacks
+	asked  bool     // absent is known
 }
 
 func diffProgram(plan *Plan, name string, desired *spec.Program, w *World, run RunID, now time.Time) RunID {
@@ -115,6 +117,8 @@ func (d *differ) add(index int) {
 // goal is what an instance shall come to.
 func (d *differ) goal(i *Instance) Goal {
 	switch {
+	case d.w.ShuttingDown && i.Alive() && d.w.neededBy(d.name):
+		return GoalUp
 	case d.w.ShuttingDown:
 		return GoalDown
 	case d.want == nil || i.ID.Index >= d.want.Instances:
@@ -177,7 +181,7 @@ func (d *differ) keep(i *Instance, goal Goal) {
 	switch {
 	case goal == GoalUp:
 		d.retune(i)
-	case goal == GoalDown && !d.w.ShuttingDown && (i.Finished != "" || i.Attempt > 0 || i.Flapping || i.Rolling || i.Unjudged):
+	case goal == GoalDown && !d.w.ShuttingDown && (i.Finished != "" || i.Waits != "" || i.Attempt > 0 || i.Flapping || i.Rolling || i.Unjudged):
 		d.change(i, Change{Verb: VerbSettle, What: "settle", Reason: "stopped: the next start is a fresh one"})
 	}
 }
@@ -212,6 +216,10 @@ func (d *differ) start(i *Instance, _ Goal) {
 		return
 	}
 	cause := d.startCause(i)
+	if lack := d.lacks(); lack != "" {
+		d.putOff(i, lack, cause)
+		return
+	}
 	c := Change{Verb: VerbStart, What: "start", Run: d.run, StartCause: cause, Launch: d.to.target, Tuning: d.to.tuning}
 	c.Reason, c.Rolling = d.startWords(i, cause), d.roll.queued > 0
 	d.run++

@@ -74,6 +74,14 @@
 //     go on.
 //   - A process that waits for its turn in a roll keeps its tuning too: it is
 //     the old generation until it is replaced.
+//   - start.after is about starts alone, and is judged anew whenever something
+//     moves: nobody is stopped because what it waited for is gone, and nothing
+//     has to be remembered of an order. What waits is exited and says for whom; a
+//     state of its own would double the tables for what `Waits` tells. A boot puts
+//     off everything that names others, in the first look, so that what was done
+//     before the boot counts for nothing. No old process is stopped for a new one
+//     that would have to wait. Refused: starting what is waited for (a person
+//     who stopped it meant that), and a time after which one starts without it.
 //   - What stop.before says is a step of the stop, in the state stopping, with its
 //     own deadline; the time of the stop begins with the signal. Its answer never
 //     holds a stop up: a balancer that is down must not keep a program running.

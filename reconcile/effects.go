@@ -52,7 +52,7 @@ func startOrdered(t *turn, f *Fact) string {
 	}
 	i.Run, i.PID, i.StartedAt, i.Until = c.Run, 0, time.Time{}, time.Time{}
 	i.Launch, i.Tuning, i.Generation = c.Launch, c.Tuning, t.w.Generation
-	i.StartCause, i.Finished, i.Pending, i.Tune = c.StartCause, "", nil, TuneSettled
+	i.StartCause, i.Finished, i.Waits, i.Pending, i.Tune = c.StartCause, "", "", nil, TuneSettled
 	i.Cycle, i.AtOnce, i.Unjudged = false, false, false
 	i.Rolling = i.Rolling || c.Rolling
 	i.Drain = nil
@@ -110,6 +110,10 @@ func (t *turn) drained(d Drain, at time.Time) {
 
 func settled(t *turn, f *Fact) string {
 	i := t.i
+	if c := f.Change; c != nil && c.Waits != "" {
+		i.Waits, i.StartCause, i.Finished, i.Unjudged, i.Until = c.Waits, c.StartCause, "", false, time.Time{}
+		return ""
+	}
 	if i.State == StateNew {
 		i.StartCause = CauseCommand
 	}
@@ -117,7 +121,7 @@ func settled(t *turn, f *Fact) string {
 	if f.Change != nil && f.Change.EndCause == CauseShutdown {
 		return "" // what was judged stays judged: the daemon ends, not the wish
 	}
-	i.Attempt, i.Finished, i.Unjudged, i.StartCause = 0, "", false, CauseCommand
+	i.Attempt, i.Finished, i.Waits, i.Unjudged, i.StartCause = 0, "", "", false, CauseCommand
 	i.Rolling, i.Held = false, ""
 	t.calm("stopped")
 	return ""
@@ -303,7 +307,7 @@ func (t *turn) alive(f *Fact) {
 	if i.Tune == TuneAsked {
 		i.Tune = TuneLost
 	}
-	i.Finished, i.Unjudged, i.Draining = "", false, false
+	i.Finished, i.Waits, i.Unjudged, i.Draining = "", "", false, false
 }
 
 func adoptedStopping(t *turn, f *Fact) string {

@@ -111,7 +111,7 @@ var paths = map[string]string{
 	"delay": "restart.delay", "max_delay": "restart.max_delay", "factor": "restart.factor", "when": "restart.when",
 	"jitter": "restart.jitter", "give_up": "restart.give_up", "flap_count": "restart.flap.count", "flap_within": "restart.flap.within",
 	"min_uptime": "start.min_uptime", "timeout": "stop.timeout", "escalate": "stop.escalate", "stop_signal": "stop.signal",
-	"max_unavailable": "update.max_unavailable", "nofile": "limits.nofile", "before": "stop.before",
+	"max_unavailable": "update.max_unavailable", "nofile": "limits.nofile", "before": "stop.before", "after": "start.after",
 }
 
 // admin sets what overrides would: a program or one index down or up.

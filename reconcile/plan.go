@@ -26,6 +26,8 @@ type Change struct {
 	Tuning spec.Digest `json:"-"`
 	// Until is the deadline that the change sets, if any.
 	Until time.Time `json:"-"`
+	// Waits are the programs that a start is put off for.
+	Waits string `json:"-"`
 	// Action is what a stop does now: ActionDrain, ActionSignal, ActionSweep or
 	// ActionKill.
 	Action ActionKind `json:"-"`

@@ -220,7 +220,7 @@ func (r *roll) owes(d *differ, i *Instance) bool {
 
 // turn reports whether an instance is to be replaced now.
 func (r *roll) turn(d *differ, i *Instance) bool {
-	return d.to.preflight == PreflightGood && r.owes(d, i) && r.free(d, i)
+	return d.to.preflight == PreflightGood && r.owes(d, i) && r.free(d, i) && d.lacks() == ""
 }
 
 // free reports whether nothing but the preflight keeps an instance that is owed
@@ -262,6 +262,9 @@ func (d *differ) later(i *Instance) {
 		d.roll.take(i)
 	}
 	c.Reason, c.Keys = d.stopWords(i, cause)
+	if lack := d.lacks(); lack != "" {
+		c.Reason += "; waits for " + lack
+	}
 	d.change(i, c)
 }
 

@@ -82,14 +82,22 @@ func (s *stage) settle() error {
 // turn is a turn of the engine.
 func (s *stage) turn() {
 	s.actions = nil
-	for _, name := range s.names() {
-		plan := DiffProgram(name, s.desired[name], s.w, s.now)
-		var events []Event
-		s.w, events = Commit(s.w, plan, s.now)
-		s.hear(events)
-		s.carry(plan.Actions)
+	names := s.names()
+	for _, name := range names {
+		s.diff(name)
 	}
 	s.w.Booting = s.w.Booting && len(s.desired) == 0
+	for _, name := range Moved(s.w, names) {
+		s.diff(name)
+	}
+}
+
+func (s *stage) diff(name string) {
+	plan := DiffProgram(name, s.desired[name], s.w, s.now)
+	var events []Event
+	s.w, events = Commit(s.w, plan, s.now)
+	s.hear(events)
+	s.carry(plan.Actions)
 }
 
 func (s *stage) names() []string {
@@ -300,6 +308,7 @@ func statusWords(i *Instance, now time.Time) string {
 		{"main gone", i.MainGone},
 		{"escalated", i.Escalated},
 		{"draining", i.Draining},
+		{"waits for " + i.Waits, i.Waits != ""},
 		{"until " + i.Until.Sub(now).String(), !i.Until.IsZero()},
 		{"tune asked", i.Tune == TuneAsked},
 		{"tune lost", i.Tune == TuneLost},

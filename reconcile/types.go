@@ -159,6 +159,8 @@ type Instance struct {
 	Flapping bool        `json:"flapping,omitempty"`
 	// Finished is why policy lets it rest: "", "done" or "gave up".
 	Finished string `json:"finished,omitempty"`
+	// Waits names the programs that it waits for, by start.after, to be started.
+	Waits string `json:"waits,omitempty"`
 	// Cycle is set while a person's restart of this run is owed.
 	Cycle bool `json:"cycle,omitempty"`
 	// AtOnce means that Cycle does not wait for its turn in a roll.
@@ -274,6 +276,9 @@ type World struct {
 	// Booting is true until the first Diff after a start of the daemon ran:
 	// starts are caused by boot.
 	Booting bool
-	// ShuttingDown makes every goal GoalDown.
+	// ShuttingDown makes every goal GoalDown, in the order that start.after gives.
 	ShuttingDown bool
+	// waiters are the programs that name another in start.after, by that one's
+	// name: what Program.Spec says, the other way round.
+	waiters map[string][]string
 }

@@ -67,6 +67,13 @@ func (w *walker) check() {
 	if err := Check(w.w); err != nil {
 		w.rt.Fatal(err)
 	}
+	index := World{}
+	for _, name := range slices.Sorted(maps.Keys(w.w.Programs)) {
+		index.await(name, nil, w.w.Programs[name].Spec)
+	}
+	if len(index.waiters)+len(w.w.waiters) > 0 && !reflect.DeepEqual(index.waiters, w.w.waiters) {
+		w.rt.Fatalf("who waits for whom is %v, should be %v", w.w.waiters, index.waiters)
+	}
 }
 
 func (w *walker) apply(f Fact) {
@@ -87,6 +94,9 @@ var walks = map[string]func(*walker){
 		p.Stop.Timeout = spec.Seconds(5 * w.draw("timeout", 3))
 		if w.draw("before", 2) == 1 {
 			p.Stop.Before = &spec.Before{Run: &spec.HookRun{Command: "drain", Timeout: spec.Seconds(3)}}
+		}
+		if name == "api" && w.draw("after", 3) > 0 {
+			p.Start.After = map[string]string{w.pick("other", "web", "web", "job"): w.pick("how", spec.AfterRunning, spec.AfterDone)}
 		}
 		nice := w.draw("nice", 3)
 		p.Nice = &nice
@@ -235,15 +245,36 @@ func (w *walker) arrived() {
 			w.rt.Fatalf("%s has %d instances of %d: %s", name, len(p.Instances), want.Instances, w.picture())
 		}
 		for n, i := range p.Instances {
-			if why := w.astray(i, want); why != "" || i.ID.Index != n {
+			why := w.astray(i, want)
+			if w.waits(want) && i.State != StateStopping && i.State != StateStarting {
+				why = "" // as it was, or as far as it can come
+			}
+			if (i.Waits != "") && !w.waits(want) {
+				why = "it waits for nothing"
+			}
+			if why != "" || i.ID.Index != n {
 				w.rt.Fatalf("%s: %s: %s", i.ID, why, w.picture())
 			}
 		}
-		if plan := DiffProgram(name, want, w.w, w.now); !plan.Empty() || len(plan.programs) > 0 {
+		plan := DiffProgram(name, want, w.w, w.now)
+		if w.waits(want) {
+			plan.Changes = slices.DeleteFunc(plan.Changes, func(c Change) bool { return c.Later })
+		}
+		if !plan.Empty() || len(plan.programs) > 0 {
 			w.rt.Fatalf("%s is settled, but: %+v", name, plan)
 		}
 	}
 	w.k.agree(w)
+}
+
+// waits reports whether a program lacks what its start.after names.
+func (w *walker) waits(want *spec.Program) bool {
+	for other, how := range want.Start.After {
+		if !w.w.there(other, how) {
+			return true
+		}
+	}
+	return false
 }
 
 func (w *walker) astray(i *Instance, want *spec.Program) string {
@@ -301,7 +332,13 @@ func (w *walker) picture() string {
 // cloneWorld is a copy that shares nothing that Diff could write to.
 func cloneWorld(w World) World {
 	out := w
-	out.Programs = map[string]*Program{}
+	out.Programs, out.waiters = map[string]*Program{}, map[string][]string{}
+	for name, list := range w.waiters {
+		out.waiters[name] = slices.Clone(list)
+	}
+	if w.waiters == nil {
+		out.waiters = nil
+	}
 	for name, p := range w.Programs {
 		q := *p
 		q.past, q.Instances = slices.Clone(p.past), slices.Clone(p.Instances)

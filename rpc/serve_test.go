@@ -297,6 +297,7 @@ func TestStatusOfOddInstances(t *testing.T) {
 		p.Defined, p.Held, p.Flapping = false, "web/1 does not start", true
 		i.LastExit = &reconcile.Exit{Unknown: true, At: exampleNow, Cause: reconcile.CauseLost}
 		i.Pending, i.Drift, i.Finished, i.Flapping = map[string]string{"nice": "EPERM"}, map[string]string{"nice": "nice is 3, should be 5"}, "gave up", true
+		i.Waits = "db, mail"
 	})
 	got, refused := call(t, exampleServer(f), "status", args{"program": "web"})
 	if refused != nil {
@@ -304,7 +305,7 @@ func TestStatusOfOddInstances(t *testing.T) {
 	}
 	for _, want := range []string{
 		`"exitcode": null, "exitsignal": null`, `"exit_unknown": true`, `"pending": {"nice": "EPERM"}`, `"drift": {"nice": "nice is 3, should be 5"}`,
-		`"finished": "gave up"`, `"desired": 0`, `"held": "web/1 does not start"`, `"flapping": true`, `"defined": false`, `"active": false`,
+		`"finished": "gave up"`, `"waits": "db, mail"`, `"desired": 0`, `"held": "web/1 does not start"`, `"flapping": true`, `"defined": false`, `"active": false`,
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("%s is missing in %s", want, got)

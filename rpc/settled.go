@@ -83,7 +83,7 @@ func judgeComing(d *verdict, i *InstanceView, since time.Time) {
 		d.fail("%v %s", i.ID, endText(e))
 		return
 	}
-	d.wait("%v is %v", i.ID, i.State)
+	waitOn(d, i)
 }
 
 // judgeTuned: the kernel has what was changed, and was asked whether it has. What

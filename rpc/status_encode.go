@@ -156,6 +156,9 @@ func appendInstance(b []byte, i *InstanceView) (_ []byte, uptimeAt int, err erro
 	if i.Finished != "" {
 		m = append(m, Field{"finished", i.Finished})
 	}
+	if i.Waits != "" {
+		m = append(m, Field{"waits", i.Waits})
+	}
 	b = appendMapLen(b, len(m))
 	for _, f := range m {
 		b = appendStr(b, f.Key)

@@ -104,6 +104,8 @@ func judgeUp(from map[reconcile.InstanceID]reconcile.RunID) func(*verdict, recon
 			d.fail("%v was stopped meanwhile", id)
 		case p.Held != "":
 			d.fail("%v is held: %s", id, p.Held)
+		case i.Waits != "":
+			waitOn(d, i)
 		case i.Run < from[id] || i.Cycle:
 			d.wait("%v is still in its old run, %v", id, i.State)
 		default:
@@ -119,8 +121,17 @@ func judgeRun(d *verdict, i *InstanceView) {
 	case i.State == reconcile.StateBackoff || i.Finished != "":
 		d.fail("%v %s", i.ID, endText(i.LastExit))
 	default:
-		d.wait("%v is %v", i.ID, i.State)
+		waitOn(d, i)
 	}
+}
+
+// waitOn: it is on its way.
+func waitOn(d *verdict, i *InstanceView) {
+	if i.Waits != "" {
+		d.wait("%v waits for %s (start.after)", i.ID, i.Waits)
+		return
+	}
+	d.wait("%v is %v", i.ID, i.State)
 }
 
 // failed reports whether a run that nobody starts again ended badly.

@@ -83,6 +83,9 @@ func TestWait(t *testing.T) {
 		"restart that is held": {"restart", restart0, []func(*ProgramView, *InstanceView){
 			func(p *ProgramView, _ *InstanceView) { p.Held = "web/1 does not start" },
 		}, CodeFailed, "web/0 is held: web/1 does not start"},
+		"restart of what has to wait for others": {"restart", restart0, []func(*ProgramView, *InstanceView){
+			newRun(reconcile.StateExited, nil), func(_ *ProgramView, i *InstanceView) { i.Waits = "db" },
+		}, CodeTimeout, "not there after 10s: web/0 waits for db (start.after)"},
 		"restart that takes too long": {"restart", restart0, []func(*ProgramView, *InstanceView){
 			state(reconcile.StateStopping),
 		}, CodeTimeout, "not there after 10s: web/0 is still in its old run, stopping"},

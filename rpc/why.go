@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -104,12 +105,30 @@ func (r reason) waitsFor() (what string, until time.Time) {
 		if i.Cycle {
 			return "its turn to be restarted", i.Until
 		}
-	default: // nothing but a roll can be waited for
+	default: // nothing but others, or a roll, can be waited for
+	}
+	if i.Waits != "" {
+		return r.others(), time.Time{}
 	}
 	if r.program.Held != "" {
 		return "the roll, which is held: " + r.program.Held, time.Time{}
 	}
 	return "", time.Time{}
+}
+
+// others are the programs that it waits for, and how each has to be.
+func (r reason) others() string {
+	var parts []string
+	names := strings.Split(r.instance.Waits, ", ")
+	for _, name := range sortedKeys(r.program.Spec.Start.After) {
+		if slices.Contains(names, name) {
+			parts = append(parts, name+" to be "+r.program.Spec.Start.After[name])
+		}
+	}
+	if len(parts) == 0 {
+		return r.instance.Waits
+	}
+	return strings.Join(parts, " and ") + " (start.after)"
 }
 
 // canDo names the methods that make sense now.

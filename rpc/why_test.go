@@ -57,6 +57,10 @@ var situations = []struct {
 	{"exited, gave up", func(_ *ProgramView, i *InstanceView) {
 		i.State, i.Finished, i.Attempt = reconcile.StateExited, "gave up", 5
 	}},
+	{"exited, waits for others", func(p *ProgramView, i *InstanceView) {
+		p.Spec.Start.After = map[string]string{"db": "running", "migrate": "done", "there": "running"}
+		i.State, i.Waits = reconcile.StateExited, "db, migrate"
+	}},
 	{"backoff", func(_ *ProgramView, i *InstanceView) {
 		i.State, i.Until, i.Attempt = reconcile.StateBackoff, exampleNow.Add(8*time.Second), 4
 	}},

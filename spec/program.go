@@ -140,10 +140,20 @@ type Rotate struct {
 	Total int64 `json:"total,omitempty"`
 }
 
-// Start says when a process that declares no readiness counts as running.
+// Start says when an instance may be started, and when a process that declares
+// no readiness counts as running.
 type Start struct {
 	MinUptime Duration `json:"min_uptime"`
+	// After names the programs that must be there before an instance is started,
+	// and how: AfterRunning or AfterDone.
+	After map[string]string `json:"after,omitempty"`
 }
+
+// How a program that Start.After names must be there.
+const (
+	AfterRunning = "running" // all of it that shall be up counts as running
+	AfterDone    = "done"    // all of it has ended with success, and rests
+)
 
 // Restart says whether and when an ended process comes back.
 type Restart struct {

@@ -95,6 +95,9 @@ func (i instanceStatus) notes(overrides []overrideView, index int, now time.Time
 	if i.Finished != "" {
 		out = append(out, i.Finished)
 	}
+	if i.Waits != "" {
+		out = append(out, "waits for "+i.Waits)
+	}
 	if i.Flapping {
 		out = append(out, "flapping")
 	}

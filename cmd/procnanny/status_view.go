@@ -43,6 +43,7 @@ type instanceStatus struct {
 	Starts      int                        `json:"starts"`
 	Flapping    bool                       `json:"flapping"`
 	Finished    string                     `json:"finished"`
+	Waits       string                     `json:"waits"`
 	NextStart   float64                    `json:"next_start"`
 	Containment string                     `json:"containment"`
 	LastExit    *exitView                  `json:"last_exit"`

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"reflect"
 	"slices"
@@ -115,7 +116,11 @@ func (w *wander) edit() {
 	nice := w.r.IntN(3)
 	p.Nice = &nice
 	p.Admin.Down = w.r.IntN(5) == 0
-	w.programs[w.name()] = p
+	name := w.name()
+	if other := w.name(); other < name && w.r.IntN(2) == 0 {
+		p.Start.After = map[string]string{other: spec.AfterRunning}
+	}
+	w.programs[name] = p
 	w.desire(w.programs)
 }
 
@@ -185,9 +190,13 @@ func (w *wander) quiet() {
 		w.check(w.programs)
 	}
 	defer w.quietly()()
-	want := 0
+	want, may := 0, 0 // how many shall live, and how many more may: those that wait, unless they lived before
 	for name, p := range w.programs {
 		if p.Admin.Down {
+			continue
+		}
+		if w.lacks(name) {
+			may += p.Instances
 			continue
 		}
 		for n := range p.Instances {
@@ -198,9 +207,25 @@ func (w *wander) quiet() {
 			}
 		}
 	}
-	if len(w.live) != want {
+	if len(w.live) < want || len(w.live) > want+may {
 		w.t.Errorf("%d live, %d shall", len(w.live), want)
 	}
+}
+
+// lacks reports whether what a program waits for is not there, and will not come.
+func (w *wander) lacks(name string) bool {
+	for other := range w.programs[name].Start.After {
+		p, ok := w.programs[other]
+		if !ok || p.Admin.Down || p.Instances == 0 {
+			return true
+		}
+		for n := range p.Instances {
+			if i := w.instances[reconcile.InstanceID{Program: other, Index: n}]; i.State != reconcile.StateRunning {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func TestPersistThenActThenTell(t *testing.T) {
@@ -416,6 +441,63 @@ func TestShutdownStopsAllAndThenNothingIsTaken(t *testing.T) {
 		}
 		if _, err := h.e.Plan(ctx, spec.Spec{}); !errors.Is(err, ErrStopped) {
 			t.Errorf("Plan: %v", err)
+		}
+	})
+}
+
+// The end of one program's wait is the turn in which another gets there; at the
+// end of all the order is the other way round.
+func TestTheTurnOfThoseWhoWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t)
+		stop := h.run(reconcile.NewWorld())
+		defer stop()
+		programs := map[string]spec.Program{"a": program("/bin/a", 2), "m": program("/bin/m", 1), "z": program("/bin/z", 3)}
+		for name, other := range map[string]string{"a": "m", "m": "z"} {
+			p := programs[name]
+			p.Start.After = map[string]string{other: spec.AfterRunning}
+			programs[name] = p
+		}
+		h.desire(programs)
+		lives := func(want map[string]int) {
+			t.Helper()
+			h.check(programs)
+			defer h.quietly()()
+			got := map[string]int{}
+			for id := range h.live {
+				got[id.Program]++
+			}
+			if !maps.Equal(got, want) {
+				t.Errorf("%v live, want %v", got, want)
+			}
+		}
+		time.Sleep(500 * time.Millisecond)
+		lives(map[string]int{"z": 3})
+		v := h.e.View()
+		if i := v.Programs[0].Instances[1]; i.Waits != "m" || i.State != reconcile.StateExited {
+			t.Errorf("a/1 is %v and waits for %q", i.State, i.Waits)
+		}
+		time.Sleep(time.Second)
+		lives(map[string]int{"z": 3, "m": 1})
+		time.Sleep(time.Second)
+		lives(map[string]int{"z": 3, "m": 1, "a": 2})
+		h.takeOrders()
+		for _, name := range []string{"a", "m", "z"} {
+			h.dies[name] = time.Second
+		}
+		if _, err := h.e.Command(context.Background(), reconcile.Command{Kind: reconcile.CommandShutdown}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		lives(map[string]int{})
+		var order []string
+		for _, o := range h.takeOrders() {
+			if o.Kind == reconcile.ActionSignal {
+				order = append(order, o.ID.Program)
+			}
+		}
+		if got := fmt.Sprint(order); got != "[a a m z z z]" {
+			t.Errorf("they were stopped in the order %s", got)
 		}
 	})
 }

@@ -232,15 +232,21 @@ func (l *loop) turn(now time.Time) {
 // decide lets Diff speak, once there is something to compare with: nothing is
 // stopped or started before the first desired state came, whatever facts come
 // first. A shutdown needs none. The first time it speaks for everything, and
-// with that a boot is over.
+// with that a boot is over. Then it speaks for those whose turn may have come with
+// what was found of others.
 func (l *loop) decide(now time.Time) {
 	if !l.wished && !l.world.ShuttingDown {
 		return
 	}
-	for _, name := range l.dirtyNames() {
+	names := l.dirtyNames()
+	for _, name := range names {
 		l.diff(name, now)
 	}
 	l.world.Booting = false
+	for _, name := range reconcile.Moved(l.world, names) {
+		l.dirty[name] = true
+		l.diff(name, now)
+	}
 }
 
 // forgetTurn makes ready for the next turn. The lists that others were given

@@ -116,8 +116,11 @@ func why(ev *reconcile.Event) (words, key string) {
 	case reconcile.StateBackoff:
 		return ev.Detail, ""
 	case reconcile.StateExited:
-		if ev.Exit != nil {
+		switch {
+		case ev.Exit != nil:
 			key = ev.Exit.Words()
+		case !reconcile.Rests(ev.Detail):
+			key = ev.Detail // it waits for others
 		}
 		if reconcile.Rests(ev.Detail) {
 			key = strings.Join(filled(key, ev.Detail), ", ")

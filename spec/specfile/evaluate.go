@@ -142,6 +142,7 @@ func (e *Evaluation) finish(host spec.Resolved) (res spec.EvalResult, short map[
 	if e.plain != nil {
 		j.add(e.plain)
 	}
+	e.judgeAfter(&j.problems, j.spec)
 	j.problems.Sort()
 	res.Problems = j.problems
 	if len(j.problems.Errors()) > 0 {
@@ -150,6 +151,7 @@ func (e *Evaluation) finish(host spec.Resolved) (res spec.EvalResult, short map[
 	res.Spec, res.Defined = &j.spec, e.tree.defined()
 	if e.edits != nil {
 		res.Refused, res.Identities = e.edits.verdict(host)
+		e.refuseCircles(&res)
 	}
 	return res, j.short
 }

@@ -1,6 +1,7 @@
 package specfile
 
 import (
+	"cmp"
 	_ "embed"
 	"fmt"
 	"strings"
@@ -81,7 +82,7 @@ func newNode(key string, v cue.Value) *node {
 func (n *node) addFields(v cue.Value) {
 	if e := v.LookupPath(cue.MakePath(cue.AnyString)); e.Exists() {
 		n.open = newNode("", e)
-		n.open.expect = "a string"
+		n.open.expect = cmp.Or(elements[n.key], "a string")
 	}
 	it, err := v.Fields(cue.Optional(true))
 	if err != nil {

@@ -53,7 +53,8 @@ func (n *node) named(list *node) *node {
 	return &c
 }
 
-// elements says what an element of a list must be, by the list's key.
+// elements says what an element of a list, or a value of a struct whose keys are
+// the author's, must be, by the key of the whole.
 var elements = map[string]string{
 	"ambient":      `a capability such as "net_bind_service"`,
 	"bounding":     `a capability such as "net_bind_service"`,
@@ -65,6 +66,7 @@ var elements = map[string]string{
 	"code":         "an exit code from 0 to 255",
 	"signal":       `a signal such as "TERM"`,
 	"programs":     "a program's name or a glob",
+	"after":        `"running" or "done"`,
 }
 
 func (w *walker) fields(n *node, v cue.Value, it *cue.Iterator, path []string) {
