@@ -1,9 +1,7 @@
 package reconcile
 
 import (
-	"cmp"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -58,7 +56,5 @@ type Flapping struct {
 // sortEvents orders events of one moment by program and instance, where they
 // were gathered from a map.
 func sortEvents(events []Event) {
-	slices.SortStableFunc(events, func(a, b Event) int {
-		return cmp.Or(strings.Compare(a.ID.Program, b.ID.Program), cmp.Compare(a.ID.Index, b.ID.Index))
-	})
+	slices.SortStableFunc(events, func(a, b Event) int { return a.ID.Compare(b.ID) })
 }

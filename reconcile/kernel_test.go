@@ -134,12 +134,7 @@ func (k *kernel) empty(id InstanceID) {
 
 // ids are the instances with somebody alive, in order.
 func (k *kernel) ids() []InstanceID {
-	return slices.SortedFunc(maps.Keys(k.live), func(a, b InstanceID) int {
-		if a.Program != b.Program {
-			return map[bool]int{true: -1, false: 1}[a.Program < b.Program]
-		}
-		return a.Index - b.Index
-	})
+	return slices.SortedFunc(maps.Keys(k.live), InstanceID.Compare)
 }
 
 // hello is what a new control is told: who lives, and what ended meanwhile.

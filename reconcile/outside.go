@@ -34,13 +34,31 @@ type OutputState struct {
 	Dropped int64
 }
 
+// Roll is what a program itself knows that must outlive whoever holds the world;
+// the rest is found out again, or its instances know it.
+type Roll struct {
+	Target    spec.Digest    `json:"target,omitempty"`
+	Preflight PreflightState `json:"preflight,omitempty"`
+	Held      string         `json:"held,omitempty"`
+	RetryAt   time.Time      `json:"retry_at"`
+	Forced    spec.Digest    `json:"forced,omitempty"`
+}
+
+// Roll is what is to be remembered of p.
+func (p *Program) Roll() Roll { return Roll{p.Target, p.Preflight, p.Held, p.RetryAt, p.Forced} }
+
+// SetRoll is for a world that is made anew from what was remembered.
+func (p *Program) SetRoll(r Roll) {
+	p.Target, p.Preflight, p.Held, p.RetryAt, p.Forced = r.Target, r.Preflight, r.Held, r.RetryAt, r.Forced
+}
+
 // Batch is what one turn of the engine changed, for whoever writes it down.
 type Batch struct {
 	// Changed are the instances as they are now; Gone are those forgotten.
 	Changed []*Instance
 	Gone    []InstanceID
 	Events  []Event
-	// Programs are those whose roll changed: Target, Preflight, Held, RetryAt.
+	// Programs are those whose Roll changed.
 	Programs []*Program
 	// NextRun is the world's counter after the turn.
 	NextRun RunID

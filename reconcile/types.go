@@ -1,7 +1,9 @@
 package reconcile
 
 import (
+	"cmp"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/procnanny/procnanny/spec"
@@ -14,6 +16,11 @@ type InstanceID struct {
 }
 
 func (id InstanceID) String() string { return fmt.Sprintf("%s/%d", id.Program, id.Index) }
+
+// Compare orders instances by program and index.
+func (id InstanceID) Compare(o InstanceID) int {
+	return cmp.Or(strings.Compare(id.Program, o.Program), cmp.Compare(id.Index, o.Index))
+}
 
 // RunID counts process lives; it never repeats in a daemon's history.
 type RunID uint64

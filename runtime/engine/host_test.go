@@ -78,7 +78,8 @@ func (h *host) world() reconcile.World {
 		p := w.Programs[id.Program]
 		if p == nil {
 			r := h.programs[id.Program]
-			p = &reconcile.Program{Name: id.Program, Target: r.Target, Preflight: r.Preflight, Held: r.Held, RetryAt: r.RetryAt, Forced: r.Forced}
+			p = &reconcile.Program{Name: id.Program}
+			p.SetRoll(r.Roll())
 			w.Programs[id.Program] = p
 		}
 		p.Instances = append(p.Instances, &i)
@@ -87,15 +88,7 @@ func (h *host) world() reconcile.World {
 }
 
 func (h *host) ids() []reconcile.InstanceID {
-	return slices.SortedFunc(maps.Keys(h.instances), func(a, b reconcile.InstanceID) int {
-		if a.Program != b.Program {
-			if a.Program < b.Program {
-				return -1
-			}
-			return 1
-		}
-		return a.Index - b.Index
-	})
+	return slices.SortedFunc(maps.Keys(h.instances), reconcile.InstanceID.Compare)
 }
 
 func (h *host) Record(b reconcile.Batch) {

@@ -55,26 +55,14 @@ type loop struct {
 	gallery    gallery
 	turns      uint64
 	// rolls are what was recorded of each program beside its instances.
-	rolls map[string]*roll
-}
-
-// roll is what a program itself knows that must outlive us.
-type roll struct {
-	target, forced spec.Digest
-	preflight      reconcile.PreflightState
-	held           string
-	retryAt        time.Time
-}
-
-func rollOf(p *reconcile.Program) roll {
-	return roll{p.Target, p.Forced, p.Preflight, p.Held, p.RetryAt}
+	rolls map[string]*reconcile.Roll
 }
 
 func newLoop(c Config, e *Engine) *loop {
 	l := &loop{
 		world: c.World, wakes: newWakes(), exec: c.Executor, rec: c.Recorder, engine: e, base: c.View, contain: c.Containment,
 		programs: map[string]*spec.Program{}, dirty: map[string]bool{}, moved: map[reconcile.InstanceID]bool{}, marks: map[string][]spec.Override{},
-		looked: map[reconcile.InstanceID]reconcile.Observation{}, rolls: map[string]*roll{},
+		looked: map[reconcile.InstanceID]reconcile.Observation{}, rolls: map[string]*reconcile.Roll{},
 		redrawn: true, now: c.Now, witness: c.Witness, clockSet: c.ClockSet,
 	}
 	if l.now == nil {
@@ -82,7 +70,7 @@ func newLoop(c Config, e *Engine) *loop {
 	}
 	for name, p := range c.World.Programs {
 		l.dirty[name] = true
-		l.rolls[name] = new(rollOf(p))
+		l.rolls[name] = new(p.Roll())
 	}
 	return l
 }
@@ -341,23 +329,23 @@ func (l *loop) batch() reconcile.Batch {
 // rolled returns a program whose roll changed. A hold that is over frees all
 // instances that held, and neither an event nor a change names them.
 func (l *loop) rolled(name string) *reconcile.Program {
-	p, old := l.world.Programs[name], roll{}
+	p, old := l.world.Programs[name], reconcile.Roll{}
 	if r := l.rolls[name]; r != nil {
 		old = *r
 	}
 	if p == nil {
 		delete(l.rolls, name)
-		if old == (roll{}) {
+		if old == (reconcile.Roll{}) {
 			return nil
 		}
 		return &reconcile.Program{Name: name}
 	}
-	now := rollOf(p)
+	now := p.Roll()
 	if now == old {
 		return nil
 	}
 	l.rolls[name] = new(now)
-	if old.held != "" && now.held != old.held {
+	if old.Held != "" && now.Held != old.Held {
 		for _, i := range p.Instances {
 			l.touch(i.ID)
 		}

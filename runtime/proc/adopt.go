@@ -1,9 +1,7 @@
 package proc
 
 import (
-	"cmp"
 	"slices"
-	"strings"
 	"syscall"
 
 	"github.com/procnanny/procnanny/reconcile"
@@ -94,9 +92,7 @@ func living(w reconcile.World) []*reconcile.Instance {
 			}
 		}
 	}
-	slices.SortFunc(out, func(a, b *reconcile.Instance) int {
-		return cmp.Or(strings.Compare(a.ID.Program, b.ID.Program), cmp.Compare(a.ID.Index, b.ID.Index))
-	})
+	slices.SortFunc(out, func(a, b *reconcile.Instance) int { return a.ID.Compare(b.ID) })
 	return out
 }
 

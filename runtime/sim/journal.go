@@ -49,9 +49,9 @@ func (j *journal) Record(b reconcile.Batch) {
 		delete(j.instances, id)
 	}
 	for _, p := range b.Programs {
-		j.programs[p.Name] = reconcile.Program{
-			Name: p.Name, Target: p.Target, Preflight: p.Preflight, Held: p.Held, RetryAt: p.RetryAt, Forced: p.Forced,
-		}
+		remembered := reconcile.Program{Name: p.Name}
+		remembered.SetRoll(p.Roll())
+		j.programs[p.Name] = remembered
 		if len(p.Instances) == 0 {
 			delete(j.programs, p.Name)
 		}

@@ -77,7 +77,7 @@ func (k *kernel) living() []*process {
 		}
 	}
 	slices.SortFunc(out, func(a, b *process) int {
-		return cmp.Or(cmp.Compare(a.id.Program, b.id.Program), cmp.Compare(a.id.Index, b.id.Index), cmp.Compare(a.run, b.run))
+		return cmp.Or(a.id.Compare(b.id), cmp.Compare(a.run, b.run))
 	})
 	return out
 }

@@ -32,20 +32,6 @@ func newImage() *image {
 	}
 }
 
-// roll is the part of a program that cannot be found out again.
-type roll struct {
-	Name      string                   `json:"name"`
-	Target    spec.Digest              `json:"target,omitempty"`
-	Preflight reconcile.PreflightState `json:"preflight,omitempty"`
-	Held      string                   `json:"held,omitempty"`
-	RetryAt   time.Time                `json:"retry_at"`
-	Forced    spec.Digest              `json:"forced,omitempty"`
-}
-
-func rollOf(p *reconcile.Program) roll {
-	return roll{p.Name, p.Target, p.Preflight, p.Held, p.RetryAt, p.Forced}
-}
-
 // ended closes the living run of x, or one that was never seen living.
 func (m *image) ended(id reconcile.InstanceID, x *reconcile.Exit, by *spec.Requester) *Run {
 	r := m.living[id]
@@ -129,9 +115,9 @@ func (m *image) world() (w reconcile.World, bad int) {
 	}
 	for name, p := range w.Programs {
 		slices.SortFunc(p.Instances, func(a, b *reconcile.Instance) int { return a.ID.Index - b.ID.Index })
-		var r roll
+		var r reconcile.Roll
 		if raw := m.programs[name]; raw != nil && unpack(raw, &r) == nil {
-			p.Target, p.Preflight, p.Held, p.RetryAt, p.Forced = r.Target, r.Preflight, r.Held, r.RetryAt, r.Forced
+			p.SetRoll(r)
 		}
 	}
 	return w, bad
@@ -151,7 +137,7 @@ func program(w reconcile.World, name string) *reconcile.Program {
 func (m *image) reboot(w *reconcile.World, booted, now time.Time) (ended []Run) {
 	w.Booting = true
 	for _, p := range w.Programs {
-		p.Target, p.Preflight, p.Held, p.RetryAt, p.Forced = "", reconcile.PreflightUnknown, "", time.Time{}, ""
+		p.SetRoll(reconcile.Roll{})
 		for _, i := range p.Instances {
 			if r := m.living[i.ID]; r != nil || i.Alive() {
 				i.LastExit = bootExit(i, r, booted)

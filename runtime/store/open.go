@@ -188,7 +188,7 @@ func (s *Store) followClock(rec *Recovered, booted time.Time) {
 	rec.World = reconcile.ClockSet(rec.World, d)
 	for name, p := range rec.World.Programs {
 		if s.m.programs[name] != nil {
-			s.m.programs[name] = appendPacked(nil, rollOf(p))
+			s.m.programs[name] = appendPacked(nil, p.Roll())
 		}
 		for _, i := range p.Instances {
 			s.m.instances[i.ID] = appendPacked(nil, i)

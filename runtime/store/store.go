@@ -196,7 +196,7 @@ func (s *Store) recordWorld(f *frame, b reconcile.Batch) {
 			f.program(p.Name, nil)
 			continue
 		}
-		packed := appendPacked(nil, rollOf(p))
+		packed := appendPacked(nil, p.Roll())
 		s.m.programs[p.Name] = packed
 		s.q.programs[p.Name] = true
 		f.program(p.Name, packed)
