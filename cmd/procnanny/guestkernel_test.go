@@ -40,6 +40,7 @@ func TestGuest(t *testing.T) {
 	t.Run("processes", guestProcessesRunOut)
 	t.Run("delegated", guestDelegated)
 	t.Run("clock", guestClock)
+	t.Run("suspend", guestSuspend)
 	for _, kind := range kinds {
 		if os.Getenv(guestVar) == guestAll {
 			t.Run("deaths of "+kind.name, func(t *testing.T) { guestDeaths(t, kind.name) })
@@ -176,6 +177,7 @@ type seen struct {
 	PID    int     `msgpack:"pid"`
 	State  string  `msgpack:"state"`
 	Run    int     `msgpack:"run_id"`
+	Starts int     `msgpack:"starts"`
 	Uptime float64 `msgpack:"uptime"`
 }
 

@@ -112,6 +112,18 @@ type hardware struct {
 	env   []string // of the process that is the machine
 }
 
+// loaded builds a library that the kernel is to load; it is part of its
+// environment.
+func loaded(t *testing.T, dir, name, source string) string {
+	t.Helper()
+	from, to := filepath.Join(dir, name+".c"), filepath.Join(dir, name+".so")
+	check(t, os.WriteFile(from, []byte(source), 0o644))
+	if out, err := exec.Command("cc", "-O2", "-shared", "-fPIC", "-o", to, from).CombinedOutput(); err != nil {
+		t.Skipf("needs a C compiler: %v\n%s", err, out)
+	}
+	return "LD_PRELOAD=" + to
+}
+
 // boot starts a guest without any disk.
 func boot(t *testing.T, dir string, p plan) *machine {
 	t.Helper()
@@ -250,9 +262,10 @@ func (m *machine) results(said []string) {
 // tests boots a guest that runs tests of this binary.
 func guestTests(t *testing.T, pattern string) {
 	t.Helper()
-	m := boot(t, newGuestDir(t), plan{
+	dir := newGuestDir(t)
+	m := bootWith(t, dir, plan{
 		Run: []string{"%s/guest", "-test.v", "-test.timeout=10m", "-test.run=" + pattern}, Count: machineWish("count"),
-	})
+	}, hardware{env: []string{loaded(t, dir, "suspend", suspendSource)}})
 	m.results(m.over())
 }
 

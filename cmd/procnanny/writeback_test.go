@@ -5,8 +5,6 @@ import (
 	"encoding/binary"
 	"math/rand/v2"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"testing"
 )
 
@@ -93,17 +91,6 @@ int fallocate64(int fd, int mode, off64_t at, off64_t n) {
 	return -1;
 }
 `
-
-// writeback builds what writes down.
-func writeback(t *testing.T, dir string) string {
-	t.Helper()
-	source, library := filepath.Join(dir, "writeback.c"), filepath.Join(dir, "writeback.so")
-	check(t, os.WriteFile(source, []byte(writebackSource), 0o644))
-	if out, err := exec.Command("cc", "-O2", "-shared", "-fPIC", "-o", library, source).CombinedOutput(); err != nil {
-		t.Skipf("needs a C compiler: %v\n%s", err, out)
-	}
-	return library
-}
 
 // step is something that a machine did: wrote to its disk, told it to keep what it
 // had written (a flush), or said something.

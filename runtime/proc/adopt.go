@@ -108,7 +108,7 @@ func (p *Proc) adopt(c clock, i *reconcile.Instance, r *keeper.Run) []reconcile.
 	}
 	lives := reconcile.Fact{
 		Kind: reconcile.FactAdopted, ID: id, Run: n, At: c.at(r.StartedNS), PID: r.PID,
-		Launch: r.LaunchDigest, Tuning: r.TuningDigest, Generation: r.Generation, Stopping: r.Stopping,
+		Launch: r.LaunchDigest, Tuning: r.TuningDigest, Stopping: r.Stopping,
 	}
 	if !r.Ended {
 		return []reconcile.Fact{lives}
