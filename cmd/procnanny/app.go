@@ -119,10 +119,22 @@ func ask(ctx context.Context, c rpc.Caller, endpoint, method string, args map[st
 		return nil, err
 	case ctx.Err() != nil && errors.Is(ctx.Err(), context.Canceled):
 		return nil, ctx.Err()
+	case errors.Is(err, zmq.ErrLost) && changes(method):
+		return nil, unknown(endpoint, method)
+	case errors.Is(err, zmq.ErrLost):
+		err = errors.New("each time it is asked, the connection breaks before the answer comes")
+	case errors.Is(err, zmq.ErrAway):
+		err = zmq.ErrAway
 	case errors.Is(err, context.DeadlineExceeded):
 		err = late(err)
 	}
 	return nil, unreachable(endpoint, err)
+}
+
+// changes reports whether asking twice may do something twice.
+func changes(method string) bool {
+	m, ok := rpc.LookupMethod(method)
+	return !ok || m.Access != rpc.AccessRead
 }
 
 // late says that no answer came in time, and why, when the handshake told.

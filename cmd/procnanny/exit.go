@@ -50,6 +50,12 @@ func unreachable(endpoint string, cause error) error {
 	return &exit{exitUnreachable, fmt.Errorf("cannot reach procnannyd at %s: %w\n%s", endpoint, cause, hint)}
 }
 
+// unknown says that the daemon's control process ended while it was asked for a
+// change.
+func unknown(endpoint, method string) error {
+	return &exit{exitUnreachable, fmt.Errorf("procnannyd at %s was gone before it answered: nobody knows whether %s was carried out\nsee status and overrides before you ask again", endpoint, method)}
+}
+
 // runDir is the directory of an ipc endpoint.
 func runDir(endpoint string) (string, bool) {
 	path, ok := strings.CutPrefix(endpoint, "ipc://")

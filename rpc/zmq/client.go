@@ -18,9 +18,24 @@ const (
 	defaultTimeout = 5 * time.Second
 	defaultWait    = 60 * time.Second // what a request with `wait` waits without a timeout of its own
 	askAgain       = time.Second      // a question without an answer is asked again
-	reconnect      = 20 * time.Millisecond
-	reconnectMax   = time.Second
+	askAgainMax    = 5                // after that many broken connections it is not: it may be what breaks them
+	// Control is back within a tenth of a second after it was killed. To look five
+	// times a second for a daemon that is down takes less than a thousandth of a
+	// processor.
+	reconnect    = 20 * time.Millisecond
+	reconnectMax = 200 * time.Millisecond
+	// returnWait is how long after a connection broke it is looked whether anybody
+	// listens on this machine; if nobody does, nobody is waited for any more.
+	returnWait = 2 * time.Second
 )
+
+// ErrLost is that the connection broke after a request was sent and before its
+// answer came: nobody knows whether it was carried out.
+var ErrLost = errors.New("the connection broke before the answer came")
+
+// ErrAway is that the daemon went away, and nobody listens there any more. What
+// was asked was a question, or never reached it.
+var ErrAway = errors.New("the daemon went away, and nobody listens there any more")
 
 // clientContext is one libzmq context for all clients of a process. It is
 // never terminated: nothing lingers in it.
@@ -41,7 +56,9 @@ type client struct {
 // Dial makes a client of the daemon at endpoint. It does not wait for the
 // daemon: a call does, for timeout at most (0 is 5 s), or until its context's
 // deadline when that has one. A request with `wait` gets the time that it asks
-// the daemon to wait on top. Calls of one client wait for each other.
+// the daemon to wait on top. Calls of one client wait for each other. When the
+// connection breaks under a request that only reads, it is sent again; any other
+// fails at once with [ErrLost].
 func Dial(endpoint string, timeout time.Duration) (rpc.Caller, error) {
 	return DialKeys(endpoint, timeout, nil)
 }
@@ -68,7 +85,7 @@ var clientOptions = []option{
 }
 
 func (c *client) connect() (err error) {
-	c.socket, err = connect(zmq4.DEALER, c.endpoint, c.keys)
+	c.socket, err = connect(zmq4.DEALER, c.endpoint, c.keys, true)
 	return err
 }
 
@@ -101,7 +118,7 @@ func (c *client) Call(ctx context.Context, method string, args map[string]any, r
 		defer cancel()
 	}
 	c.mu.Lock()
-	msg, err := c.exchange(ctx, request, repeatable(method, args))
+	msg, err := c.exchange(ctx, request, patienceFor(method, args))
 	c.mu.Unlock()
 	if err != nil {
 		return fmt.Errorf("cannot call %s at %s: %w", method, c.endpoint, err)
@@ -129,16 +146,25 @@ func waits(args map[string]any) time.Duration {
 	return defaultWait
 }
 
-// repeatable: asked twice, a question does nothing twice, and costs little. So
-// one that fell into a restart of the daemon is simply asked again.
-func repeatable(method string, args map[string]any) bool {
+// patience is what may be done for the answer to a request.
+type patience struct {
+	// again: asked twice, it does nothing twice, so one that fell into a restart of
+	// the daemon is simply asked again. often: it also costs little, so it is asked
+	// again where nothing tells that it fell into one.
+	again, often bool
+}
+
+func patienceFor(method string, args map[string]any) patience {
 	m, ok := rpc.LookupMethod(method)
-	return ok && m.Quick && (m.SlowIf == "" || args[m.SlowIf] == nil)
+	if !ok {
+		return patience{}
+	}
+	return patience{again: m.Access == rpc.AccessRead, often: m.Quick && (m.SlowIf == "" || args[m.SlowIf] == nil)}
 }
 
 // exchange sends a request and waits for its own reply. After a failure the
 // socket is not used again: what it still holds is about the past.
-func (c *client) exchange(ctx context.Context, request []byte, repeat bool) (msg []byte, err error) {
+func (c *client) exchange(ctx context.Context, request []byte, p patience) (msg []byte, err error) {
 	if c.closed {
 		return nil, errors.New("the client is closed")
 	}
@@ -154,16 +180,20 @@ func (c *client) exchange(ctx context.Context, request []byte, repeat bool) (msg
 	}()
 	c.last++
 	id := binary.BigEndian.AppendUint64(nil, c.last)
-	for {
+	for broken := 0; ; {
+		c.socket.hear() // what broke before is no matter of this request
 		if err := c.send(id, request); err != nil {
 			return nil, err
 		}
-		frames, err := c.receive(ctx, id, repeat)
-		if err != nil {
-			return nil, err
-		}
-		if frames != nil {
+		frames, err := c.receive(ctx, id, p.often)
+		switch {
+		case err == nil && frames != nil:
 			return frames[2], nil
+		case err == nil: // it is time to ask again
+		case errors.Is(err, ErrLost) && p.again && broken < askAgainMax:
+			broken++
+		default:
+			return nil, err
 		}
 	}
 }
@@ -190,13 +220,16 @@ func (c *client) send(id, request []byte) error {
 
 // receive waits for the reply to a request; nothing is that it is time to ask
 // again.
-func (c *client) receive(ctx context.Context, id []byte, repeat bool) ([][]byte, error) {
+func (c *client) receive(ctx context.Context, id []byte, often bool) ([][]byte, error) {
 	w, err := newWaiter(ctx, c.socket)
 	if err != nil {
 		return nil, err
 	}
 	defer w.close()
-	return w.receive(ctx, repeat, func(frames [][]byte) bool {
+	if often {
+		w.again = time.Now().Add(askAgain)
+	}
+	return w.receive(ctx, func(frames [][]byte) bool {
 		return len(frames) == 3 && string(frames[0]) == string(id)
 	})
 }

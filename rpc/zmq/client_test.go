@@ -170,8 +170,21 @@ func TestWaitsGetTheirTime(t *testing.T) {
 			t.Errorf("%v waits %v, want %v", c.args, got, c.want)
 		}
 	}
-	if !repeatable("status", nil) || repeatable("status", map[string]any{"fresh": true}) || repeatable("stop", nil) || repeatable("nope", nil) {
-		t.Error("only quick questions may be asked again")
+	for _, c := range []struct {
+		method string
+		args   map[string]any
+		want   patience
+	}{
+		{"status", nil, patience{again: true, often: true}},
+		{"status", map[string]any{"fresh": true}, patience{again: true}},
+		{"history", nil, patience{again: true}},
+		{"stop", nil, patience{}},
+		{"set", nil, patience{}},
+		{"nope", nil, patience{}},
+	} {
+		if got := patienceFor(c.method, c.args); got != c.want {
+			t.Errorf("%s %v: %+v", c.method, c.args, got)
+		}
 	}
 }
 

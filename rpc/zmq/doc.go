@@ -62,4 +62,10 @@
 //     thousands inside libzmq, which would keep a copy of each reply.
 //   - The client is a DEALER with request ids: a late reply is not taken for the
 //     next one, and no timeout leaves it stuck as it would a REQ.
+//   - When the connection breaks under a request, the client knows from the
+//     socket's monitor. What only reads is sent again, five times at most: it may
+//     be what the daemon dies of. A change is not: nobody knows whether it was
+//     carried out, and somebody else may have changed the same since. Refused:
+//     request ids that the daemon remembers, which would have to be as durable as
+//     what they protect.
 package zmq

@@ -78,7 +78,7 @@ func listen(t testing.TB, c Config, b *fakeBackend) *Server {
 
 // connected is a socket of a client, without keys.
 func connected(kind zmq4.Type, endpoint string) (*zmq4.Socket, error) {
-	d, err := connect(kind, endpoint, nil)
+	d, err := connect(kind, endpoint, nil, false)
 	if err != nil {
 		return nil, err
 	}

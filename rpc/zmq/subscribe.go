@@ -25,7 +25,7 @@ func Subscribe(endpoint string, topics []string) (*Subscription, error) {
 
 // SubscribeKeys is Subscribe with keys, for TCP endpoints; nil is none.
 func SubscribeKeys(endpoint string, topics []string, keys *ClientKeys) (*Subscription, error) {
-	s, err := connect(zmq4.SUB, endpoint, keys)
+	s, err := connect(zmq4.SUB, endpoint, keys, false)
 	if err != nil {
 		return nil, err
 	}
@@ -74,7 +74,7 @@ func (s *Subscription) NextRaw(ctx context.Context) (topic string, body []byte, 
 		return "", nil, err
 	}
 	defer w.close()
-	frames, err := w.receive(ctx, false, isEvent)
+	frames, err := w.receive(ctx, isEvent)
 	if err != nil {
 		return "", nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -41,17 +42,28 @@ func (e *NoAnswerError) Unwrap() error { return e.Cause }
 // dialled is a socket of a client, with what is known about its connection.
 type dialled struct {
 	*zmq4.Socket
-	// monitor tells why a connection over tcp does not come about; nil for ipc.
+	// monitor tells why a connection over tcp does not come about, and when one
+	// breaks; nil for a subscription over ipc.
 	monitor *zmq4.Socket
 	keys    *ClientKeys
+	// asks is that answers are waited for: they do not outlive the connection.
+	asks bool
 	// failed is the last handshake that was refused or not understood.
 	failed zmq4.Event
+	// open is whether the connection is there, broken how often it was and broke.
+	// left is since when somebody was there and is not; zero: nobody was, or is.
+	open   bool
+	broken int
+	left   time.Time
+	// path is the name of an ipc socket.
+	path string
 }
 
 // monitors numbers the names of monitors in this process.
 var monitors atomic.Uint64
 
-func connect(kind zmq4.Type, endpoint string, keys *ClientKeys) (*dialled, error) {
+// connect makes a socket of a client. One that asks is watched on every transport.
+func connect(kind zmq4.Type, endpoint string, keys *ClientKeys, asks bool) (*dialled, error) {
 	ctx, err := clientContext()
 	if err != nil {
 		return nil, err
@@ -64,8 +76,11 @@ func connect(kind zmq4.Type, endpoint string, keys *ClientKeys) (*dialled, error
 	if err != nil {
 		return nil, err
 	}
-	d := &dialled{Socket: s, keys: keys}
-	if strings.HasPrefix(endpoint, "tcp://") {
+	d := &dialled{Socket: s, keys: keys, asks: asks}
+	if path, ok := strings.CutPrefix(endpoint, "ipc://"); ok {
+		d.path = path
+	}
+	if asks || strings.HasPrefix(endpoint, "tcp://") {
 		err = d.watch(ctx)
 	}
 	if err == nil {
@@ -85,10 +100,14 @@ func (k *ClientKeys) options() []option {
 	}
 }
 
-// watch hears of handshakes.
+// watched is what a client wants to hear of its connection.
+const watched = zmq4.EVENT_HANDSHAKE_SUCCEEDED | zmq4.EVENT_HANDSHAKE_FAILED_AUTH | zmq4.EVENT_HANDSHAKE_FAILED_PROTOCOL |
+	zmq4.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq4.EVENT_DISCONNECTED
+
+// watch hears of handshakes and of the end of a connection.
 func (d *dialled) watch(ctx *zmq4.Context) error {
 	name := fmt.Sprintf("inproc://client-%d", monitors.Add(1))
-	err := d.Monitor(name, zmq4.EVENT_HANDSHAKE_SUCCEEDED|zmq4.EVENT_HANDSHAKE_FAILED_AUTH|zmq4.EVENT_HANDSHAKE_FAILED_PROTOCOL|zmq4.EVENT_HANDSHAKE_FAILED_NO_DETAIL)
+	err := d.Monitor(name, watched)
 	if err != nil {
 		return err
 	}
@@ -96,6 +115,46 @@ func (d *dialled) watch(ctx *zmq4.Context) error {
 		return err
 	}
 	return d.monitor.Connect(name)
+}
+
+// hear takes in what happened to the connection.
+func (d *dialled) hear() {
+	for d.monitor != nil {
+		event, _, _, err := d.monitor.RecvEvent(zmq4.DONTWAIT)
+		switch {
+		case err != nil:
+			return
+		case event == zmq4.EVENT_HANDSHAKE_SUCCEEDED:
+			d.failed, d.open, d.left = event, true, time.Time{}
+		case event != zmq4.EVENT_DISCONNECTED:
+			d.failed, d.open = event, false
+		default:
+			if d.open { // else it broke in the handshake, before anything was sent
+				d.broken++
+			}
+			if d.open = false; d.left.IsZero() {
+				d.left = time.Now()
+			}
+		}
+	}
+}
+
+// away reports whether it is sure that nobody has come back. It is looked once in
+// a while only: a daemon that starts again needs its time, and one that is busy
+// listens.
+func (d *dialled) away(now time.Time) bool {
+	if d.path == "" || d.left.IsZero() || now.Sub(d.left) < returnWait {
+		return false
+	}
+	conn, err := net.DialTimeout("unix", d.path, returnWait)
+	if err != nil && !errors.Is(err, unix.EAGAIN) { // a full queue: somebody is there
+		return true
+	}
+	if err == nil {
+		_ = conn.Close()
+	}
+	d.left = now
+	return false
 }
 
 func (d *dialled) close() error {
@@ -109,13 +168,7 @@ func (d *dialled) close() error {
 // refused says why there will never be an answer, when that is sure: the
 // daemon does not want our key, and libzmq does not ask it again.
 func (d *dialled) refused() error {
-	for d.monitor != nil {
-		event, _, _, err := d.monitor.RecvEvent(zmq4.DONTWAIT)
-		if err != nil {
-			break
-		}
-		d.failed = event
-	}
+	d.hear()
 	if d.failed != zmq4.EVENT_HANDSHAKE_FAILED_AUTH {
 		return nil
 	}
@@ -146,6 +199,10 @@ type waiter struct {
 	fds    []unix.PollFd
 	waker  *waker
 	stop   func() bool
+	// broken is how often the connection had broken when the request was sent.
+	broken int
+	// again is when to return nothing; zero is never.
+	again time.Time
 }
 
 func newWaiter(ctx context.Context, s *dialled) (*waiter, error) {
@@ -168,7 +225,7 @@ func newWaiter(ctx context.Context, s *dialled) (*waiter, error) {
 	woken := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() { w.wake(); close(woken) })
 	return &waiter{
-		socket: s, waker: w, fds: fds,
+		socket: s, waker: w, fds: fds, broken: s.broken,
 		stop: func() bool {
 			if stop() {
 				return true
@@ -184,40 +241,64 @@ func (w *waiter) close() {
 	w.waker.close()
 }
 
-// receive returns the first message that fits; others are dropped. With impatience
-// it returns nothing after a while.
-func (w *waiter) receive(ctx context.Context, impatient bool, fits func([][]byte) bool) ([][]byte, error) {
-	var until time.Time
-	if impatient {
-		until = time.Now().Add(askAgain)
-	}
+// receive returns the first message that fits; others are dropped. It returns
+// nothing when it is time to ask again.
+func (w *waiter) receive(ctx context.Context, fits func([][]byte) bool) ([][]byte, error) {
 	for {
-		frames, err := w.socket.RecvMessageBytes(zmq4.DONTWAIT)
+		frames, err := w.take(fits)
 		switch {
-		case err == nil && fits(frames):
-			return frames, nil
-		case err == nil:
-			continue
-		case !errors.Is(err, noRoom):
-			return nil, err
+		case err != nil || frames != nil:
+			return frames, err
 		case ctx.Err() != nil:
 			return nil, w.noAnswer(ctx)
 		}
 		if err := w.socket.refused(); err != nil {
 			return nil, err
 		}
-		ms := -1
-		if impatient {
-			left := time.Until(until)
-			if left <= 0 {
-				return nil, nil
+		if w.socket.asks && w.socket.broken > w.broken { // after the last answer that came
+			if frames, err = w.take(fits); err == nil && frames == nil {
+				err = ErrLost
 			}
-			ms = int(left/time.Millisecond) + 1
+			return frames, err
 		}
-		if _, err := unix.Poll(w.fds, ms); err != nil && !errors.Is(err, unix.EINTR) {
+		now := time.Now()
+		switch {
+		case w.socket.asks && w.socket.away(now):
+			return nil, ErrAway
+		case !w.again.IsZero() && !now.Before(w.again):
+			return nil, nil
+		}
+		if _, err := unix.Poll(w.fds, w.sleep(now)); err != nil && !errors.Is(err, unix.EINTR) {
 			return nil, err
 		}
 	}
+}
+
+// take returns the first message that is there and fits; nothing is that none is.
+func (w *waiter) take(fits func([][]byte) bool) ([][]byte, error) {
+	for {
+		frames, err := w.socket.RecvMessageBytes(zmq4.DONTWAIT)
+		switch {
+		case errors.Is(err, noRoom):
+			return nil, nil
+		case err != nil || fits(frames):
+			return frames, err
+		}
+	}
+}
+
+// sleep is how many milliseconds there is nothing to do, -1 is for ever.
+func (w *waiter) sleep(now time.Time) int {
+	ms, look := -1, time.Time{}
+	if !w.socket.left.IsZero() && w.socket.path != "" {
+		look = w.socket.left.Add(returnWait)
+	}
+	for _, at := range []time.Time{w.again, look} {
+		if left := int(at.Sub(now)/time.Millisecond) + 1; now.Before(at) && (ms < 0 || left < ms) {
+			ms = left
+		}
+	}
+	return ms
 }
 
 // noAnswer says why there is none. What the handshake told may have come
