@@ -255,14 +255,10 @@ func (w *waiter) receive(ctx context.Context, fits func([][]byte) bool) ([][]byt
 		if err := w.socket.refused(); err != nil {
 			return nil, err
 		}
-		if w.socket.asks && w.socket.broken > w.broken { // after the last answer that came
-			if frames, err = w.take(fits); err == nil && frames == nil {
-				err = ErrLost
-			}
-			return frames, err
-		}
 		now := time.Now()
 		switch {
+		case w.socket.asks && w.socket.broken > w.broken:
+			return w.last(fits)
 		case w.socket.asks && w.socket.away(now):
 			return nil, ErrAway
 		case !w.again.IsZero() && !now.Before(w.again):
@@ -272,6 +268,15 @@ func (w *waiter) receive(ctx context.Context, fits func([][]byte) bool) ([][]byt
 			return nil, err
 		}
 	}
+}
+
+// last is what came before the connection broke.
+func (w *waiter) last(fits func([][]byte) bool) ([][]byte, error) {
+	frames, err := w.take(fits)
+	if err == nil && frames == nil {
+		err = ErrLost
+	}
+	return frames, err
 }
 
 // take returns the first message that is there and fits; nothing is that none is.
