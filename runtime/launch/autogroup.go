@@ -40,11 +40,7 @@ func readAutogroup(p *process) (json.RawMessage, error) {
 	if err != nil || !ok {
 		return nil, nil //nolint:nilerr // this kernel has none
 	}
-	n, err := strconv.Atoi(nice)
-	if err != nil {
-		return nil, err
-	}
-	return marshal(n)
+	return marshal(strconv.Atoi(nice))
 }
 
 // pendingAutogroup is a change that waits for the kernel's pause. dir is the

@@ -148,7 +148,7 @@ func readCgroup(p *process) (json.RawMessage, error) {
 	if c == (spec.Cgroup{}) {
 		return nil, nil
 	}
-	return marshal(c)
+	return marshal(c, nil)
 }
 
 func driftCgroup(d *drift, want *spec.Tuning, raw json.RawMessage) {

@@ -107,13 +107,7 @@ func cpusOf(tid int) (string, error) {
 	return formatCPUs(mask[:n]), nil
 }
 
-func readCPUs(p *process) (json.RawMessage, error) {
-	list, err := cpusOf(p.pid)
-	if err != nil {
-		return nil, err
-	}
-	return marshal(list)
-}
+func readCPUs(p *process) (json.RawMessage, error) { return marshal(cpusOf(p.pid)) }
 
 func driftCPUs(d *drift, want *spec.Tuning, raw json.RawMessage) {
 	var got string

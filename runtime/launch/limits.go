@@ -206,13 +206,7 @@ func parseSize(text string, s *spec.Size) error {
 	return err
 }
 
-func readLimits(p *process) (json.RawMessage, error) {
-	got, err := limitsOf(p.pid)
-	if err != nil {
-		return nil, err
-	}
-	return marshal(got)
-}
+func readLimits(p *process) (json.RawMessage, error) { return marshal(limitsOf(p.pid)) }
 
 func driftLimits(d *drift, want *spec.Tuning, raw json.RawMessage) {
 	var got map[string]spec.Limit

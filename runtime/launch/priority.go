@@ -74,13 +74,7 @@ func niceOf(tid int) (int, error) {
 	return 20 - raw, err
 }
 
-func readNice(p *process) (json.RawMessage, error) {
-	n, err := niceOf(p.pid)
-	if err != nil {
-		return nil, err
-	}
-	return marshal(n)
-}
+func readNice(p *process) (json.RawMessage, error) { return marshal(niceOf(p.pid)) }
 
 // driftNice judges the autogroup too, where there is one: without it the nice
 // value is nice to look at only.
@@ -151,13 +145,7 @@ func sameIONice(a, b spec.IONice) bool {
 	return a.Class == b.Class && (a.Level == b.Level || a.Class == "none" || a.Class == "idle")
 }
 
-func readIONice(p *process) (json.RawMessage, error) {
-	n, err := ioniceOf(p.pid)
-	if err != nil {
-		return nil, err
-	}
-	return marshal(n)
-}
+func readIONice(p *process) (json.RawMessage, error) { return marshal(ioniceOf(p.pid)) }
 
 func driftIONice(d *drift, want *spec.Tuning, raw json.RawMessage) {
 	var got spec.IONice
@@ -216,13 +204,7 @@ func schedOf(tid int) (spec.Sched, error) {
 	return spec.Sched{Policy: schedPolicies[a.Policy], Priority: int(a.Priority)}, nil
 }
 
-func readSched(p *process) (json.RawMessage, error) {
-	s, err := schedOf(p.pid)
-	if err != nil {
-		return nil, err
-	}
-	return marshal(s)
-}
+func readSched(p *process) (json.RawMessage, error) { return marshal(schedOf(p.pid)) }
 
 func driftSched(d *drift, want *spec.Tuning, raw json.RawMessage) {
 	var got spec.Sched
@@ -272,11 +254,7 @@ func readOOM(p *process) (json.RawMessage, error) {
 	if err != nil {
 		return nil, gone(err)
 	}
-	n, err := strconv.Atoi(line)
-	if err != nil {
-		return nil, err
-	}
-	return marshal(n)
+	return marshal(strconv.Atoi(line))
 }
 
 func driftOOM(d *drift, want *spec.Tuning, raw json.RawMessage) {

@@ -1,7 +1,6 @@
 package launch
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -87,9 +86,12 @@ func plainDrift[T comparable](d *drift, key string, want *T, raw json.RawMessage
 	d.note(key, got, *want)
 }
 
-func marshal(v any) (json.RawMessage, error) {
-	raw, err := json.Marshal(v)
-	return bytes.TrimSpace(raw), err
+// marshal is what was read in JSON, unless it could not be read.
+func marshal[T any](v T, err error) (json.RawMessage, error) {
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(v)
 }
 
 // Pick is the part of t that keys (those of Drift and Tune's refusals) name.
