@@ -14,6 +14,8 @@ const (
 	// drainTurn bounds what one pipe may move in a turn, so that a loud process
 	// does not keep others waiting; bytes.
 	drainTurn = output.Turn
+	// drainAlone is for one beside whom no other waits: a few milliseconds.
+	drainAlone = 4 << 20
 	// drainEnd bounds what is moved at a main process's end: more than any pipe
 	// holds, so that all it wrote is in the file before its end is told, while
 	// a grandchild that goes on writing cannot hold us; bytes.

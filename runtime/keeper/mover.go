@@ -181,12 +181,21 @@ func (m *mover) serve(f *flow) {
 	m.enter(f)
 	jobs := f.todo
 	f.todo, f.again, f.jobs = nil, false, len(f.todo) > 0
+	turn := m.turn(f)
 	m.mu.Unlock()
 	f.work(jobs)
-	what := f.move(drainTurn)
+	what := f.move(turn)
 	m.mu.Lock()
 	m.leave(f)
 	m.settle(f, what)
+}
+
+// turn is how much a flow may move now: more while nobody waits for it to end.
+func (m *mover) turn(f *flow) int {
+	if f.much && len(m.due) == 0 && len(m.on[f.entered].loudWait) == 0 {
+		return drainAlone
+	}
+	return drainTurn
 }
 
 // settle decides when a flow is served again.

@@ -1,7 +1,10 @@
 package output
 
+// #include "carry.h"
+import "C"
+
 import (
-	"errors"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -9,9 +12,8 @@ import (
 const (
 	// carryMost is how much goes by carry at once: what a lens holds.
 	carryMost = 2 * lookMax
-	// scratchSize is how much is read over and over to take bytes out of a pipe:
-	// it stays in the first cache.
-	scratchSize = 32 << 10
+	// eagerMin is how much must be in a pipe for carry to go on at once.
+	eagerMin = 32 << 10
 )
 
 // carry is splice for a writer that is fast. A splice to a file holds the lock of
@@ -19,59 +21,45 @@ const (
 // the pages go to a second pipe first, by tee(2), which takes no byte and no
 // time; from there to the file, while the writer goes on; then they are taken out.
 // Killed before that, the next process finds them in both, and knows it from the
-// witness and the end of the file (see recall).
-func (s *Sink) carry(pipe, n int) (int, error) {
+// witness and the end of the file (see recall). It moves more than n bytes, but no
+// more than most, while there are many.
+func (s *Sink) carry(pipe, n, most int) (int, error) {
 	e := s.pace.witnessed(s, pipe)
 	if e == nil || s.needLens() != nil {
 		return s.splice(pipe, n)
 	}
-	l := s.lens
-	got, err := unix.Tee(pipe, l.pipe[1], min(n, carryMost), unix.SPLICE_F_NONBLOCK)
-	if err != nil || got <= 0 {
-		return s.splice(pipe, n)
-	}
-	if e.begin(s.off) != nil {
-		s.dropLens() // with what is in it
-		return s.splice(pipe, n)
-	}
-	done, err := s.splice(l.pipe[0], int(got))
-	if done < int(got) {
+	c := s.carrying(pipe, e)
+	c.most, c.chunk, c.least = C.int64_t(most), carryMost, eagerMin
+	c.lens = [2]C.int{C.int(s.lens.pipe[0]), C.int(s.lens.pipe[1])}
+	code := C.pn_carry(&c)
+	if c.rest != 0 {
 		s.dropLens()
 	}
-	if done == 0 {
-		e.end()
-		return 0, err
+	done := int(c.done)
+	if done == 0 { // then splice says why, or knows how
+		return s.splice(pipe, n)
 	}
-	var last [1]byte
-	if k, _ := preadFull(s.fd, last[:], s.pos-1); k == 0 {
-		e.end()
-		_, gone := s.dir.consume(pipe, done)
-		return done, errors.Join(err, gone)
-	}
-	return done, firstError(err, s.takeOut(pipe, e, l.buf[:scratchSize], done, last[0]))
+	s.pos, s.off, s.pace.left = int64(c.pos), int64(c.off), int(c.left)
+	return done, carryError(code)
 }
 
-// takeOut takes n bytes out of the pipe which are in the file, too; the last of
-// them is last.
-func (s *Sink) takeOut(pipe int, e *entry, scratch []byte, n int, last byte) error {
-	_ = e.aim(last) // the page is there: see begin
-	var all [carryMost/scratchSize + 1][]byte
-	list := all[:0]
-	for left := n - 1; left > 0; left -= len(list[len(list)-1]) {
-		list = append(list, scratch[:min(left, scratchSize)])
+// carrying is what carry.c must know of the sink.
+func (s *Sink) carrying(pipe int, e *entry) C.struct_pn_carry {
+	return C.struct_pn_carry{
+		pipe: C.int(pipe), file: C.int(s.fd), witness: C.int(e.w.fd),
+		inode: C.uint64_t(e.inode), entry: C.int64_t(e.at), target: (*C.uchar)(unsafe.Pointer(e.target())),
+		pos: C.int64_t(s.pos), off: C.int64_t(s.off),
 	}
-	list = append(list, e.target())
-	got, err := unix.Readv(pipe, list)
-	for errors.Is(err, unix.EINTR) {
-		got, err = unix.Readv(pipe, list)
-	}
-	if got == n {
+}
+
+func carryError(code C.int) error {
+	switch code {
+	case 0:
 		return nil
+	case C.PN_VANISHED:
+		return errVanished
 	}
-	// Somebody reads the pipe, or cut the witness.
-	e.end()
-	_, err = s.dir.consume(pipe, n-max(got, 0))
-	return err
+	return unix.Errno(code)
 }
 
 // recall takes out of a pipe what a former process had brought to the file and
@@ -81,20 +69,19 @@ func (s *Sink) recall(pipe int) (int, error) {
 	if e == nil {
 		return 0, nil
 	}
+	defer e.free()
 	n := s.off - e.head
-	if n <= 0 || n > carryMost {
-		e.free()
+	found, err := unix.IoctlGetInt(pipe, unix.TIOCINQ)
+	if err != nil || n <= 0 || n > carryMost || n > int64(found) {
 		return 0, nil
 	}
-	data, err := s.look(pipe, int(n))
-	if err != nil {
-		return 0, err
-	}
-	if len(data) == int(n) {
-		err = s.takeOut(pipe, e, make([]byte, scratchSize), len(data), data[n-1])
-	}
-	e.free()
-	return len(data), err
+	return int(n), s.takeOut(pipe, e, n)
+}
+
+// takeOut takes n bytes out of the pipe that are the file's last, too.
+func (s *Sink) takeOut(pipe int, e *entry, n int64) error {
+	c := s.carrying(pipe, e)
+	return carryError(C.pn_carry_take_out(&c, C.int64_t(n)))
 }
 
 // acquit is for bytes that are dropped instead.

@@ -65,7 +65,7 @@
 //     it in one call.
 //   - A splice to a file holds the lock of the pipe while it copies, so a writer at
 //     full speed and we work by turns: 1350 MB/s at best, where read and write get
-//     1700. From 250 MB/s on (carry.go) the pages are in a second pipe, too, by
+//     1700. From 250 MB/s on (carry.go, in C) the pages are in a second pipe, too, by
 //     tee(2), go from there to the file while the writer goes on, and leave the
 //     first pipe by read(2). Its last byte goes into a page that outlives us, the
 //     witness: so whoever is killed between file and pipe leaves no doubt what is in
@@ -75,7 +75,11 @@
 //     all of us are killed at once, and the program holds the first; read and write
 //     by way of memory that outlives us, where bytes lie that are in no file of a
 //     program that has ended; the time of the last read in the pipe's inode, which
-//     Linux 6.15 and later no longer keep.
+//     Linux 6.15 and later no longer keep. A few megabytes are one call into C: Go
+//     takes the processor from a thread that is in system calls most of the time,
+//     again and again, and wakes others to do it, a third of the speed. Refused:
+//     system calls that Go knows nothing of, in which a program that holds its own
+//     pipe's lock would hold all of us.
 //   - A pipe of 256 KiB for who needs it, 1 MiB for who fills that too, not for
 //     everybody: with 64 KiB, 4000-byte writes cost 1.3 to 1.7 times the CPU; but
 //     the memory of all of an ordinary user's pipes together is bounded by the

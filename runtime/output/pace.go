@@ -12,10 +12,8 @@ const (
 	batch    = time.Millisecond
 	longMost = 8 * time.Millisecond
 	loudRate = 4 << 20
-	// fastRate or more, bytes a second, and a pipe is moved by carry; while
-	// eagerMin is found in it, again and again.
+	// fastRate or more, bytes a second, and a pipe is moved by carry.
 	fastRate = 250 << 20
-	eagerMin = 32 << 10
 	// tooShort is a wait that costs more than it saves.
 	tooShort = 60 * time.Microsecond
 	// The wait after a failure, doubled up to the latter.
@@ -44,6 +42,7 @@ type pace struct {
 	most     int       // that were found in it since then
 	delay    time.Duration
 	fast     bool   // fastRate was reached
+	left     int    // that carry found in it at last
 	eager    bool   // look again at once
 	entry    *entry // of the witness; nil: none, or not yet
 	unproven bool   // there is none to be had
@@ -62,7 +61,8 @@ func (p *pace) drained(s *Sink, pipe, avail, n int, now time.Time, blocked bool)
 	}
 	p.moved += n
 	p.most = max(p.most, avail)
-	p.eager = false
+	left := p.left
+	p.eager, p.left = false, 0
 	if blocked {
 		p.delay = min(max(2*p.delay, backoffMin), backoffMax)
 		return
@@ -78,7 +78,7 @@ func (p *pace) drained(s *Sink, pipe, avail, n int, now time.Time, blocked bool)
 	}
 	before, full := p.delay, p.most > p.capacity*3/4
 	p.last, p.moved, p.most, p.delay = now, 0, 0, 0
-	if p.eager = p.fast && avail >= eagerMin && p.entry != nil; p.eager {
+	if p.eager = left >= eagerMin; p.eager {
 		return
 	}
 	if rate == 0 || since > 2*longMost {

@@ -78,6 +78,7 @@ type Sink struct {
 	indexFault error
 	pace       pace
 	lens       *lens // while Drain needs one
+	beyond     int   // so much more than there was may Drain move
 }
 
 // Drain moves at most max bytes from the pipe to the file. It never waits for
@@ -94,7 +95,9 @@ func (s *Sink) Drain(pipe, max int) (n int, more bool, err error) {
 	}
 	now := s.dir.now()
 	if avail > 0 || s.unmarked > 0 || s.staged && s.invalid == nil && s.onStage() {
-		n, err = s.take(pipe, min(avail, max), now)
+		want := min(avail, max, Turn)
+		s.beyond = max - want
+		n, err = s.take(pipe, want, now)
 		s.putLens()
 	}
 	blocked := err != nil && !s.policy.Drop
@@ -172,7 +175,7 @@ func (s *Sink) move(pipe, left int, now time.Time) (int, error) {
 		return s.cut(pipe, left, int(max(room, 0)), now)
 	}
 	if s.pace.fast {
-		return s.carry(pipe, left)
+		return s.carry(pipe, left, max(left, int(min(int64(left+s.beyond), room-lookMax))))
 	}
 	return s.splice(pipe, left)
 }

@@ -143,20 +143,8 @@ func (w *witness) doubted(pipe int) *entry {
 	return nil
 }
 
-// begin says that bytes from head on are about to be in both.
-func (e *entry) begin(head int64) error {
-	b := order.AppendUint64(nil, e.inode)
-	b = order.AppendUint64(b, uint64(head))
-	return pwriteFull(e.w.fd, append(b, 0, 1), e.at)
-}
-
-// aim prepares for the read(2) that takes them out, the last of which is last.
-func (e *entry) aim(last byte) error {
-	return pwriteFull(e.w.fd, []byte{last, ^last}, e.at+entryMark)
-}
-
-// target is where that one has to go.
-func (e *entry) target() []byte { return e.w.page[e.at+entryMark+1:][:1] }
+// target is its byte.
+func (e *entry) target() *byte { return &e.w.page[e.at+entryMark+1] }
 
 // end says that none is in both.
 func (e *entry) end() {
