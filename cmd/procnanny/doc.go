@@ -4,7 +4,8 @@
 //
 //   - Exit codes: 0 done, 1 refused or failed (the reason is on stderr), 2 plan
 //     and diff found changes, 3 the daemon cannot be reached (stderr says which
-//     endpoint was tried and how to start one).
+//     endpoint was tried and how to start one), 4 status --check found what does
+//     not run.
 //   - -o json and -o yaml print what the daemon answered: keys as on the wire,
 //     integer keys as strings, times as epoch seconds, durations as seconds,
 //     bytes as base64. Text is for people and may change.

@@ -19,6 +19,7 @@ const (
 	exitFailed      = 1
 	exitChanges     = 2
 	exitUnreachable = 3
+	exitNotRunning  = 4
 )
 
 // exit is an error that carries an exit code. A nil cause is silent: what there

@@ -30,7 +30,7 @@ const rootLong = `See and change what procnannyd runs.
 
 A TARGET is a program ("web"), one instance ("web/2"), or a glob ("w*", "*/0").
 Exit codes: 0 done, 1 refused or failed, 2 plan and diff found changes,
-3 the daemon cannot be reached.`
+3 the daemon cannot be reached, 4 status --check found what does not run.`
 
 // root is the whole command tree.
 func (a *app) root() *cobra.Command {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -15,7 +16,7 @@ import (
 
 // statusFlags are what `status` was asked.
 type statusFlags struct {
-	watch, every, fresh bool
+	watch, every, fresh, check bool
 }
 
 func (a *app) statusCommand() *cobra.Command {
@@ -26,12 +27,15 @@ func (a *app) statusCommand() *cobra.Command {
 		Long: `Show what runs, and whether it is what shall run.
 
 Of a program with many instances, neighbours that are alike share a row; name
-the program, or say --every, to see each of them.`,
+the program, or say --every, to see each of them.` + checkText,
 		ValidArgsFunction: a.completeTargets(true, 0),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			want, err := parseTargets(args)
 			if err != nil {
 				return err
+			}
+			if f.watch && f.check {
+				return errors.New("cannot use --check beside --watch")
 			}
 			if f.watch {
 				return a.watchStatus(cmd.Context(), f, want)
@@ -42,9 +46,11 @@ the program, or say --every, to see each of them.`,
 			}
 			return a.showStatus(a.out, tree, f, want)
 		},
+		Example: "  procnanny status web -o json\n  procnanny status --check web && echo it runs",
 	}
 	cmd.Flags().BoolVarP(&f.watch, "watch", "w", false, "keep looking, until ctrl-C")
 	cmd.Flags().BoolVar(&f.every, "every", false, "a row for each instance, however many there are")
+	cmd.Flags().BoolVar(&f.check, "check", false, "exit with 4 when something that shall be up does not run")
 	cmd.Flags().BoolVar(&f.fresh, "fresh", false, "read from the kernel now what it says of each process")
 	return cmd
 }
@@ -65,10 +71,14 @@ func (a *app) showStatus(w io.Writer, tree any, f statusFlags, want []pattern) e
 	if err := missing(want, s.reply.Programs); err != nil {
 		return err
 	}
-	return a.emit(only(tree, want), func() error {
+	err := a.emit(only(tree, want), func() error {
 		_, err := io.WriteString(w, strings.Join(s.lines(a.paint(), a.limit()), "\n")+"\n")
 		return err
 	})
+	if err != nil || !f.check {
+		return err
+	}
+	return checked(s.reply, want)
 }
 
 // lines is the whole text view, laid out for a terminal of limit columns; 0 is
