@@ -167,7 +167,7 @@ type rig struct {
 
 func newRig(t testing.TB, c testConfig) *rig {
 	t.Helper()
-	if p, ok := t.(*testing.T); ok {
+	if p, ok := t.(*testing.T); ok && os.Getenv(insideVar) == "" {
 		p.Parallel()
 	}
 	// Short: a socket's path has 108 bytes.

@@ -85,12 +85,16 @@ func (k *keeper) orderPoke(r *run, o *Order) {
 	}
 }
 
+// reused reports whether the number of a living main process may be another's by
+// now: it has ended, we have not come to that yet, and it is not ours to reap.
+func (r *run) reused() bool { return r.adopted && pollIn(r.pidfd, 0) }
+
 // signalMain sends by pidfd, so that it never reaches a process that has only
 // got the same number. Kernels before 6.9 cannot send to a group by pidfd; main
 // is not reaped yet, so its number is still its own.
 func (k *keeper) signalMain(r *run, sig spec.Signal, flags int) {
 	err := unix.PidfdSendSignal(r.pidfd, unix.Signal(sig), nil, flags)
-	if err == unix.EINVAL && flags == unix.PIDFD_SIGNAL_PROCESS_GROUP {
+	if err == unix.EINVAL && flags == unix.PIDFD_SIGNAL_PROCESS_GROUP && !r.reused() {
 		err = unix.Kill(-r.pid, unix.Signal(sig))
 	}
 	if err != nil && err != unix.ESRCH {
@@ -123,7 +127,7 @@ func (k *keeper) orderKill(r *run, o *Order) {
 func (k *keeper) orderTune(r *run, o *Order) {
 	f := r.fact(FactTuned)
 	f.Digest = o.Digest
-	if o.Tuning != nil && !r.ended {
+	if o.Tuning != nil && !r.ended && !r.reused() {
 		f.Refused = k.deps.tune(r.pid, *o.Tuning, k.box.place(r.in))
 		r.tuning = o.Digest
 		crashpoint.Here(crashpoint.TuneDone)

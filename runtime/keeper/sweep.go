@@ -133,11 +133,13 @@ func (s *sweep) belongs(r *run, pid int, st stat) bool {
 		// will do. One that left the session is not found.
 		return (st.session == r.pid || st.pgrp == r.pid) && hasVariable(pid, r.cookie) && hasVariable(pid, "PROCNANNY_PROGRAM="+r.in.program)
 	}
-	// The number of a session or group is not given away while it has members,
-	// so it can be another's only when it is that of a main process.
+	// The number of a session or group is not given away while it has members. When
+	// it had none any more it may be another main process's, or that of somebody
+	// whose environment says whose he is.
 	if other := s.k.mains[r.pid]; other == nil || other == r {
 		if st.session == r.pid || st.pgrp == r.pid {
-			return true
+			id := variable(pid, cookieName)
+			return id == "" || cookieName+id == r.cookie
 		}
 	}
 	if r.seen != nil && (r.seen.starts[pid] == st.start || r.seen.sessions[st.session]) {
