@@ -77,7 +77,8 @@ func (a *app) look(ctx context.Context, f statusFlags, want []pattern) (picture,
 		return picture{}, err
 	}
 	p := picture{tree: only(tree, want), text: statusText{now: a.now(), want: want, every: f.every}}
-	return p, into(tree, &p.text.reply)
+	err = into(tree, &p.text.reply)
+	return p, err
 }
 
 // pause waits for the next look; it reports whether there shall be one.

@@ -35,7 +35,8 @@ func Retune(old, want spec.Tuning) (spec.Tuning, error) {
 		return want, err
 	}
 	out := spec.Tuning{}
-	return out, json.Unmarshal(raw, &out)
+	err = json.Unmarshal(raw, &out)
+	return out, err
 }
 
 // document is a tuning by key. A plain type of ours cannot fail to be one.

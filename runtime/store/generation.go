@@ -30,27 +30,29 @@ func encodeGeneration(g Generation) ([]byte, error) {
 	return seal(buf.Bytes()), nil
 }
 
-func decodeGeneration(v []byte) (g Generation, err error) {
+// opened is what encodeGeneration packed.
+func opened(v []byte) (*gzip.Reader, error) {
 	raw, err := unseal(v)
 	if err != nil {
-		return g, err
+		return nil, err
 	}
-	z, err := gzip.NewReader(bytes.NewReader(raw))
+	return gzip.NewReader(bytes.NewReader(raw))
+}
+
+func decodeGeneration(v []byte) (g Generation, err error) {
+	z, err := opened(v)
 	if err != nil {
 		return g, err
 	}
-	return g, json.NewDecoder(io.LimitReader(z, maxSpecBytes)).Decode(&g)
+	err = json.NewDecoder(io.LimitReader(z, maxSpecBytes)).Decode(&g)
+	return g, err
 }
 
 // decodeLight is light of what decodeGeneration gives, without unpacking more of
 // it than its head: a control that starts reads all that are kept, and twenty
 // times a thousand programs would take half a second. The seal is over all of it.
 func decodeLight(v []byte) (g Generation, err error) {
-	raw, err := unseal(v)
-	if err != nil {
-		return g, err
-	}
-	z, err := gzip.NewReader(bytes.NewReader(raw))
+	z, err := opened(v)
 	if err != nil {
 		return g, err
 	}

@@ -139,7 +139,8 @@ func decodeOverride(v []byte) (o spec.Override, err error) {
 	if err != nil {
 		return o, err
 	}
-	return o, json.Unmarshal(raw, &o)
+	err = json.Unmarshal(raw, &o)
+	return o, err
 }
 
 // update commits fn durably, or says why not. The caller holds write.

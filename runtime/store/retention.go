@@ -92,7 +92,8 @@ func (s *Store) trim(tx *bbolt.Tx, w *work) (t trimmed, err error) {
 			}
 		}
 	}
-	return t, s.trimAge(tx, &t, oldest)
+	err = s.trimAge(tx, &t, oldest)
+	return t, err
 }
 
 // trimEvents takes the oldest away until count, bytes and age are within

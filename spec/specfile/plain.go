@@ -45,7 +45,8 @@ func accept(d *datum) (a accepted, ok bool) {
 		return a, false
 	}
 	a.raw = d.appendJSON(make([]byte, 0, 512))
-	return a, json.Unmarshal(a.raw, &a.program) == nil
+	ok = json.Unmarshal(a.raw, &a.program) == nil
+	return a, ok
 }
 
 // readPlain reads the files of a tree without problems, if they are data and
