@@ -268,6 +268,8 @@ func (d *desk) accept(ctx context.Context, r watch.Reading, by spec.Requester, a
 	gen := store.Generation{
 		Digest: r.Fingerprint.Digest, Commit: r.Commit, At: time.Now(), By: by, Spec: *result.Spec, Source: r.Source, Defined: result.Defined,
 	}
+	kept := shelve(gen.Spec, d.shelf)
+	gen.Shared = kept.programs
 	crashpoint.Here(crashpoint.ReloadJudged)
 	if gen, err = d.c.store.AddGeneration(gen); err != nil {
 		return result, fmt.Errorf("cannot keep the new generation: %w", err)
@@ -276,9 +278,9 @@ func (d *desk) accept(ctx context.Context, r watch.Reading, by spec.Requester, a
 	if err := d.unpin(); err != nil {
 		return result, err
 	}
-	d.hold(gen)
+	d.holdOn(gen, kept)
 	d.newest = gen
-	d.newest.Spec, d.newest.Source = spec.Spec{}, spec.Source{}
+	d.newest.Spec, d.newest.Shared, d.newest.Source = spec.Spec{}, nil, spec.Source{}
 	d.config = reconcile.ConfigView{State: "ok", Problems: result.Problems}
 	d.drop(refusedOverrides(d.overrides, result.Refused))
 	d.settle(ctx)

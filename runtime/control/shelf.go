@@ -57,10 +57,12 @@ func (s shelf) without(overrides []spec.Override) map[string]*spec.Program {
 }
 
 // hold makes g the generation that is desired.
-func (d *desk) hold(g store.Generation) {
-	d.shelf = shelve(g.Spec, d.shelf)
-	d.source = pack(g.Source)
-	g.Spec, g.Source = spec.Spec{}, spec.Source{}
+func (d *desk) hold(g store.Generation) { d.holdOn(g, shelve(g.Spec, d.shelf)) }
+
+// holdOn is hold of what is on a shelf already.
+func (d *desk) holdOn(g store.Generation, s shelf) {
+	d.shelf, d.source = s, pack(g.Source)
+	g.Spec, g.Shared, g.Source = spec.Spec{}, nil, spec.Source{}
 	d.current = g
 }
 

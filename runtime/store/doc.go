@@ -64,4 +64,9 @@
 //     evenly for an hour: one that is wrong at a boot must not take it all away.
 //   - After a reboot the runs that lived ended at the boot at the latest; how
 //     they ended nobody knows, and nothing is guessed.
+//   - A generation is packed in pieces of about 32 programs, each a gzip member of
+//     its own, and those that hold the same programs as the last time are taken
+//     over: of 1000 programs, one of them edited, it takes 2 ms of CPU instead of
+//     18, of 5000 10 instead of 75. What reads it sees one text, as before.
+//     Refused: to desire first and to write after.
 package store

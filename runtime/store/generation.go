@@ -13,7 +13,7 @@ const maxSpecBytes = 1 << 30 // of one generation, unpacked
 
 // light is g as lists show it.
 func light(g Generation) Generation {
-	g.Spec, g.Source, g.Defined = spec.Spec{}, spec.Source{}, nil
+	g.Spec, g.Shared, g.Source, g.Defined = spec.Spec{}, nil, spec.Source{}, nil
 	return g
 }
 

@@ -54,6 +54,7 @@ type intent struct {
 	history            string
 	adopted            bool // history is another than the file says
 	seqFloor, runFloor uint64
+	chunks             chunks
 	genFloor           uint64       // instances ran under it: its number is taken
 	fault              func() error // tests: what the disk says to a commit
 }
@@ -215,7 +216,7 @@ func (in *intent) addGeneration(g Generation) (Generation, error) {
 	for _, p := range g.Spec.Programs {
 		g.Instances += p.Instances
 	}
-	raw, err := encodeGeneration(g)
+	raw, keep, err := in.encode(g)
 	if err != nil {
 		return g, fmt.Errorf("cannot encode generation %d: %w", g.Number, err)
 	}
@@ -232,10 +233,21 @@ func (in *intent) addGeneration(g Generation) (Generation, error) {
 	if err != nil {
 		return g, err
 	}
+	in.chunks.last = keep
 	in.mu.Lock()
 	in.generations = kept
 	in.mu.Unlock()
 	return g, nil
+}
+
+func (in *intent) encode(g Generation) (raw []byte, keep []chunk, err error) {
+	shared := g.Shared
+	g.Shared = nil
+	if len(shared) > 0 && len(shared) == len(g.Spec.Programs) {
+		return in.chunks.encode(g, shared)
+	}
+	raw, err = encodeGeneration(g)
+	return raw, nil, err
 }
 
 // setCommit adds to generation n the git commit that it turned out to be.

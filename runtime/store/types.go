@@ -119,6 +119,9 @@ type Generation struct {
 	Instances int
 	// Spec is what it said. Store.Generation fills it in; lists leave it out.
 	Spec spec.Spec
+	// Shared are the programs of Spec, where the caller keeps them and nobody changes
+	// them: then AddGeneration encodes only those that it did not have the last time.
+	Shared map[string]*spec.Program `json:"-"`
 	// Source is the files it was made of, to judge overrides by; as Spec.
 	Source spec.Source
 	// Defined says where the files define each program; as Spec.
