@@ -39,7 +39,7 @@ func TestEveryExampleLoads(t *testing.T) {
 
 // All directories with a configuration are tried above.
 func TestNoExampleIsForgotten(t *testing.T) {
-	known := map[string]bool{"hello": true, "web": true, "everything": true, "policy": true, "same": true, "clients": true, "systemd": true, "container": true, "page": true, "balancer": true, "rebuild": true}
+	known := map[string]bool{"hello": true, "web": true, "everything": true, "policy": true, "same": true, "clients": true, "systemd": true, "container": true, "page": true, "balancer": true, "rebuild": true, "coming-from": true}
 	entries, err := os.ReadDir(".")
 	if err != nil {
 		t.Fatal(err)

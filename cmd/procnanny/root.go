@@ -26,6 +26,27 @@ func (a *app) commands() []*cobra.Command {
 	}
 }
 
+// elsewhere are words of other supervisors' clients, by the command that does the
+// same here: who types them is told so.
+var elsewhere = map[string][]string{
+	"status":   {"list", "ls", "ps", "services", "svstat", "pid", "stats", "top", "monit"},
+	"why":      {"info", "describe", "show", "inspect"},
+	"logs":     {"log", "tail", "journal"},
+	"events":   {"notices", "changes", "maintail", "monitor"},
+	"history":  {"svdt"},
+	"plan":     {"reread", "diff-config", "dry-run"},
+	"apply":    {"reload", "update", "reloadconfig", "daemon-reload", "replan", "up"},
+	"vet":      {"validate", "verify", "check", "lint", "test"},
+	"scale":    {"incr", "decr", "numprocesses", "resize"},
+	"start":    {"enable", "run", "resume"},
+	"stop":     {"disable", "down", "pause", "mask"},
+	"signal":   {"kill", "sendsignal", "hup"},
+	"create":   {"add", "new"},
+	"delete":   {"remove", "rm", "del"},
+	"export":   {"save", "dump"},
+	"shutdown": {"quit", "exit", "halt", "stop-all"},
+}
+
 const rootLong = `See and change what procnannyd runs.
 
 A TARGET is a program ("web"), one instance ("web/2"), or a glob ("w*", "*/0").
@@ -61,6 +82,7 @@ func (a *app) root() *cobra.Command {
 	register(root, "output", cobra.FixedCompletions(outputs, cobra.ShellCompDirectiveNoFileComp))
 	for _, cmd := range a.commands() {
 		cmd.Flags().SortFlags = false
+		cmd.SuggestFor = elsewhere[cmd.Name()]
 		root.AddCommand(cmd)
 	}
 	return root

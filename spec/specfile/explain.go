@@ -36,7 +36,9 @@ func (e *Evaluation) unknown(ps *spec.Problems, v cue.Value, path, known []strin
 	p := e.tree.problemAt(e.tree.labelPos(v))
 	key := path[len(path)-1]
 	p.Message = fmt.Sprintf("unknown key %q", key)
-	if n := spec.Nearest(key, known); n != "" {
+	if from := cameFrom(key); from != "" && (len(path) == 1 || len(path) == 3 && path[0] == "programs") {
+		p.Hint = from
+	} else if n := spec.Nearest(key, known); n != "" {
 		p.Hint = fmt.Sprintf("did you mean %q?", n)
 	}
 	e.tree.add(ps, p, path)
