@@ -38,7 +38,7 @@ func Dir(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("/tmp", "pn")
 	if err == nil {
-		t.Cleanup(func() { os.RemoveAll(dir) })
+		t.Cleanup(func() { _ = os.RemoveAll(dir) })
 		err = os.Mkdir(dir+"/config", 0o755)
 	}
 	if err != nil {

@@ -2,9 +2,9 @@
 // files of its own.
 //
 // Promises: a command is built once for each test binary, when it is first needed;
-// what [Start] started has ended, and ended well, when the test is over; what was
-// made is removed. [Poll] waits a minute, since what must happen some time may
-// take long on a busy machine.
+// what [Daemon.Start] started has ended well when the test is over; what was made
+// is removed. [Poll] waits a minute, since what must happen some time may take
+// long on a busy machine.
 //
 // PROCNANNY_TEST_BIN names a directory that has all four commands already, for a
 // machine without a compiler; then none is built.

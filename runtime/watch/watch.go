@@ -159,8 +159,7 @@ func (w *Watcher) try(ctx context.Context, aged bool) (Reading, *busy) {
 		return Reading{}, &busy{w.path, "files change all the time"}
 	}
 	src, fp, err := settled(w.path, aged || w.ears == nil, w.listenTo)
-	var b *busy
-	if errors.As(err, &b) {
+	if b, ok := errors.AsType[*busy](err); ok {
 		return Reading{}, b
 	}
 	return w.reading(src, fp, err), nil
