@@ -48,6 +48,8 @@ func (r reason) wanted() (want, because string) {
 		return "gone", fmt.Sprintf("%d instances are desired", desired(p))
 	case p.Spec.Admin.IsDown(r.id.Index):
 		return "down", r.override(spec.FieldAdmin, "somebody stopped it")
+	case r.instance != nil && r.instance.Finished == finishedDone && failed(r.instance):
+		return "up", "`restart.when` does not start it again"
 	case r.instance != nil && r.instance.Finished == finishedDone:
 		return "up", "it did what it was to do, and `restart.when` does not start it again"
 	case r.instance != nil && r.instance.Finished != "":

@@ -54,6 +54,10 @@ var situations = []struct {
 		i.State = reconcile.StateExited
 	}},
 	{"exited, done", func(_ *ProgramView, i *InstanceView) { i.State, i.Finished = reconcile.StateExited, "done" }},
+	{"exited, failed and not restarted", func(_ *ProgramView, i *InstanceView) {
+		i.State, i.Finished = reconcile.StateExited, "done"
+		i.LastExit = &reconcile.Exit{Code: 7, Cause: reconcile.CauseCrashed, At: exampleNow.Add(-time.Minute), Duration: time.Second}
+	}},
 	{"exited, gave up", func(_ *ProgramView, i *InstanceView) {
 		i.State, i.Finished, i.Attempt = reconcile.StateExited, "gave up", 5
 	}},
