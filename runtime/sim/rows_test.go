@@ -66,3 +66,8 @@ func (c *Coverage) missing() []string {
 	slices.SortFunc(out, strings.Compare)
 	return out
 }
+
+// reachable are the rows that were not taken and can be.
+func reachable(c *Coverage) []string {
+	return slices.DeleteFunc(c.missing(), func(row string) bool { return unreachable[row] != "" })
+}
