@@ -43,7 +43,7 @@ func TestSoak(t *testing.T) {
 		check(t, err)
 	}
 	s := newSoak(t)
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	told := s.subscriber(ctx)
 	began := time.Now()

@@ -78,8 +78,17 @@ var room = []struct {
 	part   float64
 	number float64
 }{
-	{"memory, KiB", 0.05, 512}, {"heap, KiB", 0.03, 64}, {"descriptors", 0, 2}, {"threads", 0, 4}, {"goroutines", 0, 4},
-	{"zombies", 0, 1}, {"children", 0, 4}, {"notes", 0, 4}, {"cgroups", 0, 4}, {" files", 0, 4}, {"run directory, KiB", 0.05, 1024},
+	{"memory, KiB", 0.05, 512},
+	{"heap, KiB", 0.03, 64},
+	{"descriptors", 0, 2},
+	{"threads", 0, 4},
+	{"goroutines", 0, 4},
+	{"zombies", 0, 1},
+	{"children", 0, 4},
+	{"notes", 0, 4},
+	{"cgroups", 0, 4},
+	{" files", 0, 4},
+	{"run directory, KiB", 0.05, 1024},
 }
 
 // grown names what grew in the second half: it surely did, and by more than there

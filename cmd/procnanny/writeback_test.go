@@ -163,8 +163,12 @@ func saveDisk(t *testing.T, name string, image []byte) {
 func TestUnflushedWritesMayBeLost(t *testing.T) {
 	fill := func(b byte, n int) []byte { return bytes.Repeat([]byte{b}, n) }
 	steps := []step{
-		{'W', 0, fill('a', 2*sector)}, {'W', 0, fill('b', sector)}, {'F', 0, nil}, {'C', 0, []byte("said")},
-		{'W', sector, fill('c', 2*sector)}, {'W', 2 * sector, fill('d', sector)},
+		{'W', 0, fill('a', 2*sector)},
+		{'W', 0, fill('b', sector)},
+		{'F', 0, nil},
+		{'C', 0, []byte("said")},
+		{'W', sector, fill('c', 2*sector)},
+		{'W', 2 * sector, fill('d', sector)},
 	}
 	seen := map[string]int{}
 	for seed := range uint64(300) {
