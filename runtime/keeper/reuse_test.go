@@ -109,7 +109,7 @@ func (r *rig) reuse(dead bool) (orders int) {
 	for i := range facts {
 		run := facts[i].Run
 		all = append(all,
-			Order{Kind: OrderTune, Run: run, Tuning: &spec.Tuning{Nice: new(7)}},
+			Order{Kind: OrderTune, Run: run, Tuning: &spec.Tuning{Nice: new(19), OOMScoreAdj: new(777)}},
 			Order{Kind: OrderPoke, Run: run, Signal: 10},
 			Order{Kind: OrderSignal, Run: run, Signal: spec.SIGTERM},
 			Order{Kind: OrderSweep, Run: run, Signal: spec.SIGTERM},
@@ -158,8 +158,13 @@ func judgeForeigner(t testing.TB, p *os.Process) {
 	if err != nil || info.Signo != 0 {
 		t.Errorf("%d, a foreign process, was signalled: %+v, %v", p.Pid, info, err)
 	}
-	if nice, err := unix.Getpriority(unix.PRIO_PROCESS, p.Pid); err != nil || nice != 20 { // the kernel's 20 is 0
+	ours, err := unix.Getpriority(unix.PRIO_PROCESS, os.Getpid())
+	must(t, err)
+	if nice, err := unix.Getpriority(unix.PRIO_PROCESS, p.Pid); err != nil || nice != ours {
 		t.Errorf("%d, a foreign process, has another priority: %d, %v", p.Pid, nice, err)
+	}
+	if score, err := os.ReadFile(fmt.Sprintf("/proc/%d/oom_score_adj", p.Pid)); err != nil || string(score) == "777\n" {
+		t.Errorf("%d, a foreign process, was tuned: %s, %v", p.Pid, score, err)
 	}
 	must(t, p.Kill())
 	_, err = p.Wait()
