@@ -28,18 +28,8 @@ func (c *cgroups) strays(r *run) (list []int, certain bool) {
 	if c.family == nil || r.adopted && !r.strayed {
 		return nil, true // of an adopted run, which would mean a look at everybody
 	}
-	certain = true
 	seen := map[int]bool{}
-	take := func(pid int, st stat) bool {
-		if st.zombie || c.family.foreign(r, pid) {
-			return false
-		}
-		if !c.contains(pid) && !slices.Contains(list, pid) {
-			list = append(list, pid)
-			r.saw(pid, st)
-		}
-		return true
-	}
+	certain = true
 	// Who ends while we look hands its children to us: until nobody is new.
 	for range maxLooks {
 		fresh := false
@@ -48,22 +38,41 @@ func (c *cgroups) strays(r *run) (list []int, certain bool) {
 				continue
 			}
 			seen[pid], fresh = true, true
-			if c.family.foreign(r, pid) || c.inside(pid) {
-				continue
-			}
-			switch st := readStat(pid); {
-			case !st.known || st.zombie:
-			case c.family.belongs(r, pid, st):
-				c.family.walk(pid, take, 0)
-			case st.exiting && !r.adopted:
-				certain = false
-			}
+			more, sure := c.below(r, pid)
+			list, certain = append(list, more...), certain && sure
 		}
 		if !fresh {
 			break
 		}
 	}
-	return list, certain
+	slices.Sort(list)
+	return slices.Compact(list), certain
+}
+
+// below are the strays of a run that an orphan and its descendants are; sure is false
+// when nobody can say whose that one is.
+func (c *cgroups) below(r *run, pid int) (list []int, sure bool) {
+	if c.family.foreign(r, pid) || c.inside(pid) {
+		return nil, true
+	}
+	st := readStat(pid)
+	if !st.known || st.zombie {
+		return nil, true
+	}
+	if !c.family.belongs(r, pid, st) {
+		return nil, r.adopted || !st.exiting
+	}
+	c.family.walk(pid, func(pid int, st stat) bool {
+		if st.zombie || c.family.foreign(r, pid) {
+			return false
+		}
+		if !c.contains(pid) {
+			list = append(list, pid)
+			r.saw(pid, st)
+		}
+		return true
+	}, 0)
+	return list, true
 }
 
 // inside is contains, believed for a while.

@@ -191,8 +191,7 @@ func (s *sweep) look(r *run, held map[int]bool) (list []int, certain bool) {
 		case !st.known:
 			certain = certain && r.adopted
 		case st.zombie:
-			certain = certain && (held[pid] || !s.reap(pid, st))
-			held[pid] = true
+			certain = s.buried(pid, st, held) && certain
 		case s.belongs(r, pid, st):
 			s.walk(pid, take, 0)
 		case st.exiting:
@@ -203,6 +202,14 @@ func (s *sweep) look(r *run, held map[int]bool) (list []int, certain bool) {
 		list = append(list, pid)
 	}
 	return list, certain
+}
+
+// buried reports whether a zombie was seen before or is nothing to us: what it left
+// to us is in the list by now. One that is new is reaped.
+func (s *sweep) buried(pid int, st stat, held map[int]bool) bool {
+	old := held[pid]
+	held[pid] = true
+	return old || !s.reap(pid, st)
 }
 
 // reap reaps a zombie that is our child, so that it is not looked at again.
