@@ -43,8 +43,11 @@ type Fact struct {
 	Run  RunID
 	// At is when it happened (not when it was learnt); zero is now. For
 	// FactAdopted it is when the run's exec succeeded.
-	At  time.Time
-	PID int
+	At time.Time
+	// Booted is when the machine was booted, by the clock that At (and Exit.At) is
+	// read from, which somebody may set before the fact is applied; zero: not known.
+	Booted time.Time
+	PID    int
 	// Exit is set for FactExited. Its Run, PID, Start, Generation, Duration and
 	// Cause are filled in by Apply.
 	Exit *Exit

@@ -40,6 +40,7 @@ func TestGuest(t *testing.T) {
 	t.Run("processes", guestProcessesRunOut)
 	t.Run("delegated", guestDelegated)
 	t.Run("clock", guestClock)
+	t.Run("lateness", guestLateness)
 	t.Run("suspend", guestSuspend)
 	for _, kind := range kinds {
 		if os.Getenv(guestVar) == guestAll {

@@ -170,8 +170,8 @@ func (c *Control) build() error {
 	})
 	c.engine = engine.New(engine.Config{
 		Executor: executor{c}, Recorder: c.rec, World: found.World, Containment: c.containment(),
-		ClockSet: c.wall.set,
-		View:     reconcile.View{Version: c.cfg.Version, KeeperPID: c.cfg.Hello.PID, ControlPID: os.Getpid()},
+		ClockSet: c.wall.set, Booted: c.wall.booted,
+		View: reconcile.View{Version: c.cfg.Version, KeeperPID: c.cfg.Hello.PID, ControlPID: os.Getpid()},
 	})
 	gid, err := c.cfg.Place.LogGID()
 	if err != nil {

@@ -25,6 +25,11 @@
 //   - The picture is a list of pointers that each turn copies: some ten
 //     microseconds for 1000 programs. A tree of lists was refused: every reader
 //     would pay for it.
+//   - The wall clock may be set between any two looks at it. So facts say by
+//     which clock they are dated, and are moved to the one that the world is
+//     dated by when they are applied; and what time it is counts only if nobody
+//     set the clock meanwhile. Else an end that was on its way to us would be ten
+//     years old, or its next start due in ten years.
 //   - Desired state arrives whole, already settled with its overrides: what
 //     files and people want is judged and made durable before it gets here.
 package engine

@@ -48,6 +48,9 @@ type Config struct {
 	// ClockSet says by how much somebody has set the wall clock since it was asked
 	// last; nil is never. It is asked before each turn.
 	ClockSet func() time.Duration
+	// Booted is when the machine was booted, by the clock that World is dated by;
+	// facts that say by which clock they are dated are moved to it. Zero: none is.
+	Booted time.Time
 	// Now is the clock; nil is time.Now. Another one is for a Hand.
 	Now func() time.Time
 	// Witness, for a Hand, sees what the core is told and says; nil is nobody.
@@ -111,8 +114,10 @@ func (e *Engine) Run(ctx context.Context) {
 			first.take(e.loop)
 		}
 		e.drain()
-		e.loop.turn(time.Now())
-		if wait, ok := pace.wait(e.loop.wakes.next(), time.Now()); ok {
+		now := e.loop.at()
+		e.loop.turn(now)
+		now = now.Add(time.Since(now)) // what is due was said by the clock as it was then
+		if wait, ok := pace.wait(e.loop.wakes.next(), now); ok {
 			timer.Reset(wait)
 		} else {
 			timer.Stop()

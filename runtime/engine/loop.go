@@ -49,6 +49,7 @@ type loop struct {
 	answers []func()
 
 	clockSet func() time.Duration
+	booted   time.Time     // by the clock that the loop goes by; zero: not known
 	wasSet   time.Duration // by how much the clock was set before this turn
 
 	observedAt time.Time
@@ -63,7 +64,7 @@ func newLoop(c Config, e *Engine) *loop {
 		world: c.World, wakes: newWakes(), exec: c.Executor, rec: c.Recorder, engine: e, base: c.View, contain: c.Containment,
 		programs: map[string]*spec.Program{}, dirty: map[string]bool{}, moved: map[reconcile.InstanceID]bool{}, marks: map[string][]spec.Override{},
 		looked: map[reconcile.InstanceID]reconcile.Observation{}, rolls: map[string]*reconcile.Roll{},
-		redrawn: true, now: c.Now, witness: c.Witness, clockSet: c.ClockSet,
+		redrawn: true, now: c.Now, witness: c.Witness, clockSet: c.ClockSet, booted: c.Booted.Round(0),
 	}
 	if l.now == nil {
 		l.now = time.Now

@@ -27,9 +27,9 @@ func await[T any](ctx context.Context, e *Engine, answer <-chan T) (T, error) {
 type factsMessage []reconcile.Fact
 
 func (m factsMessage) take(l *loop) {
-	now := l.now()
+	now := l.at()
 	for _, f := range m {
-		l.apply(f, now)
+		l.apply(l.rebased(f), now)
 	}
 }
 
@@ -44,7 +44,7 @@ type commandMessage struct {
 }
 
 func (m commandMessage) take(l *loop) {
-	w, events, actions, outcomes := reconcile.Execute(l.world, m.command, l.now())
+	w, events, actions, outcomes := reconcile.Execute(l.world, m.command, l.at())
 	l.world = w
 	l.note(events)
 	l.order(actions)
@@ -102,7 +102,7 @@ type planMessage struct {
 	reply chan reconcile.Plan
 }
 
-func (m planMessage) take(l *loop) { m.reply <- reconcile.Diff(m.spec, l.world, l.now()) }
+func (m planMessage) take(l *loop) { m.reply <- reconcile.Diff(m.spec, l.world, l.at()) }
 
 // Plan says what desiring s would do, by the function that would do it.
 func (e *Engine) Plan(ctx context.Context, s spec.Spec) (reconcile.Plan, error) {

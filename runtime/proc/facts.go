@@ -120,7 +120,7 @@ func (p *Proc) ourCorrection(n reconcile.RunID, refused map[string]string) bool 
 func (c clock) fact(f *keeper.Fact) reconcile.Fact {
 	out := reconcile.Fact{
 		Kind: kinds[f.Kind], ID: reconcile.InstanceID{Program: f.Program, Index: f.Index}, Run: reconcile.RunID(f.Run),
-		At: c.at(f.AtNS), PID: f.PID, Left: f.Left, Step: f.Step, Errno: f.Errno, Reason: f.Reason, Refused: f.Refused,
+		At: c.at(f.AtNS), Booted: c.wall.Add(-time.Duration(c.boot)).Round(0), PID: f.PID, Left: f.Left, Step: f.Step, Errno: f.Errno, Reason: f.Reason, Refused: f.Refused,
 	}
 	switch f.Kind {
 	case keeper.FactExited:

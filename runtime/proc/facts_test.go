@@ -86,6 +86,10 @@ func TestTake(t *testing.T) {
 	}
 	for i, tt := range tests {
 		got := f.facts[i]
+		if wall, boot := machineClock(); got.Booted.Sub(wall.Add(-time.Duration(boot))).Abs() > time.Hour {
+			t.Errorf("fact %d is dated by a clock that says that we were booted at %v", i, got.Booted)
+		}
+		got.Booted = time.Time{}
 		near(t, &got.At, time.Hour)
 		if got.Exit != nil {
 			near(t, &got.Exit.At, time.Hour)
