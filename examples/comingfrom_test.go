@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/procnanny/procnanny/internal/daemontest"
+	"github.com/procnanny/procnanny/runtime/daemontest"
 )
 
 const comingFrom = "coming-from/README.md"

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/procnanny/procnanny/internal/daemontest"
+	"github.com/procnanny/procnanny/runtime/daemontest"
 )
 
 // bin holds the four commands, built from this tree, and goClient is that client.

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/procnanny/procnanny/internal/daemontest"
+	"github.com/procnanny/procnanny/runtime/daemontest"
 	"github.com/procnanny/procnanny/spec"
 )
 

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/procnanny/procnanny/internal/daemontest"
+	"github.com/procnanny/procnanny/runtime/daemontest"
 )
 
 // The unit says what keeps programs alive when only procnannyd ends, and gives

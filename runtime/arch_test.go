@@ -32,6 +32,7 @@ var rooms = map[string]room{
 	"runtime/output":     {may: []string{"spec", "runtime/crashpoint"}, why: "it moves bytes and does not know whose"},
 	"runtime/keeper":     {may: []string{"spec", "runtime/crashpoint", "runtime/launch", "runtime/lean", "runtime/output"}, why: "the keeper must never die, so it decides nothing and parses nothing from outside"},
 	"runtime/proc":       {may: []string{"spec", "reconcile", "runtime/keeper", "runtime/launch"}, why: "actions become the keeper's orders here; launch only for the request that an order carries"},
+	"runtime/daemontest": {may: nil, why: "tests start the real commands with it; it is in none of them"},
 	"runtime/doctor":     {may: []string{"runtime/keeper", "runtime/place"}, why: "it tries what the keeper will do, with the keeper's own means"},
 	"runtime/store":      {may: []string{"spec", "reconcile", "runtime/crashpoint"}, why: "it keeps values and starts nothing"},
 	"runtime/watch":      {may: []string{"spec", "runtime/lean"}, why: "it says what the files say, not what to do about it"},
@@ -48,7 +49,6 @@ var rooms = map[string]room{
 	"cmd/procnanny-eval":    {may: []string{"spec/specfile"}, why: "one evaluation, then gone: it needs nothing else"},
 	"cmd/procnanny":         {may: []string{"spec", "reconcile", "rpc", "rpc/zmq", "runtime/doctor", "runtime/launch", "runtime/place", "runtime/sim", "runtime/watch"}, why: "the client; watch because vet reads files as the daemon does, launch because it asks what the host permits, sim to foretell"},
 
-	"internal/daemontest": {may: nil, why: "tests start the real commands with it; it is in none of them"},
 	"examples":            {may: nil, why: "only tests"},
 	"examples/clients/go": {may: nil, why: "a client with plain libraries, to be copied"},
 }
@@ -138,6 +138,17 @@ func TestEveryPackageHasARoom(t *testing.T) {
 	for _, p := range packages(t) {
 		if _, ok := rooms[p.room()]; !ok {
 			t.Errorf("%s is not in the import table: add a row that says what it may import, and why", p.room())
+		}
+	}
+}
+
+// roots are the directories at the top that hold packages.
+var roots = []string{"cmd", "examples", "reconcile", "rpc", "runtime", "spec"}
+
+func TestNothingElseIsAtTheTop(t *testing.T) {
+	for _, l := range packages(t) {
+		if root, _, _ := strings.Cut(l.room(), "/"); !slices.Contains(roots, root) {
+			t.Errorf("%s: a package belongs into one of %v", l.room(), roots)
 		}
 	}
 }

@@ -9,8 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/procnanny/procnanny/internal/daemontest"
 	"github.com/procnanny/procnanny/rpc/zmq"
+	"github.com/procnanny/procnanny/runtime/daemontest"
 )
 
 // attack is how many connections somebody opens who may, where the daemon may

@@ -16,7 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/procnanny/procnanny/internal/daemontest"
+	"github.com/procnanny/procnanny/runtime/daemontest"
 )
 
 func init() {

@@ -15,9 +15,9 @@ import (
 	zmq4 "github.com/pebbe/zmq4"
 	"golang.org/x/sys/unix"
 
-	"github.com/procnanny/procnanny/internal/daemontest"
 	"github.com/procnanny/procnanny/rpc"
 	"github.com/procnanny/procnanny/rpc/zmq"
+	"github.com/procnanny/procnanny/runtime/daemontest"
 )
 
 // stampSource is a program whose last act (at CONT, the only signal that it

@@ -17,7 +17,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
 
-	"github.com/procnanny/procnanny/internal/daemontest"
+	"github.com/procnanny/procnanny/runtime/daemontest"
 	"github.com/procnanny/procnanny/runtime/launch"
 	"github.com/procnanny/procnanny/runtime/place"
 )

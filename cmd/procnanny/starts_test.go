@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/procnanny/procnanny/internal/daemontest"
+	"github.com/procnanny/procnanny/runtime/daemontest"
 )
 
 func init() { roles["flash"] = flash }

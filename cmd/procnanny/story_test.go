@@ -14,9 +14,9 @@ import (
 	"github.com/vmihailenco/msgpack/v5"
 	"golang.org/x/sys/unix"
 
-	"github.com/procnanny/procnanny/internal/daemontest"
 	"github.com/procnanny/procnanny/rpc"
 	"github.com/procnanny/procnanny/rpc/zmq"
+	"github.com/procnanny/procnanny/runtime/daemontest"
 )
 
 // eventsVar sets how many events TestTheStoryIsComplete makes.

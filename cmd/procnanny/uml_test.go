@@ -18,7 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/procnanny/procnanny/internal/daemontest"
+	"github.com/procnanny/procnanny/runtime/daemontest"
 )
 
 // These tests boot another kernel, Linux 6.1 as a process (User-Mode Linux,
