@@ -67,6 +67,7 @@ type flow struct {
 	blocked bool  // the sink could take no more
 	wrote   bool  // since the run began
 	used    bool  // the sink was given something
+	looked  bool  // there is nothing that a former keeper left on a stage
 }
 
 // moved is what came of a move.
@@ -218,6 +219,9 @@ func (f *flow) attach(pipe int, life uint64) {
 		if err := f.m.watch(f); err != nil {
 			f.m.log.Error("cannot watch output", "program", f.s.in.program, "instance", f.s.in.index, "error", err)
 		}
+		if f.staging() {
+			f.m.queue(f, sinceBegan())
+		}
 	})
 }
 
@@ -290,7 +294,7 @@ func (f *flow) post(do func(*keeper)) {
 // move moves what is there, at most limit bytes. When the sink can take no
 // more, the pipe is left alone until a later try, and its writer waits.
 func (f *flow) move(limit int) (what moved) {
-	if f.pipe < 0 || f.sink == nil && quiet(f.pipe) {
+	if f.pipe < 0 || f.sink == nil && !f.staging() && quiet(f.pipe) {
 		return what
 	}
 	n, more, dropped, err := f.drain(limit)
@@ -322,7 +326,7 @@ func (f *flow) drain(limit int) (n int, more, dropped bool, err error) {
 		n, more, err = f.sink.Drain(f.pipe, limit)
 		dropped = true
 	}
-	f.wrote = f.wrote || n > 0
+	f.wrote, f.looked = f.wrote || n > 0, f.looked || err == nil
 	f.used = f.used || n > 0 || err != nil
 	return n, more, dropped, err
 }

@@ -10,6 +10,11 @@ func (f *flow) needSink() {
 	}
 }
 
+// staging reports whether a former keeper may have left output between pipe and
+// file, as it does with times in front of lines: the program may never say
+// anything again.
+func (f *flow) staging() bool { return f.output.Timestamps && !f.looked }
+
 func (f *flow) closeSink() {
 	if f.sink != nil {
 		f.sink.Close()

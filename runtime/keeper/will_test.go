@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -370,4 +371,24 @@ func TestDescriptorsComeBeforeTheList(t *testing.T) {
 	if l := r.conn.estate.runs[left.Run]; l == nil || l.fds[1] < 0 || !l.ended || l.emptied || exitOf(l.exit).Code != 3 {
 		t.Errorf("it has ended: %+v", l)
 	}
+}
+
+// What a keeper had taken out of a pipe and not yet brought to the file, as it
+// does to put times in front of lines, the next one brings there, though the
+// program says nothing any more.
+func TestWhatIsOnAStageIsBroughtToTheFile(t *testing.T) {
+	r := startRig(t, testConfig{})
+	o := r.shell(0, "echo one; exec sleep 1000")
+	o.Start.Output.Timestamps = true
+	r.send(o)
+	r.next(FactStarted, o.Start.Run)
+	size := len(r.logged(0, "one\n"))
+	w := r.orphan()
+	var stage []byte
+	for _, v := range []int{len("one\n"), int(time.Now().UnixNano()), 0, size} { // see output/stage.go
+		stage = binary.LittleEndian.AppendUint64(stage, uint64(v))
+	}
+	must(t, os.WriteFile(filepath.Join(r.c.Dir, "log", "web", "0.stage"), append(stage, "two\n"...), 0o600))
+	r.raise(w)
+	r.logged(0, "two\n")
 }
