@@ -24,17 +24,17 @@ func (k *keeper) adopt() error {
 	for i := range notes {
 		noted[notes[i].Run] = true
 	}
-	found := salvage{runs: map[uint64]*saved{}}
+	found := deposits{runs: map[uint64]*saved{}}
 	if w := k.c.Will; w != nil {
 		crashpoint.Here(crashpoint.HeirInherits)
-		found.boat = w.Boat
+		found.escrow = w.Escrow
 		k.inherit(w, noted)
 	}
 	defer found.close()
 	for i := range notes {
 		v := &notes[i]
 		switch {
-		case k.runs[v.Run] != nil || k.rescue(&found, v):
+		case k.runs[v.Run] != nil || k.claim(&found, v):
 		case v.PID != 0 || k.findStarted(v):
 			k.adoptNoted(v)
 		default:

@@ -55,8 +55,8 @@ type control struct {
 	out        []byte
 	// holds is true when it keeps duplicates of descriptors; give are the runs
 	// whose it is still to get.
-	holds, giveLocks, giveBoat bool
-	give                       []*run
+	holds, giveLocks, giveEscrow bool
+	give                         []*run
 }
 
 // controlSocket and controlExit are the keeper as handlers of control's socket
@@ -236,7 +236,7 @@ func (k *keeper) flush() {
 		k.ctl.out = k.ctl.out[:0]
 	}
 	if k.give(); len(k.ctl.give) == 0 {
-		k.boat.empty()
+		k.escrow.empty()
 	}
 }
 
@@ -249,7 +249,7 @@ func (k *keeper) hangUp(why string) {
 	k.poll.removeClose(k.ctl.sock)
 	k.ctl.sock, k.ctl.listening, k.ctl.backlog = -1, false, false
 	k.ctl.in, k.ctl.out, k.facts = nil, nil, nil
-	k.ctl.holds, k.ctl.giveLocks, k.ctl.giveBoat, k.ctl.give = false, false, false, nil
+	k.ctl.holds, k.ctl.giveLocks, k.ctl.giveEscrow, k.ctl.give = false, false, false, nil
 	if k.ctl.pidfd < 0 {
 		k.controlEnded(ending{})
 		return

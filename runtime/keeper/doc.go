@@ -104,7 +104,7 @@
 //     turn may start dozens of programs, and be killed in it.
 //   - Between a start and that message the keeper alone would have a program's end
 //     and output. So the child itself, before it executes, leaves its pidfd and its
-//     pipes on a socket whose other end control holds (boat.go): 3 µs a start.
+//     pipes on a socket whose other end control holds (escrow.go): 3 µs a start.
 //     Refused: giving the pipes before the start, which saves output and not the end;
 //     and looking for the process after the death, when it may have ended.
 //   - A Will is JSON with a version, for a reader that is older or newer; ends in it

@@ -20,7 +20,7 @@ type estate struct {
 	pidfd    int  // its process, -1: unknown
 	dead     bool // it was dead before we could hold it
 	locks    []int
-	boat     int // see boat; -1: none
+	escrow   int // see escrow; -1: none
 	runs     map[uint64]*holding
 	asked    int
 	farewell bool
@@ -56,7 +56,7 @@ func (l *holding) legacy(boot string) legacy {
 	return out
 }
 
-func newEstate() *estate { return &estate{pidfd: -1, boat: -1, runs: map[uint64]*holding{}} }
+func newEstate() *estate { return &estate{pidfd: -1, escrow: -1, runs: map[uint64]*holding{}} }
 
 // begin takes down what the list says. Those that had ended have nothing to hold.
 func (e *estate) begin(h *Hello) {
@@ -142,7 +142,7 @@ func (e *estate) hold(h *Hello) {
 	}
 	fds := e.parcels[0]
 	e.parcels = e.parcels[1:]
-	want := h.Locks + h.Boat
+	want := h.Locks + h.Escrow
 	for i := range h.Runs {
 		for j := range 3 {
 			want += int(h.Runs[i].Held >> j & 1)
@@ -156,10 +156,10 @@ func (e *estate) hold(h *Hello) {
 		closeAll(e.locks)
 		e.locks, fds = fds[:h.Locks:h.Locks], fds[h.Locks:]
 	}
-	if h.Boat > 0 {
-		closeSome(e.boat)
-		closeAll(fds[1:h.Boat])
-		e.boat, fds = fds[0], fds[h.Boat:]
+	if h.Escrow > 0 {
+		closeSome(e.escrow)
+		closeAll(fds[1:h.Escrow])
+		e.escrow, fds = fds[0], fds[h.Escrow:]
 	}
 	for i := range h.Runs {
 		r := &h.Runs[i]
@@ -238,8 +238,8 @@ func (e *estate) drop() {
 	for _, p := range e.parcels {
 		closeAll(p)
 	}
-	closeSome(e.pidfd, e.boat)
-	e.pidfd, e.boat, e.locks, e.shed, e.parcels, e.runs = -1, -1, nil, nil, nil, map[uint64]*holding{}
+	closeSome(e.pidfd, e.escrow)
+	e.pidfd, e.escrow, e.locks, e.shed, e.parcels, e.runs = -1, -1, nil, nil, nil, map[uint64]*holding{}
 }
 
 // errKeeperLives is why there is nothing to inherit.
@@ -260,7 +260,7 @@ func (c *Conn) Will() (*Will, error) {
 		return nil, errKeeperLives
 	}
 	w := &Will{Version: WillVersion, Boot: e.boot, Origin: OriginDeath, Former: e.keeper, Locks: e.locks, Asked: e.asked}
-	w.Boat = max(e.boat, 0)
+	w.Escrow = max(e.escrow, 0)
 	for _, l := range e.runs {
 		w.Runs = append(w.Runs, l.legacy(e.boot))
 	}

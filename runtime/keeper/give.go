@@ -12,7 +12,7 @@ const giveRuns = 60
 
 // giveAll queues everything that control shall hold besides us.
 func (k *keeper) giveAll() {
-	k.ctl.holds, k.ctl.giveLocks, k.ctl.giveBoat = true, len(k.c.Locks) > 0, true
+	k.ctl.holds, k.ctl.giveLocks, k.ctl.giveEscrow = true, len(k.c.Locks) > 0, true
 	for _, r := range k.runs {
 		k.giveLater(r)
 	}
@@ -42,12 +42,12 @@ func (k *keeper) giveNow(r *run, note []byte) {
 
 // give sends what is queued, as far as the socket takes it.
 func (k *keeper) give() {
-	if k.ctl.giveBoat && k.ctl.sock >= 0 && !k.ctl.full && len(k.ctl.out) == 0 {
-		// By itself: a control that knows no boat then drops this one alone.
-		if !k.post(&Fact{Kind: FactHeld, Hello: &Hello{Boat: 1}}, []int{k.boat.out}) {
+	if k.ctl.giveEscrow && k.ctl.sock >= 0 && !k.ctl.full && len(k.ctl.out) == 0 {
+		// By itself: a control that knows no escrow then drops this one alone.
+		if !k.post(&Fact{Kind: FactHeld, Hello: &Hello{Escrow: 1}}, []int{k.escrow.out}) {
 			return
 		}
-		k.ctl.giveBoat = false
+		k.ctl.giveEscrow = false
 	}
 	for k.ctl.sock >= 0 && !k.ctl.full && len(k.ctl.out) == 0 && (k.ctl.giveLocks || len(k.ctl.give) > 0) {
 		n := min(len(k.ctl.give), giveRuns)

@@ -121,7 +121,7 @@ func (w *Will) hand(p peer) error {
 	w.descriptors(func(fd *int) { fds = append(fds, *fd) })
 	for len(fds) > 0 {
 		n := min(len(fds), maxRights)
-		if w.Boat > 0 && n == len(fds) && n > 1 {
+		if w.Escrow > 0 && n == len(fds) && n > 1 {
 			n-- // by itself: an older heir does not want it
 		}
 		if _, err := p.send([]byte{1}, fds[:n]); err != nil {

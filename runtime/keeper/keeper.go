@@ -87,7 +87,7 @@ type keeper struct {
 	unheard  []*run            // ended, and control has perhaps not written it down
 	mover    *mover
 	launcher launcher
-	boat     boat
+	escrow   escrow
 	// emptyings are ends that wait until output was moved.
 	emptyings map[*emptying]struct{}
 
@@ -188,7 +188,7 @@ func newKeeper(c Config) (*keeper, error) {
 	if err = k.startLauncher(); err != nil {
 		return nil, err
 	}
-	if k.boat, err = newBoat(); err != nil {
+	if k.escrow, err = newEscrow(); err != nil {
 		return nil, err
 	}
 	k.box = k.newContainment()
@@ -210,7 +210,7 @@ func (k *keeper) close() {
 		k.deps.closeOutput()
 	}
 	k.box.close(k.nobodyLives())
-	closeSome(k.poll.fd, k.boat.in, k.boat.out)
+	closeSome(k.poll.fd, k.escrow.in, k.escrow.out)
 }
 
 func (k *keeper) loop() (int, error) {

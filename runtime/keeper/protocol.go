@@ -161,8 +161,8 @@ type Hello struct {
 	Raised int
 	// First is true for the first control of this keeper.
 	First bool
-	// Boat is how many descriptors of the boat came behind the locks: FactHeld.
-	Boat int
+	// Escrow is how many descriptors of the escrow came behind the locks: FactHeld.
+	Escrow int
 }
 
 // Run is a process life the keeper holds: alive, or ended and not yet

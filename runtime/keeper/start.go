@@ -102,7 +102,7 @@ func (k *keeper) prepare(in *instance, s *Start) (_ *pending, err error) {
 	if p.note, err = k.notes.begin(k, r); err != nil {
 		return nil, err
 	}
-	k.board(p)
+	k.deposit(p)
 	crashpoint.Here(crashpoint.StartNoted)
 	return p, nil
 }

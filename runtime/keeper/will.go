@@ -43,8 +43,8 @@ type Will struct {
 	// Asked is TERM once somebody asked the former keeper to stop everything.
 	Asked int      `json:"asked,omitempty"`
 	Runs  []legacy `json:"runs"`
-	// Boat is where those are who were being started; 0 is none.
-	Boat int `json:"boat,omitempty"`
+	// Escrow is where those are who were being started; 0 is none.
+	Escrow int `json:"escrow,omitempty"`
 }
 
 // legacy is one run of a Will. Without a run's number it is only the pipes of
@@ -87,7 +87,7 @@ func exitOf(frame []byte) *Fact {
 	return &f
 }
 
-// descriptors visits every descriptor, always in the same order; the boat, which
+// descriptors visits every descriptor, always in the same order; the escrow, which
 // older readers do not know, is the last.
 func (w *Will) descriptors(visit func(fd *int)) {
 	for i := range w.Locks {
@@ -100,8 +100,8 @@ func (w *Will) descriptors(visit func(fd *int)) {
 			}
 		}
 	}
-	if w.Boat > 0 {
-		visit(&w.Boat)
+	if w.Escrow > 0 {
+		visit(&w.Escrow)
 	}
 }
 

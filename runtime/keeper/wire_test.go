@@ -45,7 +45,7 @@ func fullFact() Fact {
 		Errno: 5, Reason: "r", Digest: "d", Refused: map[string]string{"nofile": "no", "nice": ""},
 		Hello: &Hello{
 			Version: 1, BootID: "b", PID: 1, Binary: "/x", Contain: "cgroup", Degraded: "y", Asked: 15, NoFile: 1, Reserved: 2, More: true,
-			Locks: 2, Exec: "/x", Supervised: true, Release: "1", Origin: OriginDeath, Raised: 1, First: true, Boat: 1,
+			Locks: 2, Exec: "/x", Supervised: true, Release: "1", Origin: OriginDeath, Raised: 1, First: true, Escrow: 1,
 			Runs: []Run{{Run: 1, Exit: exit}, {Program: "x", Stopping: true, Ended: true, Emptied: true, Held: 7, Note: "{}"}},
 		},
 		Unknown: true, CPUNS: 1, PeakBytes: 2, Stream: "stdout", OutOfMemory: true, Dropping: true, Dropped: 7,

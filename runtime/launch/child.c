@@ -341,12 +341,12 @@ static void leave(const struct pn_job *job, uint64_t text, uint64_t bytes, const
 		for (int i = 0; i < count; i++)
 			((int32_t *)CMSG_DATA(&rights.head))[i] = fds[i];
 	}
-	CALL(SYS_sendmsg, job->boat, &m, MSG_DONTWAIT | MSG_NOSIGNAL, 0);
+	CALL(SYS_sendmsg, job->escrow, &m, MSG_DONTWAIT | MSG_NOSIGNAL, 0);
 }
 
 /* The descriptors are those of our parent, whose table is still ours; a copy of
  * that one (before clone3) has all but the pidfd. */
-static void bequeath(const struct pn_job *job) {
+static void leave_deposit(const struct pn_job *job) {
 	int shared = job->end > 0 && !job->legacy, n = 0;
 	long self = shared ? job->pidfd : CALL(SYS_pidfd_open, CALL(SYS_getpid, 0, 0, 0, 0), 0, 0, 0);
 	int32_t fds[3];
@@ -354,15 +354,15 @@ static void bequeath(const struct pn_job *job) {
 		fds[n++] = (int32_t)self;
 	for (int i = 0; i < job->kept; i++)
 		fds[n++] = job->keep[i];
-	leave(job, job->will, job->will_bytes, fds, n);
+	leave(job, job->deposit, job->deposit_bytes, fds, n);
 	if (self >= 0 && !shared)
 		CALL(SYS_close, self, 0, 0, 0);
 }
 
 static void child(void *arg) {
 	struct pn_job *job = arg;
-	if (job->boat >= 0)
-		bequeath(job);
+	if (job->escrow >= 0)
+		leave_deposit(job);
 	long own = job->end > 0 && !job->legacy ? own_descriptors(job->end) : 0;
 	if (own < 0) {
 		job->error = (int32_t)-own;
@@ -376,8 +376,8 @@ static void child(void *arg) {
 			break;
 		}
 	}
-	if (job->boat >= 0)
-		leave(job, job->sorry, job->sorry_bytes, 0, 0);
+	if (job->escrow >= 0)
+		leave(job, job->withdrawal, job->withdrawal_bytes, 0, 0);
 	for (;;)
 		CALL(SYS_exit_group, job->error ? 127 : 0, 0, 0, 0);
 }
@@ -420,8 +420,8 @@ int pn_launch(struct pn_job *job, struct pn_step *steps, const void *arena) {
 	uint64_t all = ~(uint64_t)0, before;
 
 	job->steps = steps;
-	job->will += (uint64_t)(uintptr_t)arena;
-	job->sorry += (uint64_t)(uintptr_t)arena;
+	job->deposit += (uint64_t)(uintptr_t)arena;
+	job->withdrawal += (uint64_t)(uintptr_t)arena;
 	job->step = job->which = -1;
 	job->error = 0;
 	job->pid = job->pidfd = -1;

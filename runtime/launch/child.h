@@ -37,14 +37,14 @@ struct pn_job {
 	int32_t legacy; /* do as if the kernel had no clone3: for tests */
 	int32_t reap;   /* the child does not exec: wait for its end */
 	int32_t end;    /* the child needs no descriptor from this one on; 0: say nothing */
-	/* Before all else the child sends, on the socket boat (-1: none), the text at
-	 * will with its own pidfd and the kept descriptors of ours in keep: whoever
+	/* Before all else the child sends, on the socket escrow (-1: none), the text at
+	 * deposit with its own pidfd and the kept descriptors of ours in keep: whoever
 	 * has the other end has them then, though we die. If it does not execute after
-	 * all, it sends the text at sorry. The texts are offsets into the arena. */
-	int32_t boat;
+	 * all, it sends the text at withdrawal. The texts are offsets into the arena. */
+	int32_t escrow;
 	int32_t keep[2];
 	int32_t kept;
-	uint64_t will, will_bytes, sorry, sorry_bytes;
+	uint64_t deposit, deposit_bytes, withdrawal, withdrawal_bytes;
 	/* out */
 	int32_t pid;
 	int32_t pidfd;

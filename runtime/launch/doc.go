@@ -21,7 +21,7 @@
 //   - The C side is an interpreter of eleven kinds of steps, most of them one
 //     system call; what to do is compiled in Go, one row an attribute. So C
 //     knows no attribute, and no attribute needs C.
-//   - What must not die with us the child sends away itself, as its first act (Boat):
+//   - What must not die with us the child sends away itself, as its first act (Escrow):
 //     no other moment lies before the program runs and after there is a pidfd.
 //   - Where containers hide clone3 (ENOSYS), clone is taken: handlers are reset
 //     by a step, the cgroup is joined by a step.

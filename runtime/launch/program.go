@@ -57,7 +57,7 @@ func newBuilder(r *Request, io Stdio) *builder {
 	b, _ := builders.Get().(*builder)
 	b.r, b.io, b.check, b.failed = r, io, false, nil
 	b.arena, b.words, b.steps, b.labels = b.arena[:0], b.words[:0], b.steps[:0], b.labels[:0]
-	b.job = C.struct_pn_job{cgroup: -1, boat: -1}
+	b.job = C.struct_pn_job{cgroup: -1, escrow: -1}
 	b.self = ourCredentials()
 	return b
 }
@@ -69,15 +69,15 @@ func (b *builder) release() {
 	}
 }
 
-// board has the child leave something on the socket fd.
-func (b *builder) board(boat *Boat, fd int) {
-	will, sorry := b.data(boat.Will), b.data(boat.Sorry)
+// deposit has the child leave something on the socket fd.
+func (b *builder) deposit(escrow *Escrow, fd int) {
+	deposit, withdrawal := b.data(escrow.Deposit), b.data(escrow.Withdrawal)
 	j := &b.job
-	j.boat = C.int32_t(fd)
-	j.will, j.will_bytes = C.uint64_t(will.v), C.uint64_t(len(boat.Will))
-	j.sorry, j.sorry_bytes = C.uint64_t(sorry.v), C.uint64_t(len(boat.Sorry))
-	for i := range min(len(boat.Keep), len(j.keep)) {
-		j.keep[i] = C.int32_t(boat.Keep[i])
+	j.escrow = C.int32_t(fd)
+	j.deposit, j.deposit_bytes = C.uint64_t(deposit.v), C.uint64_t(len(escrow.Deposit))
+	j.withdrawal, j.withdrawal_bytes = C.uint64_t(withdrawal.v), C.uint64_t(len(escrow.Withdrawal))
+	for i := range min(len(escrow.Keep), len(j.keep)) {
+		j.keep[i] = C.int32_t(escrow.Keep[i])
 		j.kept++
 	}
 }

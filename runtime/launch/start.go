@@ -15,18 +15,18 @@ import (
 // as Err, merged takes Out for both.
 type Stdio struct {
 	In, Out, Err int
-	Boat         *Boat // or nil
+	Escrow       *Escrow // or nil
 }
 
-// Boat is where a child puts, before all else, what must outlive who starts it:
+// Escrow is where a child puts, before all else, what must outlive who starts it:
 // a descriptor on its way through a socket is held by the kernel, whoever dies.
 // The start does not depend on it: without room the child does without.
-type Boat struct {
+type Escrow struct {
 	Socket int // a stream socket
-	// Will is sent with the child's pidfd and what is in Keep, at most 2
-	// descriptors; Sorry when the child does not execute after all.
-	Will, Sorry []byte
-	Keep        []int
+	// Deposit is sent with the child's pidfd and what is in Keep, at most 2
+	// descriptors; Withdrawal when the child does not execute after all.
+	Deposit, Withdrawal []byte
+	Keep                []int
 }
 
 // NoStdio leaves all three to the Request.
@@ -79,7 +79,7 @@ func Start(r *Request, io Stdio, cgroupFD int) (Process, error) {
 		return Process{}, err
 	}
 	defer done()
-	io, boat, back, err := low.lend(io)
+	io, escrow, back, err := low.lend(io)
 	if err != nil {
 		return Process{}, err
 	}
@@ -89,8 +89,8 @@ func Start(r *Request, io Stdio, cgroupFD int) (Process, error) {
 	b.job.end = cInt(low.end)
 	b.job.cgroup = cInt(cgroupFD)
 	b.job.legacy = cBool(forceLegacy)
-	if boat >= 0 {
-		b.board(io.Boat, boat)
+	if escrow >= 0 {
+		b.deposit(io.Escrow, escrow)
 	}
 	b.compile()
 	if err := b.run(); err != nil {

@@ -16,14 +16,14 @@ type window struct {
 	mu   sync.Mutex
 	once sync.Once
 	null int    // what the slots hold while nobody uses them
-	slot [4]int // our numbers for what becomes 0, 1, 2, and for the boat
+	slot [4]int // our numbers for what becomes 0, 1, 2, and for the escrow
 	end  int    // the first number that no child gets
 	err  error
 }
 
 var low window
 
-var lent = [4]string{"stdin", "stdout", "stderr", "the boat"}
+var lent = [4]string{"stdin", "stdout", "stderr", "the escrow"}
 
 // reserve takes the slots, as low as can be at the first start.
 func (w *window) reserve() {
@@ -39,18 +39,18 @@ func (w *window) reserve() {
 }
 
 // lend puts the descriptors of io into the window and returns their numbers
-// there, and that of its boat. The window is the caller's until it calls back.
-func (w *window) lend(io Stdio) (_ Stdio, boat int, back func(), err error) {
+// there, and that of its escrow. The window is the caller's until it calls back.
+func (w *window) lend(io Stdio) (_ Stdio, escrow int, back func(), err error) {
 	w.once.Do(w.reserve)
 	if w.err != nil {
 		return io, -1, nil, &StepError{Step: "reserving descriptors", Errno: asErrno(w.err)}
 	}
-	boat = -1
-	if io.Boat != nil {
-		boat = io.Boat.Socket
+	escrow = -1
+	if io.Escrow != nil {
+		escrow = io.Escrow.Socket
 	}
 	w.mu.Lock()
-	for i, fd := range []*int{&io.In, &io.Out, &io.Err, &boat} {
+	for i, fd := range []*int{&io.In, &io.Out, &io.Err, &escrow} {
 		if *fd < w.end {
 			continue
 		}
@@ -60,7 +60,7 @@ func (w *window) lend(io Stdio) (_ Stdio, boat int, back func(), err error) {
 		}
 		*fd = w.slot[i]
 	}
-	return io, boat, w.empty, nil
+	return io, escrow, w.empty, nil
 }
 
 // empty lets go of what was lent: a pipe's end that we held would never end.

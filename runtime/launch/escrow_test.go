@@ -9,19 +9,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// boatOf is a boat, and the end from which it is unloaded.
-func boatOf(t *testing.T, keep ...int) (*Boat, int) {
+// escrowOf is an escrow, and the end from which it is collected.
+func escrowOf(t *testing.T, keep ...int) (*Escrow, int) {
 	t.Helper()
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { unix.Close(pair[0]); unix.Close(pair[1]) })
-	return &Boat{Socket: pair[0], Will: []byte("will\n"), Sorry: []byte("sorry\n"), Keep: keep}, pair[1]
+	return &Escrow{Socket: pair[0], Deposit: []byte("deposit\n"), Withdrawal: []byte("withdrawal\n"), Keep: keep}, pair[1]
 }
 
-// unload is the next message on a boat.
-func unload(t *testing.T, fd int) (text string, fds []int) {
+// collect is the next message in escrow.
+func collect(t *testing.T, fd int) (text string, fds []int) {
 	t.Helper()
 	b, room := make([]byte, 100), make([]byte, unix.CmsgSpace(16))
 	n, oob, _, _, err := unix.Recvmsg(fd, b, room, unix.MSG_CMSG_CLOEXEC)
@@ -61,7 +61,7 @@ func pidOf(t *testing.T, fd int) (pid int) {
 // A child leaves its pidfd and what is to be kept before it executes, by clone3
 // and without it; one that cannot execute says so behind it; and what it executes
 // has none of all this.
-func TestBoat(t *testing.T) {
+func TestEscrow(t *testing.T) {
 	for _, legacy := range []bool{false, true} {
 		t.Run(fmt.Sprintf("legacy=%v", legacy), func(t *testing.T) {
 			forceLegacy = legacy
@@ -77,11 +77,11 @@ func TestBoat(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer unix.Close(far)
-			boat, end := boatOf(t, far, far)
-			q := start(t, request("/bin/sh", "-c", "ls /proc/self/fd; exit 7"), Stdio{In: -1, Out: p[1], Err: -1, Boat: boat}, -1)
+			escrow, end := escrowOf(t, far, far)
+			q := start(t, request("/bin/sh", "-c", "ls /proc/self/fd; exit 7"), Stdio{In: -1, Out: p[1], Err: -1, Escrow: escrow}, -1)
 			unix.Close(p[1])
-			text, fds := unload(t, end)
-			if text != "will\n" || len(fds) != 3 {
+			text, fds := collect(t, end)
+			if text != "deposit\n" || len(fds) != 3 {
 				t.Fatalf("it left %q and %d descriptors", text, len(fds))
 			}
 			if pid := pidOf(t, fds[0]); pid != q.PID {
@@ -99,33 +99,33 @@ func TestBoat(t *testing.T) {
 				unix.Close(fd)
 			}
 
-			if _, err := Start(request("/nowhere"), Stdio{In: -1, Out: -1, Err: -1, Boat: boat}, -1); err == nil {
+			if _, err := Start(request("/nowhere"), Stdio{In: -1, Out: -1, Err: -1, Escrow: escrow}, -1); err == nil {
 				t.Fatal("it was started")
 			}
-			if text, fds = unload(t, end); text != "will\n" || len(fds) != 3 {
+			if text, fds = collect(t, end); text != "deposit\n" || len(fds) != 3 {
 				t.Errorf("a start that fails left %q and %d descriptors", text, len(fds))
 			}
 			for _, fd := range fds {
 				unix.Close(fd)
 			}
-			if text, fds = unload(t, end); text != "sorry\n" || len(fds) != 0 {
+			if text, fds = collect(t, end); text != "withdrawal\n" || len(fds) != 0 {
 				t.Errorf("and behind it %q and %d descriptors", text, len(fds))
 			}
 		})
 	}
 }
 
-// A boat that takes nothing more, or whose other end is gone, hinders no start.
-func TestFullBoat(t *testing.T) {
-	boat, end := boatOf(t)
-	boat.Will = make([]byte, 1000)
+// An escrow that takes nothing more, or whose other end is gone, hinders no start.
+func TestFullEscrow(t *testing.T) {
+	escrow, end := escrowOf(t)
+	escrow.Deposit = make([]byte, 1000)
 	for range 1000 { // more than any socket takes
-		if _, err := unix.Write(boat.Socket, boat.Will); err != nil {
+		if _, err := unix.Write(escrow.Socket, escrow.Deposit); err != nil {
 			break
 		}
 	}
 	run := func() {
-		if status := start(t, request("/bin/true"), Stdio{In: -1, Out: -1, Err: -1, Boat: boat}, -1).wait(t); status != 0 {
+		if status := start(t, request("/bin/true"), Stdio{In: -1, Out: -1, Err: -1, Escrow: escrow}, -1).wait(t); status != 0 {
 			t.Errorf("it ended with %v", status)
 		}
 	}

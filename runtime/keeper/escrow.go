@@ -11,17 +11,17 @@ import (
 	"github.com/procnanny/procnanny/runtime/launch"
 )
 
-// boat is a socket pair of which control holds an end and reads nothing. Whoever
+// escrow is a socket pair of which control holds an end and reads nothing. Whoever
 // is started leaves there, before it executes, what its end and output are known
 // by: its pidfd and the read ends of its pipes. They are safe then, though we die
-// before control has them too; once it has, we empty the boat. So it has something
+// before control has them too; once it has, we empty the escrow. So it has something
 // in it for some microseconds, and only a keeper after us ever looks.
-type boat struct {
+type escrow struct {
 	in, out int
 	loaded  bool // somebody may have left something
 }
 
-func newBoat() (b boat, err error) {
+func newEscrow() (b escrow, err error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err == nil { // who leaves something is named by the kernel, also after its end
 		err = unix.SetsockoptInt(pair[1], unix.SOL_SOCKET, unix.SO_PASSCRED, 1)
@@ -29,27 +29,27 @@ func newBoat() (b boat, err error) {
 	if err != nil {
 		return b, fmt.Errorf("cannot make a socket pair: %w", err)
 	}
-	return boat{in: pair[0], out: pair[1]}, nil
+	return escrow{in: pair[0], out: pair[1]}, nil
 }
 
-// board has a start leave something on the boat, if control holds that.
-func (k *keeper) board(p *pending) {
+// deposit has a start leave something in escrow, if control holds that.
+func (k *keeper) deposit(p *pending) {
 	if !k.ctl.holds {
 		return
 	}
-	b := &launch.Boat{Socket: k.boat.in, Will: strconv.AppendUint(nil, p.run.id, 10)}
-	b.Sorry = append(append(b.Sorry, '-'), b.Will...)
-	b.Will, b.Sorry = append(b.Will, '\n'), append(b.Sorry, '\n')
+	b := &launch.Escrow{Socket: k.escrow.in, Deposit: strconv.AppendUint(nil, p.run.id, 10)}
+	b.Withdrawal = append(append(b.Withdrawal, '-'), b.Deposit...)
+	b.Deposit, b.Withdrawal = append(b.Deposit, '\n'), append(b.Withdrawal, '\n')
 	for i := range p.run.in.streams {
 		if fd := p.run.in.streams[i].fd; fd >= 0 {
 			b.Keep = append(b.Keep, fd)
 		}
 	}
-	p.io.Boat, k.boat.loaded = b, true
+	p.io.Escrow, k.escrow.loaded = b, true
 }
 
-// empty drops what is on the boat: nobody is being started, and control has it.
-func (b *boat) empty() {
+// empty drops what is in escrow: nobody is being started, and control has it.
+func (b *escrow) empty() {
 	if !b.loaded {
 		return
 	}
@@ -62,28 +62,28 @@ func (b *boat) empty() {
 	}
 }
 
-// saved is what somebody left on the boat.
+// saved is what somebody left in escrow.
 type saved struct {
-	pid   int
-	fds   []int
-	sorry bool // it did not execute
+	pid       int
+	fds       []int
+	withdrawn bool // it did not execute
 }
 
-// salvage is what was found on the boat of a former keeper, by run.
-type salvage struct {
-	boat int
-	runs map[uint64]*saved
+// deposits is what was found in escrow of a former keeper, by run.
+type deposits struct {
+	escrow int
+	runs   map[uint64]*saved
 }
 
-// unload takes what is on the boat. Who was cloned in the former keeper's last
+// collect takes what is in escrow. Who was cloned in the former keeper's last
 // moment may still come to it.
-func (s *salvage) unload() {
-	if s.boat <= 0 {
+func (s *deposits) collect() {
+	if s.escrow <= 0 {
 		return
 	}
 	text, rights := make([]byte, 256), make([]byte, unix.CmsgSpace(unix.SizeofUcred)+unix.CmsgSpace(3*4))
 	for {
-		n, oob, _, _, err := unix.Recvmsg(s.boat, text, rights, unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
+		n, oob, _, _, err := unix.Recvmsg(s.escrow, text, rights, unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
 		if err == unix.EINTR {
 			continue
 		}
@@ -95,15 +95,15 @@ func (s *salvage) unload() {
 }
 
 // take takes down a message; the descriptors are the last line's.
-func (s *salvage) take(text []byte, pid int, fds []int) {
+func (s *deposits) take(text []byte, pid int, fds []int) {
 	for line := range bytes.Lines(text) {
-		number, sorry := bytes.CutPrefix(bytes.TrimSuffix(line, []byte("\n")), []byte("-"))
+		number, withdrawn := bytes.CutPrefix(bytes.TrimSuffix(line, []byte("\n")), []byte("-"))
 		run, err := strconv.ParseUint(string(number), 10, 64)
 		switch l := s.runs[run]; {
 		case err != nil:
-		case sorry && l != nil:
-			l.sorry = true
-		case !sorry && l == nil:
+		case withdrawn && l != nil:
+			l.withdrawn = true
+		case !withdrawn && l == nil:
 			s.runs[run] = &saved{pid: pid, fds: fds}
 			fds = nil
 		}
@@ -112,13 +112,13 @@ func (s *salvage) take(text []byte, pid int, fds []int) {
 }
 
 // close closes what nobody wanted.
-func (s *salvage) close() {
-	s.unload()
+func (s *deposits) close() {
+	s.collect()
 	for _, l := range s.runs {
 		closeAll(l.fds)
 	}
-	if s.boat > 0 {
-		unix.Close(s.boat)
+	if s.escrow > 0 {
+		unix.Close(s.escrow)
 	}
 }
 
@@ -159,17 +159,17 @@ func (l *saved) split(v *note) (pidfd int, pipes [2]int) {
 	return pidfd, pipes
 }
 
-// rescue takes over a run that a former keeper started in its last moment, with
-// what its process left on the boat: though it may have ended since.
-func (k *keeper) rescue(s *salvage, v *note) bool {
-	s.unload()
+// claim takes over a run that a former keeper started in its last moment, with
+// what its process left in escrow: though it may have ended since.
+func (k *keeper) claim(s *deposits, v *note) bool {
+	s.collect()
 	l := s.runs[v.Run]
 	if l == nil || len(l.fds) == 0 {
 		return false
 	}
 	pidfd, pipes := l.split(v)
 	ok := pidfd >= 0 && l.pid > 0 && k.executed(v, l.pid, pidfd)
-	if s.unload(); !ok || l.sorry {
+	if s.collect(); !ok || l.withdrawn {
 		closeSome(pidfd, pipes[0], pipes[1])
 		return false
 	}

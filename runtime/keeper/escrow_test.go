@@ -27,8 +27,8 @@ func (r *rig) last(orders ...Order) *Will {
 	}
 	w, err := r.conn.Will()
 	must(r.t, err)
-	if w.Boat == 0 {
-		r.t.Fatal("control holds no boat")
+	if w.Escrow == 0 {
+		r.t.Fatal("control holds no escrow")
 	}
 	return w
 }
@@ -141,9 +141,9 @@ func TestStartInTheLastMomentLivesOn(t *testing.T) {
 }
 
 // One that did not come to execute its program was not started.
-func TestSorryInTheLastMoment(t *testing.T) {
+func TestWithdrawalInTheLastMoment(t *testing.T) {
 	r := newRig(t, testConfig{})
-	b, err := newBoat()
+	b, err := newEscrow()
 	must(t, err)
 	defer closeSome(b.in, b.out)
 	boot, err := bootID()
@@ -154,11 +154,11 @@ func TestSorryInTheLastMoment(t *testing.T) {
 	q := r.shell(0, "").Start.Launch
 	q.Candidates = []string{"/nowhere"}
 	io := launch.NoStdio
-	io.Boat = &launch.Boat{Socket: b.in, Will: []byte("41\n"), Sorry: []byte("-41\n")}
+	io.Escrow = &launch.Escrow{Socket: b.in, Deposit: []byte("41\n"), Withdrawal: []byte("-41\n")}
 	if _, err := launch.Start(&q, io, -1); err == nil {
 		t.Fatal("it was started")
 	}
-	r.raise(&Will{Version: WillVersion, Boot: boot, Origin: OriginDeath, Boat: b.out})
+	r.raise(&Will{Version: WillVersion, Boot: boot, Origin: OriginDeath, Escrow: b.out})
 	got, _ := byRun(r.hello, 41)
 	if !got.Emptied || got.Exit.Kind != FactStartFailed || !strings.Contains(got.Exit.Reason, "died while it started this") {
 		t.Errorf("%+v", got)
@@ -166,9 +166,9 @@ func TestSorryInTheLastMoment(t *testing.T) {
 	r.begin(0, "exit 0")
 }
 
-// The boat is empty once control has what is on it, and a start that fails leaves
+// The escrow is empty once control has what is in it, and a start that fails leaves
 // nothing there.
-func TestBoatIsEmptied(t *testing.T) {
+func TestEscrowIsEmptied(t *testing.T) {
 	r := startRig(t, testConfig{})
 	for i := range 300 { // more than it takes
 		o := r.shell(i%3, "exit 0")
@@ -181,8 +181,8 @@ func TestBoatIsEmptied(t *testing.T) {
 		r.send(o)
 		r.next(FactEmptied, o.Start.Run)
 	}
-	r.poll("the boat to be empty", func() bool {
-		n, err := unix.IoctlGetInt(r.conn.estate.boat, unix.TIOCINQ)
+	r.poll("the escrow to be empty", func() bool {
+		n, err := unix.IoctlGetInt(r.conn.estate.escrow, unix.TIOCINQ)
 		return err == nil && n == 0
 	})
 }
