@@ -34,7 +34,9 @@ func TestReusedPids(t *testing.T) {
 		reuseAlone(t)
 		return
 	}
-	must(t, unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""))
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		t.Skip("no mounts of our own:", err) // in a chroot, say
+	}
 	must(t, unix.Mount("proc", "/proc", "proc", 0, ""))
 	want := 400
 	if text := os.Getenv(reuseVar); text != "" {
