@@ -13,7 +13,8 @@ type turn struct {
 	p      *Program
 	i      *Instance
 	now    time.Time
-	fact   Fact // the one at work
+	by     *spec.Requester // who wants what is committed
+	fact   Fact            // the one at work
 	events []Event
 	// late are events that come after the change of state they belong to.
 	late []Event

@@ -11,7 +11,7 @@ var orderedBy = [...]FactKind{VerbForget: FactUnset, VerbStart: FactStartOrdered
 // Commit lets the changes of a plan take effect in w: each becomes its ordered
 // fact. The caller then carries out p.Actions.
 func Commit(w World, p Plan, now time.Time) (World, []Event) {
-	t := turn{w: &w, now: now}
+	t := turn{w: &w, now: now, by: p.By}
 	for n := range p.programs {
 		t.remember(&p.programs[n])
 	}

@@ -44,9 +44,7 @@ func startOrdered(t *turn, f *Fact) string {
 	if c.StartCause == CauseConfig {
 		t.calm("its launch changed")
 	}
-	if c.StartCause != CauseCommand {
-		i.By = nil
-	}
+	t.asked(c.StartCause)
 	if c.Launch != i.Launch {
 		i.Held = ""
 	}
@@ -61,6 +59,18 @@ func startOrdered(t *turn, f *Fact) string {
 	return ""
 }
 
+// asked notes who asked for a start or a stop, by its cause. Who gave a command
+// is noted already; what follows from a wish was asked for by whose wish it is.
+func (t *turn) asked(cause Cause) {
+	switch cause {
+	case CauseCommand, CauseRestart, CauseStop:
+	case CauseConfig, CauseScale, CauseReplaced, CauseScaledDown, CauseRemoved:
+		t.i.By = t.by
+	default:
+		t.i.By = nil
+	}
+}
+
 func stopOrdered(t *turn, f *Fact) string {
 	i, c := t.i, f.Change
 	if c == nil {
@@ -72,9 +82,7 @@ func stopOrdered(t *turn, f *Fact) string {
 		if c.EndCause == CauseReplaced || c.EndCause == CauseRestart {
 			i.Attempt = 0 // the new process is a fresh one, and until it runs this one is away
 		}
-		if c.EndCause != CauseRestart && c.EndCause != CauseStop {
-			i.By = nil
-		}
+		t.asked(c.EndCause)
 		if c.EndCause != CauseRestart && c.EndCause != CauseReplaced && c.EndCause != CauseShutdown {
 			t.calm(string(c.EndCause))
 		}

@@ -75,6 +75,9 @@ type Action struct {
 type Plan struct {
 	Changes []Change
 	Actions []Action
+	// By is who wants it so, for whoever commits the plan to say: those that start
+	// or end because of it are asked for by them. Nil are the files, or time.
+	By *spec.Requester
 	// Wake is the earliest deadline in the world; zero is none.
 	Wake time.Time
 	// programs are what Commit must remember of each program looked at.

@@ -101,7 +101,9 @@ func (d *desk) run(ctx context.Context) {
 		case op := <-d.ops:
 			op()
 		case <-timer.C:
-			d.settle(ctx)
+			if d.settle() && d.ready {
+				d.desire(ctx)
+			}
 		case <-ctx.Done():
 			return
 		}
@@ -114,7 +116,7 @@ func (d *desk) begin(ctx context.Context) {
 		return
 	}
 	d.config = reconcile.ConfigView{State: "ok"}
-	d.settle(ctx)
+	d.settle()
 	d.desire(ctx)
 	d.begun(ctx)
 }
@@ -140,7 +142,7 @@ func (d *desk) take(ctx context.Context, r watch.Reading) {
 	case d.c.cfg.Place.Apply == "manual" && d.newest.Number > 0:
 		d.wait(ctx, r)
 	default:
-		if result, err := d.accept(ctx, r, spec.Requester{How: "file"}, false); err != nil {
+		if result, err := d.accept(ctx, r, spec.Requester{How: howFile}, false); err != nil {
 			d.refused(ctx, r, result.Unjudged, err)
 		} else {
 			d.tries = 0
@@ -162,7 +164,7 @@ func (d *desk) accepted(ctx context.Context, r watch.Reading) {
 	d.config = reconcile.ConfigView{State: "ok", Ahead: d.pinned != 0}
 	d.committed(r.Commit)
 	if !d.ready {
-		d.settle(ctx)
+		d.settle()
 		d.desire(ctx)
 		return
 	}
@@ -221,7 +223,7 @@ func problemsOf(err error, r watch.Reading) spec.Problems {
 // desireOnce desires the last good generation if nothing was desired yet.
 func (d *desk) desireOnce(ctx context.Context) {
 	if !d.ready && d.current.Number > 0 {
-		d.settle(ctx)
+		d.settle()
 		d.desire(ctx)
 	}
 }
@@ -283,8 +285,8 @@ func (d *desk) accept(ctx context.Context, r watch.Reading, by spec.Requester, a
 	d.newest.Spec, d.newest.Shared, d.newest.Source = spec.Spec{}, nil, spec.Source{}
 	d.config = reconcile.ConfigView{State: "ok", Problems: result.Problems}
 	d.drop(refusedOverrides(d.overrides, result.Refused))
-	d.settle(ctx)
-	d.desire(ctx)
+	d.settle()
+	d.desireBy(ctx, asker(by))
 	crashpoint.Here(crashpoint.ReloadDesired)
 	d.c.log.Info("config accepted", "generation", gen.Number, "programs", gen.Programs, "commit", gen.Commit)
 	d.c.emit("config", rpc.Map{
@@ -319,19 +321,18 @@ func refusedOverrides(overrides []spec.Override, refused map[string]spec.Problem
 	return out
 }
 
-// settle ends the overrides that no longer hold.
-func (d *desk) settle(ctx context.Context) {
+// settle ends the overrides that no longer hold, and says whether there were any:
+// then somebody has to desire what is left.
+func (d *desk) settle() bool {
 	said := d.said()
 	keep, ended := spec.Settle(said, d.overrides, time.Now(), d.booted)
 	d.booted = false
 	if len(ended) == 0 && len(prune(said, keep)) == len(keep) {
-		return
+		return false
 	}
 	d.drop(ended)
 	d.overrides = prune(said, keep)
-	if d.ready {
-		d.desire(ctx)
-	}
+	return true
 }
 
 // drop takes ended overrides away, durably, and says why.

@@ -113,13 +113,24 @@ func (d *desk) reset(ctx context.Context, program, field string, by spec.Request
 	}
 	crashpoint.Here(crashpoint.ResetKept)
 	d.overrides = keep
-	d.settle(ctx) // what sat on a created program goes with it
+	d.settle() // what sat on a created program goes with it
 	d.desireBy(ctx, &by)
 	for _, o := range took {
 		o.By = by
 		d.c.emit(programTopic("override", o.Program), overrideFields("override-ended", o, "reset"))
 	}
 	return took, nil
+}
+
+// howFile is how a generation came about that nobody asked for: by a save.
+const howFile = "file"
+
+// asker is the person who asked; a save is nobody's wish but the files'.
+func asker(by spec.Requester) *spec.Requester {
+	if by.How == howFile {
+		return nil
+	}
+	return &by
 }
 
 // files reads and judges what applying means: the daemon's own files as they
@@ -254,7 +265,7 @@ func (d *desk) rollback(ctx context.Context, n uint64, by spec.Requester) (rpc.A
 	d.hold(g)
 	d.drop(ended)
 	d.config.Ahead = pin != 0 || d.config.State == "rejected"
-	d.desire(ctx)
+	d.desireBy(ctx, &by)
 	d.c.emit("config", rpc.Map{
 		{Key: "event", Value: "rollback"}, {Key: "generation", Value: n}, {Key: "digest", Value: g.Digest}, {Key: "by", Value: byMap(by)},
 	})

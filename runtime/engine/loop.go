@@ -25,14 +25,17 @@ type loop struct {
 	// programs are the desired ones by name; an unchanged one keeps its pointer.
 	programs map[string]*spec.Program
 	marks    map[string][]spec.Override // overrides by program
-	wakes    *wakes
-	exec     Executor
-	rec      Recorder
-	engine   *Engine
-	now      func() time.Time
-	witness  Witness
-	base     reconcile.View
-	contain  string
+	// askers are the persons whose wish a program is as it is now; those of the
+	// files are not here.
+	askers  map[string]*spec.Requester
+	wakes   *wakes
+	exec    Executor
+	rec     Recorder
+	engine  *Engine
+	now     func() time.Time
+	witness Witness
+	base    reconcile.View
+	contain string
 
 	// What this turn touched.
 	dirty   map[string]bool               // programs to diff and to draw again
@@ -63,7 +66,7 @@ func newLoop(c Config, e *Engine) *loop {
 	l := &loop{
 		world: c.World, wakes: newWakes(), exec: c.Executor, rec: c.Recorder, engine: e, base: c.View, contain: c.Containment,
 		programs: map[string]*spec.Program{}, dirty: map[string]bool{}, moved: map[reconcile.InstanceID]bool{}, marks: map[string][]spec.Override{},
-		looked: map[reconcile.InstanceID]reconcile.Observation{}, rolls: map[string]*reconcile.Roll{},
+		looked: map[reconcile.InstanceID]reconcile.Observation{}, askers: map[string]*spec.Requester{}, rolls: map[string]*reconcile.Roll{},
 		redrawn: true, now: c.Now, witness: c.Witness, clockSet: c.ClockSet, booted: c.Booted.Round(0),
 	}
 	if l.now == nil {
@@ -130,7 +133,7 @@ func (l *loop) desire(d Desired) {
 			programs[name] = old
 		} else {
 			programs[name] = p
-			l.dirty[name] = true
+			l.changed(name, d.By)
 			if old != nil {
 				l.asked(name, old.Admin, p.Admin, d.By)
 			}
@@ -141,7 +144,7 @@ func (l *loop) desire(d Desired) {
 	}
 	for name := range l.programs {
 		if programs[name] == nil {
-			l.dirty[name] = true
+			l.changed(name, d.By)
 		}
 	}
 	for name := range l.world.Programs {
@@ -160,6 +163,16 @@ func (l *loop) desire(d Desired) {
 		l.touchAll()
 	}
 	l.world.Generation = d.Generation
+}
+
+// changed notes that a program is to be what it was not, and who says so.
+func (l *loop) changed(name string, by *spec.Requester) {
+	l.dirty[name] = true
+	if by != nil {
+		l.askers[name] = by
+	} else {
+		delete(l.askers, name)
+	}
 }
 
 // each goes through the desired programs.
@@ -297,6 +310,7 @@ func (l *loop) diff(name string, now time.Time) {
 	if l.witness != nil {
 		l.witness.Plan(l.world, name, desired, plan)
 	}
+	plan.By = l.askers[name]
 	w, events := reconcile.Commit(l.world, plan, now)
 	l.world = w
 	l.note(events)
@@ -306,7 +320,11 @@ func (l *loop) diff(name string, now time.Time) {
 			l.touch(c.ID)
 		}
 	}
-	l.wakes.set(name, reconcile.Wake(l.world.Programs[name]))
+	p := l.world.Programs[name]
+	if p == nil {
+		delete(l.askers, name) // gone, and so is what was wanted of it
+	}
+	l.wakes.set(name, reconcile.Wake(p))
 }
 
 // batch lists what this turn changed, in the order in which it did.
