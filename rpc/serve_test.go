@@ -324,7 +324,7 @@ func TestWhy(t *testing.T) {
 	edit(f, 0, func(p *ProgramView, _ *InstanceView) { p.Defined = false })
 	gone, _ := call(t, exampleServer(f), "why", args{"program": "web"})
 	for got, wants := range map[string][]string{
-		down:     {`"desired": "down"`, "uid 1000 set admin to", `(until boot)`, `"can_do": ["start", "reset"]`},
+		down:     {`"desired": "down"`, "uid 1000 stopped it", `(until boot)`, `"can_do": ["start", "reset"]`},
 		stopping: {`its end after TERM; then KILL follows`, `"until": 1767323046`, "nice is pending: EPERM", `"apply", "rollback"`},
 		gone:     {`"desired": "gone"`, "the program is no longer defined"},
 	} {

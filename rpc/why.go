@@ -16,6 +16,7 @@ type reason struct {
 	program  *ProgramView
 	instance *InstanceView // nil: not in the world yet
 	now      time.Time
+	pinned   uint64 // the generation that rollback pinned; 0: none
 }
 
 func (r reason) reply(ends []Map) Map {
@@ -55,7 +56,15 @@ func (r reason) wanted() (want, because string) {
 	case r.instance != nil && r.instance.Finished != "":
 		return "up", "it " + r.instance.Finished + ": `restart.give_up` does not start it again"
 	}
-	return "up", r.override("instances", fmt.Sprintf("the files desire %d", desired(r.program)))
+	return "up", r.override("instances", r.override(spec.FieldProgram, fmt.Sprintf("%s %d", r.source(), desired(r.program))))
+}
+
+// source is what says how many there shall be, where no person did.
+func (r reason) source() string {
+	if r.pinned != 0 {
+		return fmt.Sprintf("generation %d, which is pinned, desires", r.pinned)
+	}
+	return "the files desire"
 }
 
 // override tells who set field, or else what otherwise is the reason.
@@ -69,7 +78,7 @@ func (r reason) override(field, otherwise string) string {
 	if found == nil {
 		return otherwise
 	}
-	text := fmt.Sprintf("uid %d set %s to %s over %s at %s", found.By.UID, field, redact(field, found.Value), found.By.How, clockText(found.At))
+	text := fmt.Sprintf("%s %s over %s at %s", who(found.By), deed(found), found.By.How, clockText(found.At))
 	if found.Reason != "" {
 		text += ": " + found.Reason
 	}
@@ -80,6 +89,26 @@ func (r reason) override(field, otherwise string) string {
 		text += " (until " + clockText(found.Until) + ")"
 	}
 	return text
+}
+
+func who(by spec.Requester) string {
+	if by.Key != "" {
+		return "key " + by.Key
+	}
+	return fmt.Sprintf("uid %d", by.UID)
+}
+
+// deed is what somebody did with an override, in words.
+func deed(o *spec.Override) string {
+	switch {
+	case o.Field == spec.FieldProgram:
+		return "created it"
+	case o.Field == spec.FieldAdmin && string(o.Value) == `"down"`:
+		return "stopped it"
+	case o.Field == spec.FieldAdmin:
+		return "started it"
+	}
+	return fmt.Sprintf("set %s to %s", o.Field, redact(o.Field, o.Value))
 }
 
 func clockText(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05Z") }
@@ -151,7 +180,11 @@ func (r reason) canDo(want string) []string {
 	if r.program.Held != "" {
 		out = append(out, "apply", "rollback")
 	}
-	if len(r.program.Overrides) > 0 {
+	created := slices.ContainsFunc(r.program.Overrides, func(o spec.Override) bool { return o.Field == spec.FieldProgram })
+	if created {
+		out = append(out, "delete")
+	}
+	if len(r.program.Overrides) > 1 || len(r.program.Overrides) == 1 && !created {
 		out = append(out, "reset")
 	}
 	return out

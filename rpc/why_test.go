@@ -68,6 +68,13 @@ var situations = []struct {
 	{"backoff", func(_ *ProgramView, i *InstanceView) {
 		i.State, i.Until, i.Attempt = reconcile.StateBackoff, exampleNow.Add(8*time.Second), 4
 	}},
+	{"running, created", func(p *ProgramView, _ *InstanceView) {
+		p.Overrides = []spec.Override{{Program: "web", Field: spec.FieldProgram, Value: []byte(`{"command":"web"}`), By: spec.Requester{How: "rpc", Key: "ann"}, At: ago(time.Hour)}}
+	}},
+	{"exited, stopped by somebody", func(p *ProgramView, i *InstanceView) {
+		p.Spec.Admin, i.State = spec.Admin{Down: true}, reconcile.StateExited
+		p.Overrides = []spec.Override{{Program: "web", Field: spec.FieldAdmin, Value: []byte(`"down"`), By: spec.Requester{How: "rpc", UID: 1000}, At: ago(time.Hour), Reason: "too loud"}}
+	}},
 	{"no longer defined", func(p *ProgramView, _ *InstanceView) { p.Defined = false }},
 	{"scaled away", func(p *ProgramView, _ *InstanceView) { p.Spec.Instances = 0 }},
 }
@@ -124,6 +131,9 @@ func TestWhyInEverySituation(t *testing.T) {
 	for _, s := range situations {
 		fmt.Fprintf(&b, "## %s\n%s\n", s.name, whyText(t, oneInstance(s.edit)))
 	}
+	pinned := oneInstance(func(*ProgramView, *InstanceView) {})
+	pinned.view.Config.Pinned = 6
+	fmt.Fprintf(&b, "## running, pinned\n%s\n", whyText(t, pinned))
 	for _, x := range causes {
 		x.At, x.Duration, x.Run = ago(90*time.Second), 61*time.Second, 9
 		f := oneInstance(func(_ *ProgramView, i *InstanceView) { i.LastExit = &x })
