@@ -26,6 +26,7 @@ func FuzzParse(f *testing.F) {
 		"programs: web: {command: \"x\", instances: 3}", "programs:\n  web:\n    command: x\n    nice: 4\n",
 		`{"programs": {"web": {"command": "x", "limits": {"nofile": 5}}}}`, "a: &a [*a]", "programs: web: #W\n#W: #W", "\xff", "{", "[", "if",
 		"programs: [string]: {uid?: !=0}\nprograms: web: {command: \"x\", user: \"root\"}", "import \"list\"\nprograms: web: args: list.Range(0, 3, 1)",
+		"programs:\r web:\r  command: x\r///", "# a\u2028# b\u2028# c\nprograms: {}",
 	} {
 		for i := range languages {
 			f.Add(byte(i), []byte(seed))

@@ -1,8 +1,10 @@
 package specfile
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
+	"unicode/utf8"
 
 	"cuelang.org/go/cue/ast"
 	"cuelang.org/go/cue/errors"
@@ -45,7 +47,7 @@ func parseJSON(name string, data []byte) (*ast.File, error) {
 }
 
 func parseYAML(name string, data []byte) (*ast.File, error) {
-	f, err := yaml.Extract(name, data)
+	f, err := extractYAML(name, data)
 	if err != nil {
 		return nil, err
 	}
@@ -69,6 +71,45 @@ func parseYAML(name string, data []byte) (*ast.File, error) {
 		}
 	}
 	return f, nil
+}
+
+// extractYAML decodes YAML. The decoder counts lines by every line break that YAML
+// 1.1 knows and then looks them up among those that end with LF, which others can
+// take it beyond the last one: CR is as good (YAML 1.2, 5.4), the others are text.
+func extractYAML(name string, data []byte) (f *ast.File, err error) {
+	data = loneCR(data)
+	defer func() {
+		if r := recover(); r != nil {
+			f, err = nil, cannotDecode(name, data, r)
+		}
+	}()
+	return yaml.Extract(name, data)
+}
+
+// loneCR has each CR that ends a line by itself be an LF: no position changes.
+func loneCR(data []byte) []byte {
+	if bytes.IndexByte(data, '\r') < 0 {
+		return data
+	}
+	data = bytes.Clone(data)
+	for i, c := range data {
+		if c == '\r' && (i+1 == len(data) || data[i+1] != '\n') {
+			data[i] = '\n'
+		}
+	}
+	return data
+}
+
+// cannotDecode is the error for a file that the decoder could not cope with.
+func cannotDecode(name string, data []byte, cause any) error {
+	i := bytes.IndexAny(data, "\u0085\u2028\u2029")
+	if i < 0 {
+		return errors.Newf(token.NoPos, "%s: cannot be decoded: %v", name, cause)
+	}
+	file := token.NewFile(name, -1, len(data))
+	file.SetLinesForContent(data)
+	r, _ := utf8.DecodeRune(data[i:])
+	return errors.Newf(file.Pos(i, token.NoRelPos), "expected an LF as the end of a line, found %U: in a text write it as \"\\u%04x\"", r, r)
 }
 
 // duplicates reports keys that stand twice in one mapping: a decoder would take

@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"cuelang.org/go/cue/errors"
-	"cuelang.org/go/encoding/yaml"
 
 	"github.com/procnanny/procnanny/spec"
 )
@@ -102,7 +101,7 @@ func firstBadLine(data []byte) int {
 	lines, tries := bytes.SplitAfter(data, []byte("\n")), 0
 	good := func(n int) bool {
 		tries++
-		_, err := yaml.Extract("", bytes.Join(lines[:n], nil))
+		_, err := extractYAML("", bytes.Join(lines[:n], nil))
 		return err == nil
 	}
 	pass := 0
