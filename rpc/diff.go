@@ -70,7 +70,7 @@ func programDifferences(name string, now, old spec.Spec) ([]Map, error) {
 	out := adminDifferences(name, a.Admin, b.Admin)
 	for _, key := range sortedKeys(union(va, vb)) {
 		if !bytes.Equal(va[key], vb[key]) {
-			out = append(out, difference(name, key, redact(key, va[key]), redact(key, vb[key])))
+			out = append(out, difference(name, key, Redact(key, va[key]), Redact(key, vb[key])))
 		}
 	}
 	return out, nil
@@ -88,7 +88,7 @@ func wholeProgram(p spec.Program, there bool) any {
 	if err != nil {
 		return nil
 	}
-	return redact(spec.FieldProgram, raw)
+	return Redact(spec.FieldProgram, raw)
 }
 
 // programKeys are the values of a program by key; env by variable.

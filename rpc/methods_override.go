@@ -138,7 +138,7 @@ func set(ctx context.Context, c *Call) (any, error) {
 	set := make([]Map, len(kept))
 	for i, o := range kept {
 		field := changes[i].field
-		set[i] = Map{{"field", field}, {"was", redact(field, p.Spec.Get(field))}, {"override", o}}
+		set[i] = Map{{"field", field}, {"was", Redact(field, p.Spec.Get(field))}, {"override", o}}
 	}
 	if c.Args.Has("fields") {
 		return Map{{"program", p.Name}, {"set", set}}, err

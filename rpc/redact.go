@@ -59,9 +59,9 @@ func hideSecrets(v any) any {
 	return v
 }
 
-// redact is a field's JSON value without values of env, and without what is
+// Redact is a field's JSON value without values of env, and without what is
 // secret in hooks.
-func redact(field string, value json.RawMessage) json.RawMessage {
+func Redact(field string, value json.RawMessage) json.RawMessage {
 	switch {
 	case len(value) == 0 || string(value) == "null":
 		return value
@@ -134,8 +134,8 @@ func overrideMap(o spec.Override) Map {
 	}
 	m = append(m, Map{
 		{"field", o.Field},
-		{"value", redact(o.Field, o.Value)},
-		{"replaced", redact(o.Field, o.Replaced)},
+		{"value", Redact(o.Field, o.Value)},
+		{"replaced", Redact(o.Field, o.Replaced)},
 		{"by", requesterMap(&o.By)},
 		{"at", o.At},
 	}...)

@@ -21,7 +21,7 @@ func TestHooksAreRedacted(t *testing.T) {
 		"stop.before.run.env.A":       `"hunter2"`,
 		spec.FieldProgram:             `{"command": "x", "env": {"A": "hunter2"}, "on": {"crashed": [` + hook + `]}, "stop": {"before": ` + hook + `}}`,
 	} {
-		got := string(redact(field, json.RawMessage(value)))
+		got := string(Redact(field, json.RawMessage(value)))
 		if strings.Contains(got, "hunter2") || !json.Valid([]byte(got)) {
 			t.Errorf("%s: %s", field, got)
 		}
@@ -29,7 +29,7 @@ func TestHooksAreRedacted(t *testing.T) {
 			t.Errorf("%s hides too much: %s", field, got)
 		}
 	}
-	if got := string(redact("stop.signal", json.RawMessage(`"TERM"`))); got != `"TERM"` {
+	if got := string(Redact("stop.signal", json.RawMessage(`"TERM"`))); got != `"TERM"` {
 		t.Errorf("stop.signal: %s", got)
 	}
 }

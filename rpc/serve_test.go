@@ -64,7 +64,7 @@ func TestRedact(t *testing.T) {
 		{"program", `{"command":"c","env":{"A":"x"},"identity":{"uid":1}}`, `{"command":"c","env":{"A":"***"}}`},
 		{"program", `7`, ``},
 	} {
-		if got := string(redact(c.field, json.RawMessage(c.value))); got != c.want {
+		if got := string(Redact(c.field, json.RawMessage(c.value))); got != c.want {
 			t.Errorf("%s %s is shown as %s, want %s", c.field, c.value, got, c.want)
 		}
 	}

@@ -64,7 +64,10 @@ func judgeSettled(d *verdict, p *ProgramView, launch spec.Digest, what changed) 
 			judgeComing(d, i, what.since)
 		case i.State == reconcile.StateBackoff && (i.LastExit == nil || i.LastExit.At.Before(what.since)):
 			d.wait("%v is %v", i.ID, i.State)
-		case i.Finished == finishedDone: // whatever came of it, nothing else is to come
+		case i.Finished == finishedDone: // nothing else is to come
+			if e := i.LastExit; failed(i) && !e.At.Before(what.since) {
+				d.fail("%v %s", i.ID, endText(e))
+			}
 		default:
 			judgeRun(d, i)
 			judgeTuned(d, i, what.keys[p.Name])

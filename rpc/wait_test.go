@@ -51,6 +51,12 @@ func TestWait(t *testing.T) {
 		return func(_ *ProgramView, i *InstanceView) { i.Tune, i.Pending = reconcile.TuneSettled, refused }
 	}
 	nothing := func(*ProgramView, *InstanceView) {}
+	ended := func(code int, after time.Duration) func(*ProgramView, *InstanceView) {
+		return func(p *ProgramView, i *InstanceView) {
+			i.State, i.Finished, i.Launch, i.Cycle, i.Rolling = reconcile.StateExited, "done", p.Spec.Launch.Digest(), false, false
+			i.LastExit = &reconcile.Exit{Code: code, Cause: map[bool]reconcile.Cause{true: reconcile.CauseExit, false: reconcile.CauseCrashed}[code == 0], At: exampleNow.Add(after)}
+		}
+	}
 	eperm := map[string]string{"nofile": "needs restart: operation not permitted"}
 	restart0 := args{"program": "web", "instance": 0}
 	for name, c := range map[string]struct {
@@ -101,6 +107,15 @@ func TestWait(t *testing.T) {
 		}, CodeFailed, "web/0 was started again meanwhile"},
 		"scale": {"scale", args{"program": "web", "instances": 1}, []func(*ProgramView, *InstanceView){
 			func(*ProgramView, *InstanceView) {}, func(p *ProgramView, _ *InstanceView) { p.Instances = p.Instances[:1] },
+		}, "", ""},
+		"scale of a job that fails and is not started again": {"scale", args{"program": "web", "instances": 1}, []func(*ProgramView, *InstanceView){
+			alone(state(reconcile.StateStarting)), ended(1, time.Second),
+		}, CodeFailed, "web/0 ended with code 1"},
+		"scale of a job that is quickly done": {"scale", args{"program": "web", "instances": 1}, []func(*ProgramView, *InstanceView){
+			alone(state(reconcile.StateStarting)), ended(0, time.Second),
+		}, "", ""},
+		"scale beside a job that failed before": {"scale", args{"program": "web", "instances": 1}, []func(*ProgramView, *InstanceView){
+			alone(ended(1, -time.Second)),
 		}, "", ""},
 		"set of what needs a new process": {"set", args{"program": "web", "field": "args", "value": []any{"-x"}}, []func(*ProgramView, *InstanceView){
 			state(reconcile.StateStopping), func(p *ProgramView, i *InstanceView) {

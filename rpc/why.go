@@ -108,7 +108,7 @@ func deed(o *spec.Override) string {
 	case o.Field == spec.FieldAdmin:
 		return "started it"
 	}
-	return fmt.Sprintf("set %s to %s", o.Field, redact(o.Field, o.Value))
+	return fmt.Sprintf("set %s to %s", o.Field, Redact(o.Field, o.Value))
 }
 
 func clockText(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05Z") }

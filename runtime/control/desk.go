@@ -293,7 +293,7 @@ func (d *desk) accept(ctx context.Context, r watch.Reading, by spec.Requester, a
 		{Key: "event", Value: "accepted"},
 		{Key: "generation", Value: gen.Number},
 		{Key: "digest", Value: gen.Digest},
-		{Key: "commit", Value: gen.Commit},
+		{Key: "commit", Value: orNil(gen.Commit)},
 		{Key: "by", Value: byMap(by)},
 	})
 	return result, nil
@@ -374,6 +374,7 @@ func (d *desk) desireBy(ctx context.Context, by *spec.Requester) {
 	if err != nil && ctx.Err() == nil {
 		d.c.log.Error("cannot desire", "error", err)
 	}
+	d.c.look.outputs()
 }
 
 // show changes what status says of the configuration, and nothing else.

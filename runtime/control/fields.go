@@ -10,6 +10,14 @@ func byMap(by spec.Requester) rpc.Map {
 	return rpc.RequesterMap(by)
 }
 
+// orNil is a text, or nil where there is none: as replies say it.
+func orNil(text string) any {
+	if text == "" {
+		return nil
+	}
+	return text
+}
+
 func driftFields(o reconcile.Observation, key, how string) rpc.Map {
 	return rpc.Map{
 		{Key: "event", Value: "drift"},
@@ -21,14 +29,24 @@ func driftFields(o reconcile.Observation, key, how string) rpc.Map {
 	}
 }
 
-// overrideFields tell of an override that begins or ends. Its value is not
-// told: it may be a secret of env.
+// overrideFields tell of an override that begins or ends. Secrets in its value
+// are hidden, and a created program is not repeated whole.
 func overrideFields(event string, o spec.Override, why string) rpc.Map {
 	m := rpc.Map{{Key: "event", Value: event}, {Key: "program", Value: o.Program}}
 	if o.Index != nil {
 		m = append(m, rpc.Field{Key: "instance", Value: *o.Index})
 	}
-	m = append(m, rpc.Map{{Key: "field", Value: o.Field}, {Key: "by", Value: byMap(o.By)}}...)
+	m = append(m, rpc.Field{Key: "field", Value: o.Field})
+	if o.Field != spec.FieldProgram {
+		m = append(m, rpc.Field{Key: "value", Value: rpc.Redact(o.Field, o.Value)})
+	}
+	m = append(m, rpc.Field{Key: "by", Value: byMap(o.By)})
+	switch {
+	case o.UntilBoot:
+		m = append(m, rpc.Field{Key: "until", Value: "boot"})
+	case !o.Until.IsZero():
+		m = append(m, rpc.Field{Key: "until", Value: o.Until})
+	}
 	if why != "" {
 		m = append(m, rpc.Field{Key: "detail", Value: why})
 	}
