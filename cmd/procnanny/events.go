@@ -74,7 +74,11 @@ func (e *eventReader) run(ctx context.Context) error {
 		}
 		defer stop()
 	}
-	if err := e.past(ctx, c, endpoint); err != nil || !e.follow {
+	err = e.past(ctx, c, endpoint)
+	switch {
+	case ctx.Err() != nil:
+		return nil // ctrl-C
+	case err != nil || !e.follow:
 		return err
 	}
 	for {
@@ -93,39 +97,6 @@ func (e *eventReader) run(ctx context.Context) error {
 			return err
 		}
 	}
-}
-
-// past prints what is kept: after since, or the last few. Following begins
-// with what comes now, unless that was asked for.
-func (e *eventReader) past(ctx context.Context, c rpc.Caller, endpoint string) error {
-	keep := e.limit
-	if e.follow && !e.sinceGiven && !e.limitGiven {
-		keep = 0
-	}
-	var last []map[string]any
-	until := time.Now().Add(followPatience)
-	for more := true; more; {
-		page, err := e.page(ctx, c, endpoint)
-		if err != nil && e.follow && away(endpoint, err) && time.Now().Before(until) {
-			if _, ok := e.wait(ctx, nil); !ok {
-				return nil
-			}
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		e.since, more = page.Next, page.More
-		if e.sinceGiven {
-			if err := e.print(page.Events...); err != nil {
-				return err
-			}
-			continue
-		}
-		last = append(last, page.Events...)
-		last = last[max(0, len(last)-keep):]
-	}
-	return e.print(last...)
 }
 
 // followAnswer is how long one answer may take before it is asked for again.
@@ -156,11 +127,18 @@ func (e *eventReader) pages(ctx context.Context, c rpc.Caller, endpoint string) 
 	}
 }
 
-func (e *eventReader) page(ctx context.Context, c rpc.Caller, endpoint string) (page eventsReply, err error) {
+// page is the next page after since, of what is wanted.
+func (e *eventReader) page(ctx context.Context, c rpc.Caller, endpoint string) (eventsReply, error) {
 	query := map[string]any{"since": e.since, "limit": eventPage}
 	if len(e.topics) == 1 {
 		query["topic"] = e.topics[0]
 	}
+	page, err := e.fetch(ctx, c, endpoint, query)
+	page.Events = slices.DeleteFunc(page.Events, func(ev map[string]any) bool { return !e.wants(ev) })
+	return page, err
+}
+
+func (e *eventReader) fetch(ctx context.Context, c rpc.Caller, endpoint string, query map[string]any) (page eventsReply, err error) {
 	if e.follow { // what was asked of a control process that died is never answered
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, followAnswer)
@@ -170,11 +148,7 @@ func (e *eventReader) page(ctx context.Context, c rpc.Caller, endpoint string) (
 	if err != nil {
 		return page, err
 	}
-	if err := into(tree, &page); err != nil {
-		return page, err
-	}
-	page.Events = slices.DeleteFunc(page.Events, func(ev map[string]any) bool { return !e.wants(ev) })
-	return page, nil
+	return page, into(tree, &page)
 }
 
 func (e *eventReader) wants(event map[string]any) bool {
@@ -264,7 +238,7 @@ func (e *eventReader) print(events ...map[string]any) error {
 // unsaid are the keys that a line says otherwise, or leaves to -o json.
 var unsaid = map[string]bool{
 	"event": true, "program": true, "instance": true, "state": true, "seq": true, "prev": true, "time": true, "topic": true,
-	"from": true, "run_id": true, "generation": true, "duration": true, "source": true, "offset": true,
+	"from": true, "run_id": true, "duration": true, "source": true, "offset": true,
 }
 
 // eventLine is when, what of, what, and the rest.
@@ -278,11 +252,15 @@ func eventLine(event map[string]any, p painter) string {
 	}
 	var line strings.Builder
 	line.WriteString(p.paint(epoch(at).Local().Format("2006-01-02 15:04:05.000"), dim))
-	if id := eventSubject(event); id != "" {
+	id := eventSubject(event)
+	if id != "" {
 		line.WriteString("  " + safe(id))
 	}
 	line.WriteString("  " + p.paint(what, look))
 	for _, key := range slices.Sorted(maps.Keys(event)) {
+		if key == "generation" && id != "" {
+			continue // which one it runs under, not what happened
+		}
 		if v := event[key]; !unsaid[key] && !nothing(key, v) {
 			line.WriteString("  " + safe(key) + "=" + safe(fieldText(key, v)))
 		}

@@ -367,11 +367,12 @@ func TestEventsFollowBeginsWithTheLastWhereAsked(t *testing.T) {
 	f := newFake(t)
 	synctest.Test(t, func(t *testing.T) {
 		f.on("events", func(args map[string]any) (any, error) {
-			if args["since"].(uint64) > 0 {
-				return map[string]any{"events": []any{}, "next": args["since"]}, nil
-			}
 			old := func(seq int) any { return map[string]any{"event": "running", "seq": seq, "topic": "state.web.0"} }
-			return map[string]any{"events": []any{old(1), old(2), old(3)}, "next": 3}, nil
+			since := args["since"].(uint64)
+			if since > 3 {
+				return map[string]any{"events": []any{}, "next": since}, nil
+			}
+			return map[string]any{"events": []any{old(1), old(2), old(3)}[since:], "next": 3}, nil
 		})
 		s := f.follow(t, make(fakeSub), "events", "-f", "--limit", "2", "-o", "json")
 		synctest.Wait()

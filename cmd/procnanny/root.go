@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -84,9 +85,32 @@ func (a *app) root() *cobra.Command {
 		cmd.Flags().SortFlags = false
 		cmd.SuggestFor = elsewhere[cmd.Name()]
 		root.AddCommand(cmd)
+		expects(cmd)
 	}
 	return root
 }
+
+// expects has a command, and those below it, say how it is used when the number
+// of its arguments is wrong, instead of counting them.
+func expects(cmd *cobra.Command) {
+	for _, below := range cmd.Commands() {
+		expects(below)
+	}
+	count := cmd.Args
+	if count == nil || cmd.HasSubCommands() {
+		return
+	}
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		if count(cmd, args) == nil {
+			return nil
+		}
+		usage := strings.TrimSuffix(cmd.UseLine(), " [flags]")
+		return fmt.Errorf("expected: %s (%s --help says more)", usage, cmd.CommandPath())
+	}
+}
+
+// flagKinds are the types of flags that only say how they cannot be parsed.
+var flagKinds = map[string]string{"int": "an integer", "uint64": "an integer, 0 or more", "duration": "a duration such as 10s"}
 
 // flagError says more about a flag that cannot be used.
 func flagError(cmd *cobra.Command, err error) error {
@@ -95,6 +119,11 @@ func flagError(cmd *cobra.Command, err error) error {
 		cmd.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
 		if n := spec.Nearest(unknown.GetSpecifiedName(), names); n != "" {
 			return fmt.Errorf("%w (did you mean --%s? %s --help lists the flags)", err, n, cmd.CommandPath())
+		}
+	}
+	if invalid, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
+		if kind := flagKinds[invalid.GetFlag().Value.Type()]; kind != "" {
+			err = fmt.Errorf("--%s expects %s, found %q", invalid.GetFlag().Name, kind, invalid.GetValue())
 		}
 	}
 	return fmt.Errorf("%w (%s --help lists the flags)", err, cmd.CommandPath())

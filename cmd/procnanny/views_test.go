@@ -135,6 +135,11 @@ func TestExitCodes(t *testing.T) {
 		{"apply /nonexistent", "", "", nil, 1, "procnanny: cannot read plan /nonexistent: open /nonexistent: no such file or directory\n"},
 		{"apply /dev/null", "", "", nil, 1, "procnanny: cannot read plan /dev/null: it is no plan that `procnanny plan --out` wrote\n"},
 		{"events --limit -1", "", "", nil, 1, "procnanny: cannot show the last -1 events\n"},
+		{"scale web", "", "", nil, 1, "procnanny: expected: procnanny scale PROGRAM N (procnanny scale --help says more)\n"},
+		{"keygen client", "", "", nil, 1, "procnanny: expected: procnanny keygen client FILE (procnanny keygen client --help says more)\n"},
+		{"version x", "", "", nil, 1, "procnanny: expected: procnanny version (procnanny version --help says more)\n"},
+		{"events --since -1", "", "", nil, 1, "procnanny: --since expects an integer, 0 or more, found \"-1\" (procnanny events --help lists the flags)\n"},
+		{"status --timeout x", "", "", nil, 1, "procnanny: --timeout expects a duration such as 10s, found \"x\" (procnanny status --help lists the flags)\n"},
 		{"apply x --digest", "", "", nil, 1, "procnanny: unknown flag: --digest (procnanny apply --help lists the flags)\n"},
 		{"logs web --raw", "status", `{"programs": {"web": {"instances": {"0": {}, "1": {}}}}}`, nil, 1, "procnanny: cannot print 2 instances raw: name one, such as web/0\n"},
 	} {
