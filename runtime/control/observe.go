@@ -102,15 +102,24 @@ func (o *observer) now(ctx context.Context) error {
 
 func (o *observer) look(ctx context.Context) error {
 	v := o.c.engine.View()
-	var list []proc.Look
+	list := looksOf(v, func(i *reconcile.InstanceView) bool { return i.Alive() && i.PID > 0 && !i.MainGone })
+	return o.c.engine.Observe(ctx, time.Now(), o.tell(v, o.c.proc.Observe(list)))
+}
+
+// outputs tells the keeper of changed output policies, also of what is on its way.
+func (o *observer) outputs() {
+	o.c.proc.SetOutputs(looksOf(o.c.engine.View(), func(i *reconcile.InstanceView) bool { return i.Run != 0 }))
+}
+
+func looksOf(v *reconcile.View, wanted func(*reconcile.InstanceView) bool) (list []proc.Look) {
 	for _, p := range v.Programs {
 		for _, i := range p.Instances {
-			if i.Alive() && i.PID > 0 && !i.MainGone {
+			if wanted(i) {
 				list = append(list, proc.Look{ID: i.ID, Run: i.Run, PID: i.PID, Program: p.Spec})
 			}
 		}
 	}
-	return o.c.engine.Observe(ctx, time.Now(), o.tell(v, o.c.proc.Observe(list)))
+	return list
 }
 
 // tell publishes drift that was not there at the last look.

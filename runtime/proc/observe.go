@@ -89,6 +89,14 @@ func (p *Proc) recognize(l Look) {
 	r.tuned = "" // once is enough: a program that has changed does not change back
 }
 
+// SetOutputs brings the output policies of living runs to the keeper: a changed
+// one holds from the next write on.
+func (p *Proc) SetOutputs(list []Look) {
+	if orders := p.outputs(list); len(orders) > 0 {
+		p.send(orders)
+	}
+}
+
 // outputs tell the keeper the output policy of those runs for which it was told
 // another one.
 func (p *Proc) outputs(list []Look) []keeper.Order {

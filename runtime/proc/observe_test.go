@@ -206,13 +206,13 @@ func TestOutputPolicyIsToldOnce(t *testing.T) {
 	g := program(nil)
 	p.Do([]reconcile.Order{order(reconcile.ActionStart, 0, 5, g)})
 	l := Look{ID: reconcile.InstanceID{Program: "web"}, Run: 5, Program: g}
-	p.send(p.outputs([]Look{l}))
+	p.SetOutputs([]Look{l})
 	if len(f.orders) != 1 {
 		t.Errorf("told what the start already said: %+v", f.orders[1:])
 	}
 	l.Program = program(func(g *spec.Program) { g.Policy.Output.Rotate.Keep, g.Policy.Output.OnFull = 3, "drop" })
-	p.send(p.outputs([]Look{l}))
-	p.send(p.outputs([]Look{l}))
+	p.SetOutputs([]Look{l})
+	p.SetOutputs([]Look{l})
 	if len(f.orders) != 2 || f.orders[1].Kind != keeper.OrderOutput || f.orders[1].Output.Keep != 3 || !f.orders[1].Output.Drop {
 		t.Errorf("orders are %+v", f.orders)
 	}
