@@ -113,7 +113,7 @@ func (t *turn) takeIn(f *Fact, kind FactKind) {
 	}
 	t.takeOver(f)
 	if ended[kind] {
-		lived := Fact{Kind: FactAdopted, ID: f.ID, Run: f.Run, At: f.At, PID: f.PID}
+		lived := Fact{Kind: FactAdopted, ID: f.ID, Run: f.Run, At: f.At, PID: f.PID, Launch: f.Launch, Tuning: f.Tuning, Generation: f.Generation}
 		if f.Exit != nil && !f.Exit.Start.IsZero() {
 			lived.At = f.Exit.Start
 		}

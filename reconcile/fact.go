@@ -59,15 +59,16 @@ type Fact struct {
 	// Reason is for people: FactStartFailed, FactPreflight (empty is good), FactLost
 	// (it never was, and why; empty is that nobody knows).
 	Reason string
-	// Launch is the digest a preflight was about, or that an adopted run has.
+	// Launch is the digest a preflight was about, or that a run has which was adopted,
+	// or had which has ended and is perhaps not on record.
 	Launch spec.Digest
-	// Tuning is the digest that FactTuned was about.
+	// Tuning is the digest that FactTuned was about, or that such a run has.
 	Tuning spec.Digest
 	// Refused maps tuning keys the kernel refused to the reason: FactTuned.
 	Refused map[string]string
 	// Change is set for the ordered facts.
 	Change *Change
-	// Generation is what an adopted run started under; 0 is unknown.
+	// Generation is what such a run started under; 0 is unknown.
 	Generation uint64
 	// Stopping is set for FactAdopted when a stop was already ordered.
 	Stopping bool

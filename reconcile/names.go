@@ -84,3 +84,11 @@ func (k ActionKind) MarshalText() ([]byte, error) { return []byte(k.String()), n
 func (k *ActionKind) UnmarshalText(text []byte) error {
 	return parse(actionNames[:], "action", text, k)
 }
+
+// MarshalText writes the name.
+func (p PreflightState) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
+
+// UnmarshalText reads what MarshalText wrote.
+func (p *PreflightState) UnmarshalText(text []byte) error {
+	return parse(preflightNames[:], "preflight", text, p)
+}

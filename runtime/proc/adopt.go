@@ -108,7 +108,7 @@ func (p *Proc) adopt(c clock, i *reconcile.Instance, r *keeper.Run) []reconcile.
 	}
 	lives := reconcile.Fact{
 		Kind: reconcile.FactAdopted, ID: id, Run: n, At: c.at(r.StartedNS), PID: r.PID,
-		Launch: r.LaunchDigest, Tuning: r.TuningDigest, Stopping: r.Stopping,
+		Launch: r.LaunchDigest, Tuning: r.TuningDigest, Generation: r.Generation, Stopping: r.Stopping,
 	}
 	if !r.Ended {
 		return []reconcile.Fact{lives}
@@ -133,7 +133,7 @@ func (p *Proc) adopt(c clock, i *reconcile.Instance, r *keeper.Run) []reconcile.
 		exit.Left = 0
 	}
 	ended := c.fact(&exit)
-	ended.Exit.Start = lives.At
+	ended.Exit.Start, ended.Launch, ended.Tuning, ended.Generation = lives.At, lives.Launch, lives.Tuning, lives.Generation
 	facts = append(facts, ended)
 	if r.Emptied {
 		facts = append(facts, reconcile.Fact{Kind: reconcile.FactEmptied, ID: id, Run: n, At: ended.At})

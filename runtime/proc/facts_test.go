@@ -117,7 +117,7 @@ func TestAdopt(t *testing.T) {
 	p, f := newFake(t)
 	started, ended := bootNS(t)-int64(2*time.Hour), bootNS(t)-int64(time.Hour)
 	held := func(n int, change func(r *keeper.Run)) keeper.Run {
-		r := keeper.Run{Run: uint64(10 + n), Program: "web", Index: n, PID: 100 + n, StartedNS: started, LaunchDigest: "l", TuningDigest: "t"}
+		r := keeper.Run{Run: uint64(10 + n), Program: "web", Index: n, PID: 100 + n, StartedNS: started, LaunchDigest: "l", TuningDigest: "t", Generation: 4}
 		if change != nil {
 			change(&r)
 		}
@@ -162,8 +162,8 @@ func TestAdopt(t *testing.T) {
 			text += " stopping"
 		}
 		got = append(got, text)
-		if fact.Kind == reconcile.FactAdopted && (fact.PID < 100 || fact.Launch != "l" || fact.Tuning != "t") {
-			t.Errorf("adopted as %+v", fact)
+		if (fact.Kind == reconcile.FactAdopted || fact.Kind == reconcile.FactExited) && (fact.PID < 100 && fact.Exit == nil || fact.Launch != "l" || fact.Tuning != "t" || fact.Generation != 4) {
+			t.Errorf("adopted, or ended, as %+v", fact)
 		}
 		if fact.Exit != nil {
 			near(t, &fact.Exit.Start, 2*time.Hour)

@@ -115,12 +115,34 @@ func (m *image) world() (w reconcile.World, bad int) {
 	}
 	for name, p := range w.Programs {
 		slices.SortFunc(p.Instances, func(a, b *reconcile.Instance) int { return a.ID.Index - b.ID.Index })
-		var r reconcile.Roll
-		if raw := m.programs[name]; raw != nil && unpack(raw, &r) == nil {
+		if r, ok := unpackRoll(m.programs[name]); ok {
 			p.SetRoll(r)
 		}
 	}
 	return w, bad
+}
+
+// unpackRoll reads a roll, also one whose preflight is still a number: that of
+// reconcile.PreflightState as it was then.
+func unpackRoll(raw []byte) (r reconcile.Roll, ok bool) {
+	if raw == nil {
+		return r, false
+	}
+	if unpack(raw, &r) == nil {
+		return r, true
+	}
+	var old struct {
+		Target    spec.Digest `json:"target"`
+		Preflight uint8       `json:"preflight"`
+		Held      string      `json:"held"`
+		RetryAt   time.Time   `json:"retry_at"`
+		Forced    spec.Digest `json:"forced"`
+	}
+	states := []reconcile.PreflightState{reconcile.PreflightUnknown, reconcile.PreflightAsked, reconcile.PreflightGood, reconcile.PreflightBad}
+	if unpack(raw, &old) != nil || int(old.Preflight) >= len(states) {
+		return reconcile.Roll{}, false
+	}
+	return reconcile.Roll{Target: old.Target, Preflight: states[old.Preflight], Held: old.Held, RetryAt: old.RetryAt, Forced: old.Forced}, true
 }
 
 func program(w reconcile.World, name string) *reconcile.Program {

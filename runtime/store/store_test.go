@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"fmt"
 	"reflect"
 	"testing"
@@ -252,5 +253,29 @@ func testBoot(t *testing.T, end func(*testing.T, *Store), tmpfs bool) {
 	abandon(s)
 	if _, rec := b.open(); rec.Rebooted || len(rec.Ended) > 0 || rec.World.NextRun < 3 {
 		t.Errorf("the boot was found twice: %+v", rec)
+	}
+}
+
+// The preflight of a roll is stored by name; by number it was before.
+func TestRollsWithNumbersAreRead(t *testing.T) {
+	want := reconcile.Roll{Target: "x", Preflight: reconcile.PreflightBad, Held: "it fails", RetryAt: epoch, Forced: "y"}
+	now := appendPacked(nil, want)
+	if !bytes.Contains(now, []byte("bad")) {
+		t.Errorf("stored as %q", now)
+	}
+	before := appendPacked(nil, map[string]any{"target": "x", "preflight": 3, "held": "it fails", "retry_at": epoch, "forced": "y"})
+	for _, raw := range [][]byte{now, before} {
+		got, ok := unpackRoll(raw)
+		if !got.RetryAt.Equal(epoch) {
+			t.Errorf("%q is to be tried again at %v", raw, got.RetryAt)
+		}
+		if got.RetryAt = epoch; !ok || got != want {
+			t.Errorf("%q is read as %+v, %v", raw, got, ok)
+		}
+	}
+	for _, bad := range []any{map[string]any{"preflight": 4}, map[string]any{"preflight": "fine"}, "rubbish"} {
+		if got, ok := unpackRoll(appendPacked(nil, bad)); ok {
+			t.Errorf("%v is read as %+v", bad, got)
+		}
 	}
 }
