@@ -12,7 +12,7 @@
 
 /* SCRATCH is read over and over to take bytes out of a pipe: it stays in the
  * first cache. VECTORS of it are more than any chunk. */
-enum { SCRATCH = 16 << 10, VECTORS = 16, MARK = 16 };
+enum { SCRATCH = 16 << 10, VECTORS = 34, MARK = 16 };
 
 static int put(struct pn_carry *c, const void *b, size_t n, int64_t at) {
 	ssize_t k;
@@ -63,7 +63,8 @@ int pn_carry_take_out(struct pn_carry *c, int64_t n) {
 		return discard(c, n);
 	}
 	unsigned char aim[2] = {last, (unsigned char)~last};
-	put(c, aim, 2, MARK); /* the page is there: see begin */
+	put(c, aim, 2, MARK);        /* the page is there: see begin */
+	memset(scratch, 0, SCRATCH); /* this one, too: a read that faults can end half way */
 	for (int64_t left = n - 1; left > 0; left -= SCRATCH)
 		v[i++] = (struct iovec){scratch, left < SCRATCH ? left : SCRATCH};
 	v[i++] = (struct iovec){c->target, 1};

@@ -10,8 +10,10 @@ import (
 )
 
 const (
-	// carryMost is how much goes by carry at once: what a lens holds.
-	carryMost = 2 * lookMax
+	// carryMost is how much goes by carry at once. Each taking out from a full pipe
+	// wakes its writer, mostly on our own processor: 128 KiB cost a tenth of the
+	// speed.
+	carryMost = 512 << 10
 	// eagerMin is how much must be in a pipe for carry to go on at once.
 	eagerMin = 32 << 10
 )

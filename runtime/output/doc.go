@@ -77,9 +77,12 @@
 //     program that has ended; the time of the last read in the pipe's inode, which
 //     Linux 6.15 and later no longer keep. A few megabytes are one call into C: Go
 //     takes the processor from a thread that is in system calls most of the time,
-//     again and again, and wakes others to do it, a third of the speed. Refused:
-//     system calls that Go knows nothing of, in which a program that holds its own
-//     pipe's lock would hold all of us.
+//     again and again, and wakes others to do it, a third of the speed. Half a
+//     megabyte of it goes by one tee and one read, because each read from a full
+//     pipe wakes the writer, often on our processor. Refused: a witness in a memfd
+//     that control holds too, for run directories elsewhere: it is gone when both
+//     die, and the pipe is not; system calls that Go knows nothing of, in which a
+//     program that holds its own pipe's lock would hold all of us.
 //   - A pipe of 256 KiB for who needs it, 1 MiB for who fills that too, not for
 //     everybody: with 64 KiB, 4000-byte writes cost 1.3 to 1.7 times the CPU; but
 //     the memory of all of an ordinary user's pipes together is bounded by the

@@ -42,9 +42,13 @@ func roleDrain(args []string) {
 		}
 	}
 	fmt.Println("ready")
+	most := Turn
+	if d.witness != nil {
+		most = 2 * carryMost
+	}
 	for {
 		s.pace.pipe, s.pace.fast = 3, d.witness != nil
-		n, more, err := s.Drain(3, 1+rand.IntN(Turn))
+		n, more, err := s.Drain(3, 1+rand.IntN(most))
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)

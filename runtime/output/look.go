@@ -79,8 +79,9 @@ func (d *Dir) takeLens() (*lens, error) {
 	if err := unix.Pipe2(p[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
 		return nil, fmt.Errorf("cannot make a pipe: %w", err)
 	}
-	// A failure only makes looks shorter.
-	_, _ = unix.FcntlInt(uintptr(p[1]), unix.F_SETPIPE_SZ, 4*lookMax)
+	// A failure only makes looks shorter. There is room for pages that are half
+	// full; memory is taken for as many pages as are in it.
+	_, _ = unix.FcntlInt(uintptr(p[1]), unix.F_SETPIPE_SZ, 2*carryMost)
 	return &lens{p, make([]byte, 2*lookMax)}, nil
 }
 

@@ -12,8 +12,10 @@ const (
 	batch    = time.Millisecond
 	longMost = 8 * time.Millisecond
 	loudRate = 4 << 20
-	// fastRate or more, bytes a second, and a pipe is moved by carry.
-	fastRate = 250 << 20
+	// fastRate or more, bytes a second, and a pipe is moved by carry; for so long
+	// it is expected to come again: its writer may only wait for a processor.
+	fastRate   = 250 << 20
+	fastMemory = 50 * time.Millisecond
 	// tooShort is a wait that costs more than it saves.
 	tooShort = 60 * time.Microsecond
 	// The wait after a failure, doubled up to the latter.
@@ -41,11 +43,13 @@ type pace struct {
 	moved    int       // bytes since then
 	most     int       // that were found in it since then
 	delay    time.Duration
-	fast     bool   // fastRate was reached
-	left     int    // that carry found in it at last
-	eager    bool   // look again at once
-	entry    *entry // of the witness; nil: none, or not yet
-	unproven bool   // there is none to be had
+	peak     float64   // the highest rate of late, of much
+	peaked   time.Time // since when
+	fast     bool      // it is fastRate
+	left     int       // that carry found in it at last
+	eager    bool      // look again at once
+	entry    *entry    // of the witness; nil: none, or not yet
+	unproven bool      // there is none to be had
 }
 
 // Delay is how long to leave the pipe alone after the last Drain: 0 to poll it
@@ -72,7 +76,7 @@ func (p *pace) drained(s *Sink, pipe, avail, n int, now time.Time, blocked bool)
 	if avail >= p.capacity/2 && since <= 2*longMost {
 		p.grow(s, rate)
 	}
-	p.fast = rate >= fastRate
+	p.remember(rate, now)
 	if avail > n {
 		return // it is drained again at once
 	}
@@ -84,13 +88,37 @@ func (p *pace) drained(s *Sink, pipe, avail, n int, now time.Time, blocked bool)
 	if rate == 0 || since > 2*longMost {
 		return // the first after a pause goes at once
 	}
+	p.wait(rate, before, full)
+}
+
+// remember knows a fast writer also while it stops for a moment: by what comes
+// then it would be left alone for so long that its pipe is full when it goes on.
+func (p *pace) remember(rate float64, now time.Time) {
+	if now.Sub(p.peaked) > fastMemory {
+		p.peak = 0
+	}
+	if rate > p.peak && p.moved >= eagerMin {
+		p.peak, p.peaked = rate, now
+	}
+	p.fast = p.peak >= fastRate
+}
+
+// wait decides how long the pipe is left alone: until it is half full, if it goes
+// on like this. If it was full, its writer may have waited: then the rate is ours,
+// not its own.
+func (p *pace) wait(rate float64, before time.Duration, full bool) {
 	most := batch
 	if rate >= loudRate {
 		most = longMost
 	}
-	// When it will be half full, if it goes on like this.
+	if p.fast {
+		rate = p.peak
+	}
 	p.delay = time.Duration(min(most.Seconds(), float64(p.capacity/2)/rate) * float64(time.Second))
-	if full { // its writer may have waited: then the rate is ours, not its own
+	switch {
+	case full && p.fast:
+		p.delay /= 2
+	case full:
 		p.delay = min(p.delay, before/2)
 	}
 	if p.delay < tooShort {

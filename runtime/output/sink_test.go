@@ -486,6 +486,33 @@ func TestBusyPipeGrowsAndIdleGivesItBack(t *testing.T) {
 	}
 }
 
+// Who is fast is expected to go on, also when it got no processor for a while.
+func TestFastWriterThatStopsForAMoment(t *testing.T) {
+	r := newRig(t, Policy{})
+	if _, err := unix.FcntlInt(uintptr(r.w), unix.F_SETPIPE_SZ, pipeMax); err != nil {
+		t.Skip("no large pipe here:", err)
+	}
+	say := func(after time.Duration, what string) time.Duration {
+		r.clock = r.clock.Add(after)
+		r.say(what)
+		return r.sink.Delay()
+	}
+	say(0, "x")
+	fast := say(time.Millisecond/2, strings.Repeat("x", 600_000))
+	if !r.sink.pace.fast || fast <= 0 || fast > batch/2 {
+		t.Errorf("a fast pipe waits %v", fast)
+	}
+	if d := say(5*time.Millisecond, "x"); d != fast {
+		t.Errorf("it waits %v when it stopped for a moment, %v before", d, fast)
+	}
+	for range fastMemory / (10 * time.Millisecond) {
+		say(10*time.Millisecond, "x")
+	}
+	if r.sink.pace.fast {
+		t.Error("a slow pipe counts as fast")
+	}
+}
+
 // A whole program: it writes at full speed, the loop of the documentation
 // drains it, and all of it is there.
 func TestWholeProgram(t *testing.T) {

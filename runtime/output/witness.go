@@ -96,7 +96,7 @@ func (w *witness) load() error {
 			w.doubts.Add(1)
 		}
 	}
-	w.page, err = unix.Mmap(w.fd, 0, witnessSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	w.page, err = unix.Mmap(w.fd, 0, witnessSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_POPULATE)
 	return err
 }
 
