@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"os/user"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 	"github.com/procnanny/procnanny/rpc/zmq"
 	"github.com/procnanny/procnanny/runtime/control"
 	"github.com/procnanny/procnanny/runtime/keeper"
+	"github.com/procnanny/procnanny/runtime/oom"
 	"github.com/procnanny/procnanny/runtime/place"
 )
 
@@ -49,11 +51,12 @@ func run(args []string) int {
 	case d.CheckUpgrade:
 		return printKnown(os.Stdout)
 	}
-	if err := place.KeepSecrets(); err != nil {
-		log.Warn("others of our user can read our memory", "error", err)
-	}
 	if err := keeper.CleanSignals(); err != nil {
 		log.Warn("cannot unblock signals", "error", err)
+	}
+	_ = oom.Protect(d.OOMScoreAdj) // procnannyd has said why, if it cannot be
+	if err := place.KeepSecrets(); err != nil {
+		log.Warn("others of our user can read our memory", "error", err)
 	}
 	self := os.Getenv(keeper.SelfVariable)
 	_ = os.Unsetenv(keeper.SelfVariable) // cannot fail for this name
@@ -111,8 +114,14 @@ func serve(d place.Daemon, conn *keeper.Conn, hello keeper.Hello, orphaned func(
 func schema(eval string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, eval, "--schema").Output()
-	return string(out), err
+	var out strings.Builder
+	cmd := exec.CommandContext(ctx, eval, "--schema")
+	cmd.Stdout = &out
+	if err := oom.AsBorn(cmd.Start); err != nil {
+		return "", err
+	}
+	err := cmd.Wait()
+	return out.String(), err
 }
 
 func listen(d place.Daemon, h rpc.RequestHandler, log *slog.Logger) (control.Transport, error) {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/procnanny/procnanny/runtime/control"
 	"github.com/procnanny/procnanny/runtime/keeper"
+	"github.com/procnanny/procnanny/runtime/oom"
 )
 
 // checkTime bounds the run of a new binary that is asked what it knows.
@@ -38,7 +39,11 @@ func checkUpgrade(ctx context.Context, path string) error {
 	var said, why bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &why
 	cmd.WaitDelay = time.Second
-	if err := cmd.Run(); err != nil {
+	err := oom.AsBorn(cmd.Start)
+	if err == nil {
+		err = cmd.Wait()
+	}
+	if err != nil {
 		return fmt.Errorf("%s does not run: %w: %s", path, err, firstLine(why.String()))
 	}
 	var known keeper.Known

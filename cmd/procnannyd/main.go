@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/procnanny/procnanny/runtime/keeper"
+	"github.com/procnanny/procnanny/runtime/oom"
 	"github.com/procnanny/procnanny/runtime/place"
 )
 
@@ -52,6 +54,13 @@ func main() {
 func run(d place.Daemon, log *slog.Logger) (int, error) {
 	runtime.GOMAXPROCS(2 + keeper.Movers)
 	unix.Umask(0o022)
+	if err := oom.Protect(d.OOMScoreAdj); err != nil {
+		level := slog.LevelDebug // an ordinary user's cannot be
+		if os.Geteuid() == 0 || d.OOMScoreAdj != nil {
+			level = slog.LevelInfo
+		}
+		log.Log(context.Background(), level, "the OOM killer may take us as it takes others", "reason", err)
+	}
 	if os.Geteuid() == 0 { // an ordinary user's could not set oom_score_adj then; and its programs can read each other anyway
 		if err := place.KeepSecrets(); err != nil {
 			log.Warn("our memory can be read by others", "error", err)

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/procnanny/procnanny/runtime/keeper"
+	"github.com/procnanny/procnanny/runtime/oom"
 	"github.com/procnanny/procnanny/runtime/place"
 )
 
@@ -144,6 +145,12 @@ func (h *Host) capability(number uint) finding {
 	}
 	good := set>>number&1 == 1
 	return finding{good, map[bool]string{true: "held", false: "not held"}[good]}
+}
+
+// protection takes it, and gives it back.
+func protection(*Host) finding {
+	back, err := oom.Try()
+	return found(err, fmt.Sprintf("procnannyd and procnanny-control get an oom_score_adj of %d, programs the daemon's %d", min(oom.Usual, back), back))
 }
 
 // fewDescriptors is a hard limit below which it is said that there are few.

@@ -47,6 +47,10 @@ var rows = []row{
 	capability("CAP_SYS_NICE", unix.CAP_SYS_NICE, "`nice` cannot be lowered, `sched` cannot be fifo or rr, `ionice` cannot be realtime"),
 	capability("CAP_CHOWN", unix.CAP_CHOWN, "programs of other users cannot open /dev/stdout again"),
 	{
+		name: "OOM killer", bad: Weak, probe: protection,
+		weakens: "when memory runs out, the kernel may kill procnannyd and procnanny-control as it kills others: programs do not notice, and they are started again",
+	},
+	{
 		name: "descriptors", bad: Weak, probe: descriptors,
 		weakens: "few instances fit: raise the hard limit of open files (LimitNOFILE in a unit)",
 	},

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/procnanny/procnanny/runtime/crashpoint"
+	"github.com/procnanny/procnanny/runtime/oom"
 	"github.com/procnanny/procnanny/spec"
 )
 
@@ -124,10 +125,13 @@ func forkControl(c Control) (pid, pidfd, sock int, err error) {
 	}
 	defer func() { _ = spareThread(unix.SIG_BLOCK) }() // what it was before
 	pidfd = -1
-	pid, err = syscall.ForkExec(c.Path, append([]string{c.Path}, c.Args...), &syscall.ProcAttr{
-		Dir: "/", Env: c.Env,
-		Files: []uintptr{uintptr(null), 2, 2, uintptr(pair[1])},
-		Sys:   &syscall.SysProcAttr{Setpgid: true, PidFD: &pidfd},
+	err = oom.AsBorn(func() (err error) {
+		pid, err = syscall.ForkExec(c.Path, append([]string{c.Path}, c.Args...), &syscall.ProcAttr{
+			Dir: "/", Env: c.Env,
+			Files: []uintptr{uintptr(null), 2, 2, uintptr(pair[1])},
+			Sys:   &syscall.SysProcAttr{Setpgid: true, PidFD: &pidfd},
+		})
+		return err
 	})
 	if err == nil {
 		err = unix.SetNonblock(pair[0], true)

@@ -11,6 +11,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/procnanny/procnanny/runtime/oom"
 )
 
 // WillVersion is the format of a Will. Fields may be added without a new one:
@@ -128,7 +130,9 @@ func (w *Will) Execute(e Exec) error {
 	defer unix.Close(fd)
 	w.descriptors(func(fd *int) { _, _ = unix.FcntlInt(uintptr(*fd), unix.F_SETFD, 0) })
 	old := blockSignals(handOver)
-	err = syscall.Exec(e.Path, append([]string{e.Path}, e.Args...), append(without(e.Env, WillVariable), WillVariable+"="+strconv.Itoa(fd)))
+	err = oom.AsBorn(func() error {
+		return syscall.Exec(e.Path, append([]string{e.Path}, e.Args...), append(without(e.Env, WillVariable), WillVariable+"="+strconv.Itoa(fd)))
+	})
 	_ = unix.PthreadSigmask(unix.SIG_SETMASK, &old, nil)
 	w.descriptors(func(fd *int) { unix.CloseOnExec(*fd) })
 	return fmt.Errorf("cannot execute %s: %w", e.Path, err)

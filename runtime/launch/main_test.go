@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/procnanny/procnanny/runtime/oom"
 	"github.com/procnanny/procnanny/spec"
 )
 
@@ -17,9 +18,10 @@ import (
 const helperEnv = "LAUNCH_TEST_HELPER"
 
 var helpers = map[string]func(){
-	"threads": helpThreads,
-	"limits":  helpLimits,
-	"closed":  helpClosed,
+	"protected": helpProtected,
+	"threads":   helpThreads,
+	"limits":    helpLimits,
+	"closed":    helpClosed,
 }
 
 func TestMain(m *testing.M) {
@@ -138,4 +140,39 @@ func TestAsOrdinaryUser(t *testing.T) {
 	if status != 0 {
 		t.Errorf("as uid 65534:\n%s", text)
 	}
+}
+
+// helpProtected is a process with a score of its own, and says what its children have.
+func helpProtected() {
+	score := 800
+	must(oom.Protect(&score))
+	for _, own := range []*int{nil, new(500), new(800)} {
+		r := request("/bin/cat", "/proc/self/oom_score_adj")
+		r.Mode, r.Tuning.OOMScoreAdj = spec.OutputMode{Kind: "inherit"}, own
+		must(Preflight(r))
+		p, err := Start(r, NoStdio, -1)
+		must(err)
+		_, err = syscall.Wait4(p.PID, nil, 0, nil)
+		must(err)
+	}
+	back, err := Retune(spec.Tuning{OOMScoreAdj: new(5)}, spec.Tuning{})
+	must(err)
+	fmt.Println(*back.OOMScoreAdj)
+}
+
+// Who is started has the score that its spec says, or that we were born with;
+// the same when the key is taken out of the file.
+func TestOurProtectionIsOurs(t *testing.T) {
+	born := strings.TrimSpace(slurp(t, os.Getpid(), "oom_score_adj"))
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(exe)
+	cmd.Env = append(os.Environ(), helperEnv+"=protected")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	expect(t, "scores", string(out), born+"\n500\n800\n"+born+"\n")
 }

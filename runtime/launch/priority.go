@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/procnanny/procnanny/runtime/oom"
 	"github.com/procnanny/procnanny/spec"
 )
 
@@ -225,13 +226,18 @@ func schedWords(s spec.Sched) string {
 
 const oomFile = "/proc/self/oom_score_adj"
 
+// addOOM also takes our own protection off the child (runtime/oom), which the
+// kernel gives it at its birth.
 func addOOM(b *builder) {
-	n := b.r.Tuning.OOMScoreAdj
-	if n == nil {
+	score, differs := oom.Inherited()
+	if n := b.r.Tuning.OOMScoreAdj; n != nil {
+		score, differs = *n, true
+	}
+	if !differs {
 		return
 	}
-	text := strconv.Itoa(*n)
-	b.add(label{format: "setting oom_score_adj to %d", a: *n}, C.PN_WRITE, 0, b.str(oomFile), b.str(text), num(len(text)), num(0))
+	text := strconv.Itoa(score)
+	b.add(label{format: "setting oom_score_adj to %d", a: score}, C.PN_WRITE, 0, b.str(oomFile), b.str(text), num(len(text)), num(0))
 }
 
 func tuneOOM(l *live) {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 
+	"github.com/procnanny/procnanny/runtime/oom"
 	"github.com/procnanny/procnanny/spec"
 )
 
@@ -125,6 +126,11 @@ func inherited() (map[string]json.RawMessage, error) {
 	limits["nofile"] = spec.Limit{Soft: spec.Size(min(given.Cur, now.Max)), Hard: spec.Size(min(given.Max, now.Max))}
 	if doc["limits"], err = json.Marshal(limits); err != nil {
 		return nil, err
+	}
+	if score, differs := oom.Inherited(); differs {
+		if doc["oom_score_adj"], err = json.Marshal(score); err != nil {
+			return nil, err
+		}
 	}
 	doc["cgroup"] = json.RawMessage(`{"memory_max":"max","memory_high":"max","cpu_max":"max","cpu_weight":100,"pids_max":"max","io_weight":100}`)
 	return doc, nil

@@ -52,6 +52,8 @@ type Daemon struct {
 	// Supervised says whether a service manager starts the daemon again when it
 	// dies: auto, yes or no.
 	Supervised string
+	// OOMScoreAdj is our own oom_score_adj; nil: what runtime/oom thinks good.
+	OOMScoreAdj *int
 	// Version is set when only the version is wanted; the rest is then not set.
 	Version bool
 	// CheckUpgrade is set when only the formats are wanted that a binary knows.
@@ -206,6 +208,9 @@ func (d Daemon) Args() []string {
 	var out []string
 	for _, f := range flags() {
 		values := f.get(d)
+		if len(values) == 0 && f.late {
+			continue
+		}
 		if len(values) == 0 {
 			values = []string{""} // said, so that no variable says otherwise
 		}

@@ -65,7 +65,7 @@ func TestArgsSayEverything(t *testing.T) {
 	for _, args := range [][]string{
 		nil,
 		{"--config", "/a b,c", "--state", "/s", "--run", "/r", "--log-dir", "/l", "--on-exit", "leave", "--trust-config", "1000", "--keys", "/k"},
-		{"--listen", "ipc:///a,b", "--listen", "tcp://127.0.0.1:9", "--legacy-events", "ipc:///l", "--insecure-loopback", "--admin-group", "5", "--log-group", "adm", "--supervised", "yes", "--shutdown-timeout", "1m"},
+		{"--listen", "ipc:///a,b", "--listen", "tcp://127.0.0.1:9", "--legacy-events", "ipc:///l", "--insecure-loopback", "--admin-group", "5", "--log-group", "adm", "--supervised", "yes", "--shutdown-timeout", "1m", "--oom-score-adj", "-500"},
 	} {
 		d := parse(t, env(), args...)
 		if got := parse(t, hostile, d.Args()...); !reflect.DeepEqual(got, d) {

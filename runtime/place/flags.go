@@ -18,8 +18,11 @@ type flagRow struct {
 	// many may be repeated; the variable's values are separated by commas.
 	many    bool
 	boolean bool
-	set     func(d *Daemon, values []string) error
-	get     func(d Daemon) []string
+	// late is one that older versions of us, to which we hand over, do not know:
+	// it is left out while it says nothing.
+	late bool
+	set  func(d *Daemon, values []string) error
+	get  func(d Daemon) []string
 }
 
 // variable is the environment variable of a flag.
@@ -60,6 +63,11 @@ func flags() []flagRow {
 			doc: "serve tcp endpoints on loopback addresses without keys: every local user can then do everything, as nobody can tell who asks",
 			set: func(d *Daemon, v []string) (err error) { d.InsecureLoopback, err = parseBool(v[0]); return err },
 			get: func(d Daemon) []string { return []string{strconv.FormatBool(d.InsecureLoopback)} },
+		},
+		{
+			name: "oom-score-adj", arg: "N", late: true,
+			doc: "our own oom_score_adj, where we may have it; programs get the one that we were started with (default -900, or less where we have less)",
+			set: setOOM, get: getOOM,
 		},
 	}
 }
@@ -157,6 +165,26 @@ func getTrust(d Daemon) []string {
 		return nil
 	}
 	return []string{strconv.FormatUint(uint64(*d.TrustConfig), 10)}
+}
+
+func setOOM(d *Daemon, v []string) error {
+	d.OOMScoreAdj = nil
+	if v[0] == "" {
+		return nil
+	}
+	n, err := strconv.Atoi(v[0])
+	if err != nil || n < -1000 || n > 1000 {
+		return errors.New("expected an integer from -1000 to 1000")
+	}
+	d.OOMScoreAdj = &n
+	return nil
+}
+
+func getOOM(d Daemon) []string {
+	if d.OOMScoreAdj == nil {
+		return nil
+	}
+	return []string{strconv.Itoa(*d.OOMScoreAdj)}
 }
 
 func parseBool(text string) (bool, error) {

@@ -17,6 +17,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/procnanny/procnanny/runtime/oom"
 	"github.com/procnanny/procnanny/spec"
 )
 
@@ -150,7 +151,7 @@ func (e *Evaluator) launch(ctx context.Context, attr *syscall.SysProcAttr) (*eva
 	if run.out, err = cmd.StdoutPipe(); err != nil {
 		return nil, err
 	}
-	return run, cmd.Start()
+	return run, oom.AsBorn(cmd.Start)
 }
 
 func (run *evaluation) wait() error {

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/procnanny/procnanny/runtime/oom"
 	"github.com/procnanny/procnanny/spec"
 	"golang.org/x/sys/unix"
 )
@@ -138,7 +139,10 @@ func commit(ctx context.Context, src spec.Source) string {
 	}
 	answer := &head{room: maxGitAnswer}
 	cmd.Stdout = answer
-	if err := cmd.Run(); err != nil || answer.Len() >= maxGitAnswer {
+	if err := oom.AsBorn(cmd.Start); err != nil {
+		return ""
+	}
+	if err := cmd.Wait(); err != nil || answer.Len() >= maxGitAnswer {
 		return ""
 	}
 	prefix, err := filepath.Rel(r.top, real)
