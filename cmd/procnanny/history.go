@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -72,18 +73,12 @@ func (a *app) historyCommand() *cobra.Command {
 	var since, until, outcome string
 	var limit int
 	var totals bool
+	s := several{app: a}
 	cmd := &cobra.Command{
-		Use: "history TARGET", Short: "List the process lives of a program or an instance",
-		Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeTargets(true, 1),
+		Use: "history TARGET...", Short: "List the process lives of a program or an instance",
+		ValidArgsFunction: a.completeTargets(true, 0),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			t, err := parseTargets(args)
-			if err != nil {
-				return err
-			}
-			ask := map[string]any{"program": t[0].Program, "limit": limit}
-			if t[0].Index != nil {
-				ask["instance"] = *t[0].Index
-			}
+			ask := map[string]any{"limit": limit}
 			if since != "" {
 				at, err := sinceTime(since, a.now())
 				if err != nil {
@@ -104,25 +99,51 @@ func (a *app) historyCommand() *cobra.Command {
 			if totals {
 				ask["totals"] = true
 			}
-			var reply struct {
-				Runs   []runView  `json:"runs"`
-				Totals totalsView `json:"totals"`
+			answers, err := s.ask(cmd.Context(), "history", args, ask)
+			if err != nil {
+				return err
 			}
-			return a.show(cmd.Context(), "history", ask, &reply, func() error {
-				if totals {
-					return a.grid(totalsTable(t[0].Program, reply.Totals))
-				}
-				return a.grid(historyTable(reply.Runs))
-			})
+			return a.emit(s.tree(answers), func() error { return a.history(answers, totals) })
 		},
 	}
-	cmd.Flags().StringVar(&since, "since", "", "only what began since then: a `TIME` such as 2h (ago), \"2006-01-02 15:04\" or seconds since 1970")
-	cmd.Flags().StringVar(&until, "until", "", "only what began until then: a `TIME`")
+	cmd.Flags().StringVar(&since, "since", "", "only what lived then or later: a `TIME` such as 2h (ago), \"2006-01-02 15:04\" or seconds since 1970")
+	cmd.Flags().StringVar(&until, "until", "", "only what began then or before: a `TIME`")
 	cmd.Flags().StringVar(&outcome, "outcome", "", "only what ended so: crash, exit, stopped, unknown, or alive")
 	cmd.Flags().BoolVar(&totals, "totals", false, "instead, how often and how long it ran: up and down add up to the time looked at")
 	cmd.Flags().IntVar(&limit, "limit", 1000, "how many at most")
+	s.flag(cmd)
 	register(cmd, "outcome", cobra.FixedCompletions(slices.Sorted(maps.Keys(rpc.Outcomes)), cobra.ShellCompDirectiveNoFileComp))
 	return cmd
+}
+
+// history prints what there is about one target or several, all runs in the order
+// in which they began.
+func (a *app) history(answers []answer, totals bool) error {
+	var runs []runView
+	sums := &table{head: []string{"INSTANCE", "FROM", "TO", "UP", "DOWN", "SHARE", "STARTS", "CRASHES", "CPU"}}
+	for _, answer := range answers {
+		var reply struct {
+			Runs   []runView  `json:"runs"`
+			Totals totalsView `json:"totals"`
+		}
+		if err := into(answer.tree, &reply); err != nil {
+			return err
+		}
+		runs = append(runs, reply.Runs...)
+		all := "all"
+		if len(answers) > 1 {
+			all = answer.target.Program
+		}
+		addTotals(sums, answer.target.Program, all, reply.Totals)
+	}
+	if totals {
+		return a.grid(sums)
+	}
+	if len(answers) > 1 {
+		slices.SortStableFunc(runs, func(x, y runView) int { return cmp.Compare(x.RunID, y.RunID) })
+		runs = slices.CompactFunc(runs, func(x, y runView) bool { return x.RunID == y.RunID }) // web and web/0
+	}
+	return a.grid(historyTable(runs))
 }
 
 func historyTable(runs []runView) *table {
@@ -161,8 +182,9 @@ func (r runView) under() string {
 	return fmt.Sprintf("%d (%s)", r.Generation, short(r.Commit))
 }
 
-func totalsTable(program string, all totalsView) *table {
-	t := &table{head: []string{"INSTANCE", "FROM", "TO", "UP", "DOWN", "SHARE", "STARTS", "CRASHES", "CPU"}}
+// addTotals adds the rows of a program; sum is the name of the one about all its
+// instances.
+func addTotals(t *table, program, sum string, all totalsView) {
 	add := func(name string, v totalsView) {
 		t.add(plainCells(name, clock(v.Since), clock(v.Until), span(seconds(v.Up)), span(seconds(v.Down)),
 			fmt.Sprintf("%.2f %%", 100*v.UpShare), strconv.Itoa(v.Starts), strconv.Itoa(v.Crashes), span(seconds(v.CPU)))...)
@@ -173,9 +195,8 @@ func totalsTable(program string, all totalsView) *table {
 		}
 	}
 	if len(all.Instances) != 1 {
-		add("all", all)
+		add(sum, all)
 	}
-	return t
 }
 
 // sinceTime reads a duration before now, a local time, or seconds since 1970.

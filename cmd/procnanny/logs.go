@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"regexp"
 	"slices"
 	"strconv"
@@ -42,6 +41,7 @@ exactly as they were written. With -o json each line is an object.`,
 	}
 	f := cmd.Flags()
 	f.BoolVarP(&l.follow, "follow", "f", false, "go on, until ctrl-C (begins with the last 10 lines)")
+	f.BoolVar(&l.all, "all", false, "every program")
 	f.BoolVar(&l.raw, "raw", false, "every byte of one instance exactly as written")
 	f.IntVarP(&l.tail, "tail", "n", 0, "only the last `LINES` of each instance; with -f, 0 is only what comes")
 	f.StringVar(&l.stream, "stream", "", "`stdout` or stderr, where output.mode is separate")
@@ -63,14 +63,14 @@ const followTail = 10
 
 // logReader prints output.
 type logReader struct {
-	app                          *app
-	follow, raw, previous, times bool
-	tail                         int
-	none                         bool // not even the last line: --tail 0
-	stream                       string
-	since, until                 float64 // wire times; 0 is no bound
-	runID                        uint64
-	match                        *regexp.Regexp // nil matches all
+	app                               *app
+	follow, raw, previous, times, all bool
+	tail                              int
+	none                              bool // not even the last line: --tail 0
+	stream                            string
+	since, until                      float64 // wire times; 0 is no bound
+	runID                             uint64
+	match                             *regexp.Regexp // nil matches all
 
 	caller   rpc.Caller
 	endpoint string
@@ -149,10 +149,10 @@ const (
 )
 
 func (l *logReader) run(ctx context.Context, args []string) error {
-	if len(args) == 0 {
-		return errors.New("expected a target such as web or web/0")
+	args, err := targets(args, l.all)
+	if err != nil {
+		return err
 	}
-	var err error
 	if l.caller, l.endpoint, err = l.app.open(ctx, l.app.answerIn(nil)); err != nil {
 		return err
 	}
@@ -212,8 +212,7 @@ func (l *logReader) merge(ctx context.Context, some []*tail) error {
 	}
 }
 
-// findTails finds the streams that the targets mean. An instance that the daemon
-// does not know may have left files: it is asked for by number.
+// findTails finds the streams that the targets mean.
 func (l *logReader) findTails(ctx context.Context, args []string) error {
 	ids, err := l.instances(ctx, args)
 	if err != nil {
@@ -272,33 +271,74 @@ func (l *logReader) lastEnded(ctx context.Context, id reconcile.InstanceID) (uin
 // historyLook is how many runs are looked at for one that ended.
 const historyLook = 20
 
+// instances are those that the targets mean. What the daemon no longer knows may
+// have left files: an instance is then asked for by number, and a program's
+// instances are those that history tells of.
 func (l *logReader) instances(ctx context.Context, args []string) (out []reconcile.InstanceID, err error) {
 	if l.want, err = parseTargets(args); err != nil {
 		return nil, err
 	}
-	if want := l.want; len(want) == 1 && want[0].Index != nil && !want[0].Glob() {
-		return []reconcile.InstanceID{{Program: want[0].Program, Index: *want[0].Index}}, nil
-	}
-	tree, err := ask(ctx, l.caller, l.endpoint, "status", nil)
-	if err != nil {
-		return nil, err
-	}
+	exact := func(t pattern) bool { return t.Index != nil && !t.Glob() }
 	var reply statusReply
-	if err := into(tree, &reply); err != nil {
-		return nil, err
+	if slices.ContainsFunc(l.want, func(t pattern) bool { return !exact(t) }) {
+		tree, err := ask(ctx, l.caller, l.endpoint, "status", nil)
+		if err != nil {
+			return nil, err
+		}
+		if err := into(tree, &reply); err != nil {
+			return nil, err
+		}
 	}
-	if err := missing(l.want, reply.Programs); err != nil {
-		return nil, err
+	for _, t := range l.want {
+		switch one := []pattern{t}; {
+		case exact(t):
+			out = append(out, reconcile.InstanceID{Program: t.Program, Index: *t.Index})
+		case t.Glob() || found(t, reply.Programs):
+			if err := missing(one, reply.Programs); err != nil {
+				return nil, err
+			}
+			out = append(out, known(one, reply)...)
+		default:
+			gone, err := l.gone(ctx, t.Program)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, gone...)
+		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(reply.Programs)) {
-		for _, index := range slices.Sorted(maps.Keys(reply.Programs[name].Instances)) {
-			if wantedInstance(l.want, name, index) {
+	slices.SortFunc(out, reconcile.InstanceID.Compare)
+	if out = slices.Compact(out); len(out) == 0 {
+		return nil, errors.New("there is no instance to show")
+	}
+	return out, nil
+}
+
+// known are the instances in a status reply that are wanted.
+func known(want []pattern, reply statusReply) (out []reconcile.InstanceID) {
+	for name, p := range reply.Programs {
+		for index := range p.Instances {
+			if wantedInstance(want, name, index) {
 				out = append(out, reconcile.InstanceID{Program: name, Index: index})
 			}
 		}
 	}
-	if len(out) == 0 {
-		return nil, errors.New("there is no instance to show")
+	return out
+}
+
+// gone are the instances that a program had which is no more.
+func (l *logReader) gone(ctx context.Context, program string) (out []reconcile.InstanceID, err error) {
+	tree, err := ask(ctx, l.caller, l.endpoint, "history", map[string]any{"program": program})
+	if err != nil {
+		return nil, err
+	}
+	var reply struct {
+		Runs []runView `json:"runs"`
+	}
+	if err := into(tree, &reply); err != nil {
+		return nil, err
+	}
+	for _, r := range reply.Runs {
+		out = append(out, reconcile.InstanceID{Program: r.Program, Index: r.Instance})
 	}
 	return out, nil
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -16,7 +15,7 @@ import (
 
 // statusFlags are what `status` was asked.
 type statusFlags struct {
-	watch, every, fresh, check bool
+	watch, every, fresh, check, all bool
 }
 
 func (a *app) statusCommand() *cobra.Command {
@@ -30,7 +29,7 @@ Of a program with many instances, neighbours that are alike share a row; name
 the program, or say --every, to see each of them.` + checkText,
 		ValidArgsFunction: a.completeTargets(true, 0),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			want, err := parseTargets(args)
+			want, err := wantedTargets(args, f.all)
 			if err != nil {
 				return err
 			}
@@ -51,6 +50,7 @@ the program, or say --every, to see each of them.` + checkText,
 	cmd.Flags().BoolVarP(&f.watch, "watch", "w", false, "keep looking, until ctrl-C")
 	cmd.Flags().BoolVar(&f.every, "every", false, "a row for each instance, however many there are")
 	cmd.Flags().BoolVar(&f.check, "check", false, "exit with 4 when something that shall be up does not run")
+	cmd.Flags().BoolVar(&f.all, "all", false, "every program, as without a target")
 	cmd.Flags().BoolVar(&f.fresh, "fresh", false, "read from the kernel now what it says of each process")
 	return cmd
 }
@@ -152,23 +152,31 @@ func targetWords(reply statusReply, instances bool, word string) []string {
 }
 
 func (a *app) whyCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:               "why TARGET",
+	s := several{app: a}
+	cmd := &cobra.Command{
+		Use:               "why TARGET...",
 		Short:             "Explain why an instance is as it is",
-		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: a.completeTargets(true, 1),
+		ValidArgsFunction: a.completeTargets(true, 0),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			t, err := parseTargets(args)
+			answers, err := s.ask(cmd.Context(), "why", args, nil)
 			if err != nil {
 				return err
 			}
-			ask := map[string]any{"program": t[0].Program}
-			if t[0].Index != nil {
-				ask["instance"] = *t[0].Index
-			}
-			return a.why(cmd.Context(), ask)
+			return a.emit(s.tree(answers), func() error {
+				for n, answer := range answers {
+					if n > 0 {
+						a.put("")
+					}
+					if err := a.why(answer.tree); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
 		},
 	}
+	s.flag(cmd)
+	return cmd
 }
 
 // whyReply is what the text view reads of a `why` reply.
@@ -182,29 +190,30 @@ type whyReply struct {
 	} `json:"instances"`
 }
 
-func (a *app) why(ctx context.Context, ask map[string]any) error {
+func (a *app) why(tree any) error {
 	var reply whyReply
-	return a.show(ctx, "why", ask, &reply, func() error {
-		for n, index := range slices.Sorted(maps.Keys(reply.Instances)) {
-			i := reply.Instances[index]
-			if n > 0 {
-				a.put("")
-			}
-			for _, line := range fold(safe(i.Text), a.limit()) {
-				a.put(line)
-			}
-			if len(i.LastEnds) > 0 && len(i.LastEnds[0].Output) > 0 {
-				a.put("Before it ended, it wrote:")
-				for _, line := range i.LastEnds[0].Output {
-					a.put("    " + safe(line))
-				}
-			}
-			if len(i.CanDo) > 0 {
-				if err := a.say("What one can do: %s", strings.Join(i.CanDo, ", ")); err != nil {
-					return err
-				}
+	if err := into(tree, &reply); err != nil {
+		return err
+	}
+	for n, index := range slices.Sorted(maps.Keys(reply.Instances)) {
+		i := reply.Instances[index]
+		if n > 0 {
+			a.put("")
+		}
+		for _, line := range fold(safe(i.Text), a.limit()) {
+			a.put(line)
+		}
+		if len(i.LastEnds) > 0 && len(i.LastEnds[0].Output) > 0 {
+			a.put("Before it ended, it wrote:")
+			for _, line := range i.LastEnds[0].Output {
+				a.put("    " + safe(line))
 			}
 		}
-		return nil
-	})
+		if len(i.CanDo) > 0 {
+			if err := a.say("What one can do: %s", strings.Join(i.CanDo, ", ")); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }

@@ -34,7 +34,7 @@ func parseTargets(args []string) ([]pattern, error) {
 func targets(args []string, all bool) ([]string, error) {
 	switch {
 	case all && len(args) > 0:
-		return nil, errors.New("cannot use --all beside targets")
+		return nil, errAllBeside
 	case all:
 		return []string{everything}, nil
 	case len(args) == 0:
@@ -43,6 +43,17 @@ func targets(args []string, all bool) ([]string, error) {
 	_, err := parseTargets(args) // told before the daemon is asked
 	return args, err
 }
+
+// wantedTargets are the targets of a command that looks at everything when none is
+// given; so does it with --all.
+func wantedTargets(args []string, all bool) ([]pattern, error) {
+	if all && len(args) > 0 {
+		return nil, errAllBeside
+	}
+	return parseTargets(args)
+}
+
+var errAllBeside = errors.New("cannot use --all beside targets")
 
 // wanted reports whether something of a program is asked for.
 func wanted(want []pattern, program string) bool {
