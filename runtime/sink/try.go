@@ -22,6 +22,8 @@ type try struct {
 	deadline time.Time
 	killed   string // why
 	once     bool   // nothing else will be started in its place
+	next     *try   // but this one, which waits until nobody is left of us
+	start    func() // for who waits
 	done     func(result)
 }
 
@@ -66,7 +68,10 @@ func (t *try) over(e Ended) {
 	}
 	name, index, run := t.name, t.index, t.run
 	t.h.starts = append(t.h.starts, func() { t.h.c.Keeper.Forget(name, index, run) }) // once it is written down
-	if t.once {
+	switch {
+	case t.next != nil:
+		t.next.start()
+	case t.once:
 		t.h.starts = append(t.h.starts, func() { t.h.c.Keeper.Drop(name, index) })
 	}
 	t.done(r)
@@ -116,10 +121,36 @@ func (h *Hooks) Drain(ctx context.Context, d Drain, done func(reconcile.Drain)) 
 		if run.Named() {
 			identity = run.Identity
 		}
-		t.prepare(spec.RunName(d.ID.Program+":stop.before"), d.ID.Index, run.Timeout.D())
-		h.c.Keeper.Start(Command{Name: t.name, Index: t.index, Run: t.run, Hook: run, Identity: identity, Event: d.Event, Vars: vars})
+		name := spec.RunName(d.ID.Program + ":stop.before")
+		h.startAt(name, d.ID.Index, t, func() {
+			t.prepare(name, d.ID.Index, run.Timeout.D())
+			c := Command{Name: t.name, Index: t.index, Run: t.run, Hook: run, Identity: identity, Event: d.Event, Vars: vars}
+			h.starts = append(h.starts, func() { h.c.Keeper.Start(c) }) // behind what is to be forgotten there
+		})
 	})
 }
+
+// startAt starts t where nobody else is. The stop of an instance that was started
+// again since may find the command of the stop before, for which nobody waits any
+// more, and which the keeper has only one place for: it is ended first.
+func (h *Hooks) startAt(name string, index int, t *try, start func()) {
+	for _, former := range h.tries {
+		if former.name != name || former.index != index {
+			continue
+		}
+		if former.killed == "" {
+			former.kill(overtaken)
+		}
+		if former.next != nil {
+			former.next.done(result{answer: overtaken})
+		}
+		t.start, former.next = start, t
+		return
+	}
+	start()
+}
+
+const overtaken = "killed: another stop of the instance has begun"
 
 // Finish waits until what is due is done, for within at most; then commands are
 // killed, and what was not done is due after the next start.
