@@ -67,12 +67,23 @@ type Options struct {
 	CUE func(spec.Spec) string
 	// States prints the core's tables for `states`, by format.
 	States map[string]func() string
+	// Traffic says what the transports have done so far, for `version`; nil: nothing.
+	Traffic func() Traffic
 	// OnRefusal is told of each act that was refused for want of rights. It is
 	// called on the sockets' thread and must not block.
 	OnRefusal func(Refusal)
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
 	Log *slog.Logger
+}
+
+// Traffic is what a transport has done, and what it did not.
+type Traffic struct {
+	// Requests and Published count what was served.
+	Requests, Published uint64
+	// Busy are requests refused because too many waited, Unsent replies that
+	// their client never took, Dropped events that the queue had no room for.
+	Busy, Unsent, Dropped uint64
 }
 
 // Server turns requests into replies. Its methods may be called from many
@@ -89,6 +100,9 @@ func NewServer(o Options) *Server {
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Traffic == nil {
+		o.Traffic = func() Traffic { return Traffic{} }
 	}
 	if o.OnRefusal == nil {
 		o.OnRefusal = func(Refusal) {}

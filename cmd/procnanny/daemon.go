@@ -209,6 +209,29 @@ type daemonVersion struct {
 	Control struct {
 		PID int `json:"pid"`
 	} `json:"control"`
+	Traffic struct {
+		Busy    uint64 `json:"busy"`
+		Unsent  uint64 `json:"unsent"`
+		Dropped uint64 `json:"dropped"`
+	} `json:"traffic"`
+}
+
+// losses says what the sockets did not do; empty when nothing is to be said.
+func (d *daemonVersion) losses() string {
+	var list []string
+	for _, l := range []struct {
+		n    uint64
+		what string
+	}{
+		{d.Traffic.Busy, "requests refused because too many waited"},
+		{d.Traffic.Unsent, "replies that nobody took"},
+		{d.Traffic.Dropped, "events dropped because they could not be sent fast enough"},
+	} {
+		if l.n > 0 {
+			list = append(list, fmt.Sprintf("%d %s", l.n, l.what))
+		}
+	}
+	return strings.Join(list, ", ")
 }
 
 func (a *app) versionCommand() *cobra.Command {
@@ -241,7 +264,13 @@ func (a *app) versionText(reply map[string]any, away error) error {
 	if err := into(reply, &d); err != nil {
 		return err
 	}
-	return a.say("procnannyd %s (keeper pid %d, control pid %d)", d.Version, d.Keeper.PID, d.Control.PID)
+	if err := a.say("procnannyd %s (keeper pid %d, control pid %d)", d.Version, d.Keeper.PID, d.Control.PID); err != nil {
+		return err
+	}
+	if lost := d.losses(); lost != "" {
+		return a.say("since control began: %s", lost)
+	}
+	return nil
 }
 
 func (a *app) upgradeCommand() *cobra.Command {

@@ -278,7 +278,7 @@ func TestASubscriberThatReadsNothingHoldsUpNobody(t *testing.T) {
 		t.Errorf("requests: %v", err)
 	}
 	waitUntil(t, "every event is published or counted as dropped", func() bool {
-		c := s.Counters()
+		c := s.Traffic()
 		return c.Published+c.Dropped == 20_000
 	})
 }

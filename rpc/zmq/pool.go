@@ -78,7 +78,7 @@ func newPool(l *loop) *pool {
 }
 
 // count adds to the server's counters.
-func (p *pool) count(add func(*Counters)) {
+func (p *pool) count(add func(*rpc.Traffic)) {
 	p.loop.server.mu.Lock()
 	add(&p.loop.server.counters)
 	p.loop.server.mu.Unlock()
@@ -99,7 +99,7 @@ func (p *pool) forget(key peerKey) {
 
 // request answers at once, or gets the work done.
 func (p *pool) request(key peerKey, envelope [][]byte, who rpc.Peer, msg []byte) {
-	p.count(func(c *Counters) { c.Requests++ })
+	p.count(func(c *rpc.Traffic) { c.Requests++ })
 	if q := p.peers[key]; q != nil && (len(q.unsent) >= busyUnsent || len(q.unsent) > 0 && p.unsentBytes > maxUnsentBytes) {
 		p.refuse(key, envelope, msg, "its replies are not read")
 		return
@@ -125,7 +125,7 @@ func (p *pool) request(key peerKey, envelope [][]byte, who rpc.Peer, msg []byte)
 }
 
 func (p *pool) refuse(key peerKey, envelope [][]byte, msg []byte, why string) {
-	p.count(func(c *Counters) { c.Busy++ })
+	p.count(func(c *rpc.Traffic) { c.Busy++ })
 	p.reply(key, envelope, rpc.Refuse(rpc.CodeBusy, "this connection must wait: "+why, msg))
 }
 
@@ -183,14 +183,14 @@ func (p *pool) reply(key peerKey, envelope [][]byte, body []byte) {
 		err := p.loop.send(key, envelope, body)
 		if !errors.Is(err, noRoom) {
 			if err != nil {
-				p.count(func(c *Counters) { c.Unsent++ }) // it is gone
+				p.count(func(c *rpc.Traffic) { c.Unsent++ }) // it is gone
 			}
 			return
 		}
 	}
 	q = p.peer(key)
 	if len(q.unsent) >= maxUnsent {
-		p.count(func(c *Counters) { c.Unsent++ })
+		p.count(func(c *rpc.Traffic) { c.Unsent++ })
 		return
 	}
 	if len(q.unsent) == 0 {
@@ -256,7 +256,7 @@ func (p *pool) resend(key peerKey, q *peer, now time.Time) (progress bool) {
 
 // drop gives up the first n unsent replies.
 func (p *pool) drop(key peerKey, q *peer, n int) {
-	p.count(func(c *Counters) { c.Unsent += uint64(n) })
+	p.count(func(c *rpc.Traffic) { c.Unsent += uint64(n) })
 	p.take(key, q, n)
 }
 

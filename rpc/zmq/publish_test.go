@@ -46,5 +46,5 @@ func TestEventsKeepTheirOrderWhoeverSendsThem(t *testing.T) {
 	}
 	cancel()
 	<-asked
-	waitUntil(t, "all are published", func() bool { c := s.Counters(); return c.Published >= events && c.Dropped == 0 })
+	waitUntil(t, "all are published", func() bool { c := s.Traffic(); return c.Published >= events && c.Dropped == 0 })
 }

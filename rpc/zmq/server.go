@@ -32,15 +32,6 @@ type Config struct {
 	Log   *slog.Logger
 }
 
-// Counters say what was dropped or refused since the start.
-type Counters struct {
-	// Requests and Published count what was served.
-	Requests, Published uint64
-	// Busy are requests refused because too many waited, Unsent replies that
-	// their client never took, Dropped events that the queue had no room for.
-	Busy, Unsent, Dropped uint64
-}
-
 // Server listens until Close.
 type Server struct {
 	handler rpc.RequestHandler
@@ -62,7 +53,7 @@ type Server struct {
 	closing  bool
 	finished []finished
 	queue    publishQueue
-	counters Counters
+	counters rpc.Traffic
 
 	endpoints []string
 }
@@ -109,8 +100,8 @@ func (s *Server) own(c Config, ready chan<- error) {
 // tcp://ADDRESS:*. RPC first, then events, then legacy events.
 func (s *Server) Endpoints() []string { return s.endpoints }
 
-// Counters returns what was counted so far.
-func (s *Server) Counters() Counters {
+// Traffic is what was counted so far.
+func (s *Server) Traffic() rpc.Traffic {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.counters

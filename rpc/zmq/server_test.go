@@ -27,7 +27,7 @@ func TestOneThousandPipelinedRequestsOfTenClients(t *testing.T) {
 		clients.Go(func() { pipeline(t, endpoint, 1000) })
 	}
 	clients.Wait()
-	if c := s.Counters(); c.Requests != 10_000 || c.Busy != 0 || c.Unsent != 0 {
+	if c := s.Traffic(); c.Requests != 10_000 || c.Busy != 0 || c.Unsent != 0 {
 		t.Errorf("counters %+v, want 10000 requests and no trouble", c)
 	}
 }
@@ -211,7 +211,7 @@ func TestAClientThatVanishesLeavesNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if n := s.Counters(); n.Busy != 0 || n.Requests != 11+maxPeerRunning {
+	if n := s.Traffic(); n.Busy != 0 || n.Requests != 11+maxPeerRunning {
 		t.Errorf("counters %+v", n)
 	}
 }

@@ -36,6 +36,14 @@ func newRecorder(c *Control) *recorder { return &recorder{c: c, early: map[uint6
 // attach says where to publish from now on.
 func (r *recorder) attach(t Transport) { r.net.Store(&t) }
 
+// traffic is what went over the sockets, once there are some.
+func (r *recorder) traffic() rpc.Traffic {
+	if t := r.net.Load(); t != nil {
+		return (*t).Traffic()
+	}
+	return rpc.Traffic{}
+}
+
 // close ends publishing and answering, if they had begun.
 func (r *recorder) close() error {
 	if net := r.net.Load(); net != nil {

@@ -17,6 +17,7 @@ type topics struct{ got []string }
 func (t *topics) Publish(topic string, _ []byte) { t.got = append(t.got, topic) }
 func (t *topics) Subscribed(string) bool         { return true }
 func (t *topics) OnSubscribe(func())             {}
+func (t *topics) Traffic() rpc.Traffic           { return rpc.Traffic{} }
 func (t *topics) Close() error                   { return nil }
 
 // What the desk says while the engine acts has a higher number than the turn's
