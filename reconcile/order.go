@@ -3,6 +3,7 @@ package reconcile
 import (
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/procnanny/procnanny/spec"
@@ -70,8 +71,34 @@ func (d *differ) lacks() string {
 		}
 	}
 	slices.Sort(names)
-	d.asked, d.absent = true, strings.Join(names, ", ")
+	d.asked, d.absent = true, joinNames(names)
 	return d.absent
+}
+
+// joinNames writes names for people; a name that would look like two is quoted.
+func joinNames(names []string) string {
+	list := slices.Clone(names)
+	for n, name := range list {
+		if strings.ContainsAny(name, `,"`) {
+			list[n] = strconv.Quote(name)
+		}
+	}
+	return strings.Join(list, ", ")
+}
+
+// Awaited is the programs that Instance.Waits names.
+func Awaited(waits string) (names []string) {
+	for rest := waits; rest != ""; rest = strings.TrimPrefix(rest, ", ") {
+		name, _, _ := strings.Cut(rest, ", ")
+		written := name
+		if quoted, err := strconv.QuotedPrefix(rest); err == nil {
+			if plain, err := strconv.Unquote(quoted); err == nil {
+				name, written = plain, quoted
+			}
+		}
+		names, rest = append(names, name), rest[len(written):]
+	}
+	return names
 }
 
 // there reports whether all of a program that shall be up is so; a program of

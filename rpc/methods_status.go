@@ -82,7 +82,7 @@ func why(ctx context.Context, c *Call) (any, error) {
 	sort.Ints(list)
 	instances := make(IntMap, len(list))
 	for n, index := range list {
-		r := reason{program: p, instance: p.Instance(index), id: reconcile.InstanceID{Program: p.Name, Index: index}, now: c.now(), pinned: v.Config.Pinned}
+		r := reason{program: p, instance: p.Instance(index), id: reconcile.InstanceID{Program: p.Name, Index: index}, now: c.now(), view: v, pinned: v.Config.Pinned}
 		instances[n] = IntField{index, r.reply(c.ends(ctx, p, runs, index, len(list) <= fewInstances))}
 	}
 	return Map{

@@ -16,6 +16,7 @@ type reason struct {
 	program  *ProgramView
 	instance *InstanceView // nil: not in the world yet
 	now      time.Time
+	view     *View
 	pinned   uint64 // the generation that rollback pinned; 0: none
 }
 
@@ -150,11 +151,16 @@ func (r reason) waitsFor() (what string, until time.Time) {
 // others are the programs that it waits for, and how each has to be.
 func (r reason) others() string {
 	var parts []string
-	names := strings.Split(r.instance.Waits, ", ")
+	names := reconcile.Awaited(r.instance.Waits)
 	for _, name := range sortedKeys(r.program.Spec.Start.After) {
-		if slices.Contains(names, name) {
-			parts = append(parts, name+" to be "+r.program.Spec.Start.After[name])
+		if !slices.Contains(names, name) {
+			continue
 		}
+		part := name + " to be " + r.program.Spec.Start.After[name]
+		if p := r.view.Program(name); p == nil || !p.Defined {
+			part = name + ", which is not defined, to be " + r.program.Spec.Start.After[name]
+		}
+		parts = append(parts, part)
 	}
 	if len(parts) == 0 {
 		return r.instance.Waits

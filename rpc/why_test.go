@@ -106,7 +106,7 @@ func oneInstance(edit func(p *ProgramView, i *InstanceView)) *fake {
 	web.Spec.Instances, web.Spec.Admin = 1, spec.Admin{}
 	i.State, i.PID, i.Until, i.Since = reconcile.StateRunning, 4711, time.Time{}, ago(90*time.Second)
 	edit(&web, &i)
-	f.view = &View{Programs: []*ProgramView{&web}, Config: f.view.Config}
+	f.view = &View{Programs: []*ProgramView{{Name: "db", Defined: true, Spec: &spec.Program{}}, &web}, Config: f.view.Config}
 	return f
 }
 
@@ -161,7 +161,7 @@ func TestWhyInEverySituation(t *testing.T) {
 func TestWhyForgetsNoState(t *testing.T) {
 	seen := map[reconcile.State]bool{}
 	for _, s := range situations {
-		seen[oneInstance(s.edit).view.Programs[0].Instances[0].State] = true
+		seen[oneInstance(s.edit).view.Program("web").Instances[0].State] = true
 	}
 	for s := reconcile.StateNew; s < reconcile.StateImpossible; s++ {
 		if !seen[s] {
@@ -176,7 +176,7 @@ func TestWhyTellsTheLastWords(t *testing.T) {
 	x := exampleExit()
 	f.runs = []Run{{ID: reconcile.InstanceID{Program: "web"}, Run: 7, PID: 4000, Start: ago(time.Hour), End: ago(time.Minute), Exit: x}}
 	c := &Call{Server: exampleServer(f), Backend: f}
-	got := c.ends(context.Background(), f.view.Programs[0], f.runs, 0, true)
+	got := c.ends(context.Background(), f.view.Program("web"), f.runs, 0, true)
 	if len(got) != 1 {
 		t.Fatalf("found %v", got)
 	}
