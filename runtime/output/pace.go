@@ -12,8 +12,9 @@ const (
 	batch    = time.Millisecond
 	longMost = 8 * time.Millisecond
 	loudRate = 4 << 20
-	// fastRate or more, bytes a second, and a pipe is moved by carry; for so long
-	// it is expected to come again: its writer may only wait for a processor.
+	// fastRate or more, bytes a second, and a pipe is moved by carry. It is expected
+	// to come again, less and less for about fastMemory: its writer may only wait
+	// for a processor.
 	fastRate   = 250 << 20
 	fastMemory = 50 * time.Millisecond
 	// tooShort is a wait that costs more than it saves.
@@ -43,8 +44,8 @@ type pace struct {
 	moved    int       // bytes since then
 	most     int       // that were found in it since then
 	delay    time.Duration
-	peak     float64   // the highest rate of late, of much
-	peaked   time.Time // since when
+	peak     float64   // the highest rate of late, of much, less with time
+	peaked   time.Time // when that was
 	fast     bool      // it is fastRate
 	left     int       // that carry found in it at last
 	eager    bool      // look again at once
@@ -94,11 +95,10 @@ func (p *pace) drained(s *Sink, pipe, avail, n int, now time.Time, blocked bool)
 // remember knows a fast writer also while it stops for a moment: by what comes
 // then it would be left alone for so long that its pipe is full when it goes on.
 func (p *pace) remember(rate float64, now time.Time) {
-	if now.Sub(p.peaked) > fastMemory {
-		p.peak = 0
-	}
-	if rate > p.peak && p.moved >= eagerMin {
-		p.peak, p.peaked = rate, now
+	p.peak *= max(0, 1-now.Sub(p.peaked).Seconds()/fastMemory.Seconds())
+	p.peaked = now
+	if p.moved >= eagerMin {
+		p.peak = max(p.peak, rate)
 	}
 	p.fast = p.peak >= fastRate
 }
