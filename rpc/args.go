@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 	"time"
 	"unicode/utf8"
 )
@@ -231,13 +232,33 @@ func describe(v any) string {
 	case int64, uint64, float64:
 		return fmt.Sprint(v)
 	case string:
-		return "a string"
+		return quoted(v)
 	case []byte:
 		return "bytes"
 	case []any:
-		return "a list"
+		return listText(v)
 	}
 	return "a map"
+}
+
+// quotedBytes is how much of a string is repeated.
+const quotedBytes = 40
+
+func quoted(s string) string {
+	if len(s) > quotedBytes || strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == utf8.RuneError }) {
+		return "a string"
+	}
+	return `"` + s + `"`
+}
+
+// listText says what of a list is no string, where all have to be.
+func listText(list []any) string {
+	for i, v := range list {
+		if _, ok := asString(v); !ok {
+			return fmt.Sprintf("a list with %s at %d", describe(v), i)
+		}
+	}
+	return "a list"
 }
 
 // toJSON is a decoded msgpack value as JSON, the form of files.

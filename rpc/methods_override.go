@@ -114,7 +114,6 @@ func set(ctx context.Context, c *Call) (any, error) {
 		return nil, err
 	}
 	var changes []change
-	becomes := *p.Spec
 	for _, field := range sortedKeys(fields) {
 		if err := checkField(field); err != nil {
 			return nil, err
@@ -126,10 +125,7 @@ func set(ctx context.Context, c *Call) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		if becomes, err = becomes.Set(field, value); err != nil {
-			return nil, Errorf(CodeBadArgument, "%v", err)
-		}
-		changes = append(changes, change{field, value})
+		changes = append(changes, change{field, value}) // whose type the files' schema judges
 	}
 	kept, err := c.override(ctx, p, changes...)
 	if kept == nil {
@@ -243,15 +239,7 @@ func programValue(args Args) (json.RawMessage, error) {
 		}
 		doc[key] = raw
 	}
-	raw, err := json.Marshal(doc)
-	if err != nil {
-		return nil, err
-	}
-	var p spec.Program
-	if err := json.Unmarshal(raw, &p); err != nil {
-		return nil, Errorf(CodeBadArgument, "cannot read the program: %v", err)
-	}
-	return raw, nil
+	return json.Marshal(doc) // whose types the files' schema judges
 }
 
 // created reports whether create made p, and no file.

@@ -83,11 +83,14 @@ func code(w io.Writer, err error) int {
 	case errors.Is(err, context.Canceled):
 		return exitFailed // ctrl-C: its sender knows
 	case errors.As(err, &refused):
-		if len(refused.Problems) == 0 || refused.Message != refused.Problems.Error() {
+		first := len(refused.Problems) == 0 || refused.Message != refused.Problems.Error()
+		if first {
 			report(w, err.Error())
 		}
 		for _, p := range refused.Problems { // each with its source line
-			report(w, p.Text())
+			if !first || !strings.HasSuffix(refused.Message, p.Text()) {
+				report(w, p.Text())
+			}
 		}
 		return exitFailed
 	}

@@ -292,7 +292,7 @@ func (a *app) reset(ctx context.Context, ask map[string]any) error {
 	}
 	return a.show(ctx, "reset", ask, &reply, func() error {
 		for _, o := range reply.Reset {
-			if err := a.say("%s: %s is as the files say", o.Program, o.Field); err != nil {
+			if err := a.say("%s: %s is no longer overridden", o.Program, o.Field); err != nil {
 				return err
 			}
 		}
