@@ -174,8 +174,14 @@ func (d *desk) accepted(ctx context.Context, r watch.Reading) {
 	}
 }
 
-// wait: the files are ahead, and a person must say apply.
+// wait: the files are ahead, and a person must say apply. What is wrong with them
+// is told at once.
 func (d *desk) wait(ctx context.Context, r watch.Reading) {
+	if result, err := d.good(ctx, r, false); err != nil {
+		d.refused(ctx, r, result.Unjudged, err)
+		return
+	}
+	d.tries = 0
 	d.config = reconcile.ConfigView{State: "ok", Ahead: true}
 	d.desireOnce(ctx)
 	d.show(ctx)
@@ -212,14 +218,6 @@ func texts(problems spec.Problems) string {
 	return out.String()
 }
 
-// problemsOf makes any error of accepting the files a list of problems.
-func problemsOf(err error, r watch.Reading) spec.Problems {
-	if ps, ok := err.(spec.Problems); ok { //nolint:errorlint // accept returns it bare
-		return ps
-	}
-	return spec.Problems{{File: r.Source.Root, Message: err.Error()}}
-}
-
 // desireOnce desires the last good generation if nothing was desired yet.
 func (d *desk) desireOnce(ctx context.Context) {
 	if !d.ready && d.current.Number > 0 {
@@ -253,19 +251,25 @@ func (d *desk) judge(ctx context.Context, src spec.Source, overrides []spec.Over
 	return result, nil
 }
 
+// good judges a reading, also as what would follow on what is accepted now.
+func (d *desk) good(ctx context.Context, r watch.Reading, allowEmpty bool) (spec.EvalResult, error) {
+	result, err := d.judge(ctx, r.Source, d.overrides)
+	if err == nil && len(result.Spec.Programs) == 0 && len(d.shelf.programs) > 0 && !allowEmpty {
+		err = spec.Problems{{
+			File:    filepath.Join(r.Source.Root, r.Source.Single),
+			Message: "the configuration holds no program at all; if everything shall be stopped: procnanny apply --allow-empty",
+		}}
+	}
+	return result, err
+}
+
 // accept makes a reading the newest generation and desires it. An error changes
 // nothing; it is a spec.Problems when the files are to blame.
 func (d *desk) accept(ctx context.Context, r watch.Reading, by spec.Requester, allowEmpty bool) (spec.EvalResult, error) {
 	crashpoint.Here(crashpoint.ReloadRead)
-	result, err := d.judge(ctx, r.Source, d.overrides)
+	result, err := d.good(ctx, r, allowEmpty)
 	if err != nil {
 		return result, err
-	}
-	if len(result.Spec.Programs) == 0 && len(d.shelf.programs) > 0 && !allowEmpty {
-		return result, spec.Problems{{
-			File:    filepath.Join(r.Source.Root, r.Source.Single),
-			Message: "the configuration holds no program at all; if everything shall be stopped: procnanny apply --allow-empty",
-		}}
 	}
 	gen := store.Generation{
 		Digest: r.Fingerprint.Digest, Commit: r.Commit, At: time.Now(), By: by, Spec: *result.Spec, Source: r.Source, Defined: result.Defined,

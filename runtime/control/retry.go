@@ -29,3 +29,11 @@ func (d *desk) refused(ctx context.Context, r watch.Reading, unjudged bool, err 
 	}
 	d.reject(ctx, problemsOf(err, r))
 }
+
+// problemsOf makes any error of accepting the files a list of problems.
+func problemsOf(err error, r watch.Reading) spec.Problems {
+	if ps, ok := err.(spec.Problems); ok { //nolint:errorlint // accept returns it bare
+		return ps
+	}
+	return spec.Problems{{File: r.Source.Root, Message: err.Error()}}
+}
