@@ -22,6 +22,7 @@ type cgroups struct {
 	dir     string // the base
 	parent  string // the cgroup we are in
 	enabled bool   // controllers were looked after
+	bare    bool   // no controller is passed on, so nothing counts what ran out
 	family  *sweep // finds those who have left
 	// insiders are orphans in our cgroups, until when that is believed.
 	insiders map[int]int64
@@ -38,6 +39,8 @@ func newCgroups(runDir string) (*cgroups, error) {
 	if err := os.Mkdir(c.dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, fmt.Errorf("cannot make a cgroup: %w", err)
 	}
+	passed, err := readWhole(filepath.Join(c.dir, "cgroup.subtree_control"))
+	c.bare = err == nil && len(passed) == 0
 	// What is empty is of a former keeper; a leaf with processes stays.
 	for _, leaf := range subdirectories(c.dir) {
 		_ = os.Remove(filepath.Join(c.dir, leaf))

@@ -27,7 +27,8 @@ const (
 	// mostUpgrades is how many young controls in a row may ask to be replaced.
 	mostUpgrades = 3
 
-	readSize = 64 << 10
+	readFirst = 4 << 10
+	readSize  = 64 << 10
 	// maxLastReads bounds what is read of a control that is dead.
 	maxLastReads = 1 << 10
 	// maxUnread bounds what is kept for a control that does not read: a few
@@ -119,11 +120,6 @@ func forkControl(c Control) (pid, pidfd, sock int, err error) {
 		return 0, -1, -1, fmt.Errorf("cannot open %s: %w", os.DevNull, err)
 	}
 	defer unix.Close(null)
-	if err := spareThread(unix.SIG_UNBLOCK); err != nil { // a child inherits the mask
-		unix.Close(pair[0])
-		return 0, -1, -1, err
-	}
-	defer func() { _ = spareThread(unix.SIG_BLOCK) }() // what it was before
 	pidfd = -1
 	err = oom.AsBorn(func() (err error) {
 		pid, err = syscall.ForkExec(c.Path, append([]string{c.Path}, c.Args...), &syscall.ProcAttr{
@@ -144,17 +140,23 @@ func forkControl(c Control) (pid, pidfd, sock int, err error) {
 }
 
 func (k *keeper) readControl() {
-	at := len(k.ctl.in)
-	k.ctl.in = slices.Grow(k.ctl.in, readSize)
-	n, err := unix.Read(k.ctl.sock, k.ctl.in[at:at+readSize])
-	if err == unix.EAGAIN || err == unix.EINTR {
-		return
+	// Mostly one order is there, and room for many takes longer to get than it.
+	for _, size := range []int{readFirst, readSize} {
+		at := len(k.ctl.in)
+		k.ctl.in = slices.Grow(k.ctl.in, size)
+		n, err := unix.Read(k.ctl.sock, k.ctl.in[at:at+size])
+		if err == unix.EAGAIN || err == unix.EINTR {
+			break
+		}
+		if err != nil || n <= 0 {
+			k.hangUp("it closed its socket")
+			return
+		}
+		k.ctl.in = k.ctl.in[:at+n]
+		if n < size {
+			break
+		}
 	}
-	if err != nil || n <= 0 {
-		k.hangUp("it closed its socket")
-		return
-	}
-	k.ctl.in = k.ctl.in[:at+n]
 	k.obeyAll()
 }
 
@@ -198,10 +200,13 @@ func (k *keeper) turnOfOrders() (list []Order, err error) {
 		}
 		list, rest = append(list, o), after
 	}
-	if len(rest) == 0 {
-		k.ctl.in = nil
-	} else {
+	switch {
+	case len(rest) > 0:
 		k.ctl.in = slices.Delete(k.ctl.in, 0, len(k.ctl.in)-len(rest))
+	case cap(k.ctl.in) > readSize/2:
+		k.ctl.in = nil
+	default:
+		k.ctl.in = k.ctl.in[:0]
 	}
 	return list, nil
 }

@@ -57,7 +57,7 @@ func (c *cgroups) enableControllers(k *keeper) {
 	if c.enabled {
 		return
 	}
-	c.enabled = true
+	c.enabled, c.bare = true, false
 	want := controllersIn(filepath.Join(c.parent, "cgroup.controllers"))
 	if want == "" {
 		return

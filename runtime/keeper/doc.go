@@ -38,11 +38,15 @@
 //     the loop as the one who moves, which one slow disk stops; one thread apart,
 //     which lets programs stop each other; a thread per device, which is not
 //     bounded.
-//   - One loop on one thread owns all else; there is no mutex. Go's runtime
-//     keeps the signals (a signalfd would race with its handlers): one goroutine
-//     carries them into the loop by an eventfd. CHLD goes there from a handler
-//     in C (launch.TellChildren): the runtime would wake two threads for each
-//     end, which wait for a processor before the restart does.
+//   - One loop owns all else; there is no mutex. Go's runtime keeps the signals
+//     (a signalfd would race with its handlers): one goroutine carries them into
+//     the loop by an eventfd. CHLD goes there from a handler in C
+//     (launch.TellChildren): the runtime would wake two threads for each end, which
+//     wait for a processor before the restart does. The kernel gives it to the
+//     thread that made the child, which is the loop's, awake already.
+//   - The loop is not locked to its thread. Go's runtime takes the time that it
+//     waited for time that it ran, and interrupts it at once: a locked goroutine
+//     then goes on only after two threads were woken.
 //   - Starts that come together are made by a second thread (launcher.go), while the
 //     loop prepares the next: whoever makes a process sleeps until it executes. A
 //     thousand instances are up a quarter sooner. Refused: doing without that sleep
@@ -60,6 +64,10 @@
 //     that its writer can also read never breaks, so no death of ours raises
 //     SIGPIPE. Refused: a named FIFO for each instance, which has to be named,
 //     guarded and removed.
+//   - Our own end is open for writing, too: so the end of a pipe's last writer wakes
+//     no mover, who would take the processor from the loop just when that has a
+//     restart to make. And the pipe stays for the next run, unless control
+//     acknowledges the end before it orders one, or the launch has changed.
 //   - Without cgroups, leftovers are looked for among our own children (we are
 //     subreaper), not in all of /proc: as long as there are none, an end costs
 //     nothing. A process that changed its session, its group and its environment,

@@ -178,7 +178,6 @@ func (k *keeper) setEmpty(r *run) {
 	delete(k.dying, r)
 	r.emptied, r.seen = true, nil
 	crashpoint.Here(crashpoint.ExitEmptied)
-	k.closePipes(r.in)
 	k.tell(r.fact(FactEmptied))
 	k.over = append(k.over, r)
 }

@@ -150,8 +150,10 @@ func (f *flow) work(jobs []job) {
 func (f *flow) acquire(most time.Duration) bool {
 	f.m.mu.Lock()
 	defer f.m.mu.Unlock()
-	late := time.AfterFunc(most, f.m.idle.Broadcast)
-	defer late.Stop()
+	if f.busy {
+		late := time.AfterFunc(most, f.m.idle.Broadcast)
+		defer late.Stop()
+	}
 	for deadline := time.Now().Add(most); f.busy; f.m.idle.Wait() {
 		if !time.Now().Before(deadline) {
 			return false

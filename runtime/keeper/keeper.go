@@ -113,15 +113,14 @@ func Keep(c Config) (int, error) { return keep(c, func(*deps) {}) }
 
 // keep is Keep with neighbours that a test may change.
 //
-// The loop has a thread of its own, which is not the first one when Keep was
-// called on that (see orphanage). The caller's waits.
+// The loop runs on other threads than the caller's, which waits: not on the first
+// one when Keep was called on that (see orphanage).
 func keep(c Config, change func(*deps)) (code int, err error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		runtime.LockOSThread()
 		code, err = keepHere(c, change)
 	}()
 	<-done
@@ -129,9 +128,6 @@ func keep(c Config, change func(*deps)) (code int, err error) {
 }
 
 func keepHere(c Config, change func(*deps)) (int, error) {
-	if err := spareThread(unix.SIG_BLOCK); err != nil {
-		return 1, err
-	}
 	k, err := newKeeper(c)
 	if err != nil {
 		return 1, err

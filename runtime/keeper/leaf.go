@@ -17,7 +17,7 @@ import (
 func (c *cgroups) makeLeaf(leaf string) error {
 	err := os.Mkdir(leaf, 0o755)
 	if errors.Is(err, fs.ErrNotExist) && os.Mkdir(c.dir, 0o755) == nil {
-		c.enabled = false
+		c.enabled, c.bare = false, true
 		err = os.Mkdir(leaf, 0o755)
 	}
 	return err

@@ -123,5 +123,6 @@ func (k *keeper) drop(r *run) {
 	delete(k.runs, r.id)
 	if r.in.run == r {
 		r.in.run = nil
+		k.closePipes(r.in) // the next run did not come yet: it would have them, too
 	}
 }

@@ -78,17 +78,6 @@ func (s *signals) carry() {
 	}
 }
 
-// spareThread blocks CHLD on the loop's own thread, or unblocks it: it then comes
-// on another one while the loop, which knows most ends by their pidfd, deals with
-// what has ended.
-func spareThread(how int) error {
-	set := unix.Sigset_t{Val: [16]uint64{1 << (unix.SIGCHLD - 1)}}
-	if err := unix.PthreadSigmask(how, &set, nil); err != nil {
-		return fmt.Errorf("cannot change the signal mask: %w", err)
-	}
-	return nil
-}
-
 func (s *signals) close() {
 	s.untell()
 	signal.Stop(s.caught)

@@ -35,7 +35,11 @@ func (k *keeper) orderStart(o *Order) {
 		return
 	}
 	k.tidyRuns() // the former run's, before this one begins
-	k.drop(in.run)
+	former := in.run
+	if in.run = nil; former != nil && former.launch != s.LaunchDigest {
+		k.closePipes(in) // they may be another user's
+	}
+	defer k.drop(former) // control knows how it ended: this is its answer to that
 	in.output = s.Output
 	p, err := k.prepare(in, s)
 	if err != nil {

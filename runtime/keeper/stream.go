@@ -2,6 +2,7 @@ package keeper
 
 import (
 	"fmt"
+	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -79,14 +80,9 @@ func (k *keeper) openSink(s *stream, name string, run uint64) {
 // child lives its pipe has a reader, so no death of ours raises SIGPIPE there.
 func (k *keeper) openPipe(s *stream, r *launch.Request) (int, error) {
 	if s.fd < 0 {
-		var p [2]int
-		if err := unix.Pipe2(p[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
+		if err := s.makePipe(); err != nil {
 			return -1, stepError("making a pipe", err)
 		}
-		unix.Close(p[1])
-		var st unix.Stat_t
-		_ = unix.Fstat(p[0], &st)
-		s.fd, s.inode = p[0], st.Ino
 	} else if !s.flow.acquire(busyMost) { // to open a pipe waits for who moves from it
 		return -1, stepError("opening the output pipe, from which a slow disk takes the former run's output", unix.EBUSY)
 	} else {
@@ -97,11 +93,34 @@ func (k *keeper) openPipe(s *stream, r *launch.Request) (int, error) {
 			return -1, stepError("giving the output pipe to the user", err)
 		}
 	}
-	end, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", s.fd), unix.O_RDWR|unix.O_CLOEXEC, 0)
+	end, err := reopen(s.fd, 0)
 	if err != nil {
 		return -1, stepError("opening the output pipe", err)
 	}
 	return end, nil
+}
+
+// makePipe makes a pipe. Our end is open for writing, too: so nobody is woken by
+// the end of its last writer, which is when the loop has the processor to itself.
+func (s *stream) makePipe() error {
+	var p [2]int
+	if err := unix.Pipe2(p[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
+		return err
+	}
+	defer closeSome(p[0], p[1])
+	fd, err := reopen(p[0], unix.O_NONBLOCK)
+	if err != nil {
+		return err
+	}
+	var st unix.Stat_t
+	_ = unix.Fstat(fd, &st)
+	s.fd, s.inode = fd, st.Ino
+	return nil
+}
+
+// reopen opens a pipe for reading and writing.
+func reopen(fd, flags int) (int, error) {
+	return unix.Open("/proc/self/fd/"+strconv.Itoa(fd), unix.O_RDWR|unix.O_CLOEXEC|flags, 0)
 }
 
 func stepError(step string, err error) error {
