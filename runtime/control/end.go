@@ -79,7 +79,7 @@ const lastGasp = 5 * time.Second
 // timeout, what is left then is killed.
 func (c *Control) stopAll(ctx context.Context) error {
 	c.log.Info("stopping everything")
-	debug.SetGCPercent(burstGC) // our memory is nobody's concern any more
+	debug.SetGCPercent(stopGC)
 	by := spec.Requester{How: "signal", UID: os.Getuid(), GID: os.Getgid()}
 	crashpoint.Here(crashpoint.ShutdownBegun)
 	if _, err := c.engine.Command(ctx, reconcile.Command{Kind: reconcile.CommandShutdown, By: by}); err != nil {

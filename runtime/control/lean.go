@@ -21,9 +21,11 @@ const (
 // The collector's percentages. What lives here is small and lives long; garbage
 // comes in bursts, which a change of desired state is: collecting often then
 // would cost a quarter of a mass start, and what it leaves is given back anyway.
+// Once everything is being stopped, so is all memory.
 const (
 	burstGC = 100
 	quietGC = 50
+	stopGC  = 400
 )
 
 // trimmer gives back what a start or a new generation needed and nobody needs

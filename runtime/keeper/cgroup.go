@@ -221,7 +221,7 @@ func (c *cgroups) populated(in *instance) bool {
 }
 
 func (c *cgroups) left(r *run) (n int, empty bool) {
-	if !c.populated(r.in) {
+	if c.last(r.in) || !c.populated(r.in) {
 		strays, certain := c.strays(r)
 		return len(strays), len(strays) == 0 && certain
 	}
@@ -282,6 +282,16 @@ func (c *cgroups) emptied(k *keeper, r *run) bool {
 	var b [128]byte // reading it also arms the next event
 	n, err := unix.Pread(r.eventsFD, b[:], 0)
 	return err == unix.ENODEV || err == nil && !bytes.Contains(b[:n], []byte("populated 1"))
+}
+
+// last removes the leaf of an instance while everything is being stopped: that it
+// can be removed says, too, that nobody is in it.
+func (c *cgroups) last(in *instance) bool {
+	if !c.family.k.stopping() || unix.Rmdir(c.leaf(in)) != nil {
+		return false
+	}
+	in.entered = false
+	return true
 }
 
 func (c *cgroups) forget(in *instance) {

@@ -75,8 +75,8 @@ func waitFor(pidfd int) (ending, bool, error) {
 // have been killed by somebody.
 const youngDeath = 50 * time.Millisecond
 
-// mainGone takes note that a run's main process has ended: its output is moved
-// first, then the end is told, then whether anybody is left.
+// mainGone takes note that a run's main process has ended. What follows comes
+// with tellEnds, once all are reaped that ended together.
 func (k *keeper) mainGone(r *run) {
 	if r.ended {
 		return
@@ -95,16 +95,28 @@ func (k *keeper) mainGone(r *run) {
 	f.CPUNS, f.PeakBytes = e.cpu, e.peak
 	f.OutOfMemory = e.signal == spec.SIGKILL && k.box.ranOut(r)
 	r.exit, r.telling = &f, true
-	k.emptyPipes(r.in, func() { k.tellEnd(r, f, e) })
+	k.childless = false // who was below it is ours now
+	k.ended = append(k.ended, r)
+}
+
+// tellEnds goes on with the runs whose main process was reaped in this turn: their
+// output is moved first, then the end is told, then whether anybody is left.
+func (k *keeper) tellEnds() {
+	for _, r := range k.ended {
+		k.emptyPipes(r.in, func() { k.tellEnd(r) })
+	}
+	clear(k.ended)
+	k.ended = k.ended[:0]
 }
 
 // tellEnd tells the end of a run's main process, whose output was moved.
-func (k *keeper) tellEnd(r *run, f Fact, e ending) {
+func (k *keeper) tellEnd(r *run) {
 	r.telling = false
 	crashpoint.Here(crashpoint.ExitMoved)
+	f := *r.exit
 	var empty bool
 	f.Left, empty = k.box.left(r)
-	if e.signal == spec.SIGKILL && f.AtNS-r.started < int64(youngDeath) {
+	if f.Signal == spec.SIGKILL && f.AtNS-r.started < int64(youngDeath) {
 		r.in.killed = true
 	}
 	r.exit = &f
@@ -197,10 +209,11 @@ func (k *keeper) reap() {
 		case e.pid == k.ctl.pid:
 			k.controlGone()
 		default:
-			orphans = true
+			orphans, k.childless = true, false
 			_, _, _ = wait(unix.P_PID, e.pid, 0) // nobody asks how an orphan ended
 		}
 	}
+	k.tellEnds()
 	if orphans && len(k.dying) > 0 {
 		k.set(alarmSweep, 0)
 	}
@@ -233,6 +246,7 @@ func (k *keeper) askExits() {
 	for r := range k.exiting {
 		k.mainGone(r)
 	}
+	k.tellEnds()
 }
 
 func endingOf(w unix.WaitStatus) ending {

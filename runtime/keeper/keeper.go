@@ -80,14 +80,18 @@ type keeper struct {
 	runs      map[uint64]*run // alive, or ended and not yet acknowledged
 	mains     map[int]*run    // by pid: main processes whose end was not yet seen
 
-	dying    map[*run]struct{} // main gone, others living, no cgroup to tell
-	exiting  map[*run]struct{} // adopted, ended, exit status not yet known
-	gone     []*run            // main process ended in this turn
-	over     []*run            // emptied in this turn
-	unheard  []*run            // ended, and control has perhaps not written it down
-	mover    *mover
-	launcher launcher
-	escrow   escrow
+	dying   map[*run]struct{} // main gone, others living, no cgroup to tell
+	exiting map[*run]struct{} // adopted, ended, exit status not yet known
+	ended   []*run            // main process reaped in this turn, see tellEnds
+	gone    []*run            // the end of the main process told in this turn
+	over    []*run            // emptied in this turn
+	unheard []*run            // ended, and control has perhaps not written it down
+	// childless is true when no orphan was ours after all were reaped whose end we
+	// know: those have left nobody, and that need not be read again for each.
+	childless bool
+	mover     *mover
+	launcher  launcher
+	escrow    escrow
 	// emptyings are ends that wait until output was moved.
 	emptyings map[*emptying]struct{}
 
@@ -218,6 +222,7 @@ func (k *keeper) loop() (int, error) {
 		for _, ev := range events {
 			k.poll.dispatch(k, ev)
 		}
+		k.tellEnds()
 		if k.ctl.backlog {
 			k.obeyAll()
 		}
@@ -249,7 +254,7 @@ func (k *keeper) tidyRuns() {
 	if len(k.gone)+len(k.over) > 0 {
 		crashpoint.Here(crashpoint.ExitTold)
 		k.unheard = append(append(k.unheard, k.gone...), k.over...)
-		k.set(alarmNotes, endWait)
+		k.set(alarmNotes, k.ackWait())
 	}
 	clear(k.gone)
 	clear(k.over)

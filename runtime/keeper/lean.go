@@ -11,6 +11,10 @@ import (
 // started, and there would be twenty in a start of a thousand.
 const quietGC = 25
 
+// stopGC is the percentage once everything is being stopped: a collection would
+// hold the loop up a dozen times, for memory that is given back in a moment anyway.
+const stopGC = 400
+
 // orderLean gives memory back. It holds the loop up for some milliseconds, so
 // control asks for it when nothing has happened for a while.
 func (k *keeper) orderLean(*Order) {

@@ -156,8 +156,19 @@ func (k *keeper) noteOf(r *run) note {
 }
 
 // endWait is how long control may take to acknowledge an end before the end is
-// noted: then it may be stopped, or dead, and die with us.
-const endWait = 50 * time.Millisecond
+// noted: then it may be stopped, or dead, and die with us. While everything is
+// being stopped a thousand ends come at once, and it takes them in turn.
+const (
+	endWait     = 50 * time.Millisecond
+	endWaitStop = 500 * time.Millisecond
+)
+
+func (k *keeper) ackWait() time.Duration {
+	if k.stopping() {
+		return endWaitStop
+	}
+	return endWait
+}
 
 // noteEnds notes the ends that control has not acknowledged.
 func (k *keeper) noteEnds() {

@@ -42,6 +42,7 @@ func (k *keeper) askStop() {
 		return
 	}
 	k.tell(Fact{Kind: FactAsked, Signal: spec.SIGTERM, AtNS: boottime()})
+	debug.SetGCPercent(stopGC)
 	if k.c.ShutdownTimeout > 0 {
 		k.set(alarmShutdown, k.c.ShutdownTimeout)
 	}
@@ -49,6 +50,9 @@ func (k *keeper) askStop() {
 		k.set(alarmControl, 0)
 	}
 }
+
+// stopping reports whether everything is being stopped, for good.
+func (k *keeper) stopping() bool { return k.asked == spec.SIGTERM && !k.c.Leave }
 
 // leave ends keeper and control; programs run on, their notes stay, and the
 // next keeper adopts them.

@@ -1,6 +1,8 @@
 package keeper
 
 import (
+	"os"
+	"path/filepath"
 	"syscall"
 	"testing"
 	"time"
@@ -83,4 +85,90 @@ func TestShutdownTimeout(t *testing.T) {
 	if code := r.waitEnd(); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
+}
+
+// While everything is being stopped an instance's cgroup goes with its last
+// process, no sooner, and what is started all the same gets a new one.
+func TestAStopRemovesTheLeaves(t *testing.T) {
+	r := startRig(t, testConfig{})
+	if r.hello.Contain != "cgroup" {
+		t.Skip("no cgroup v2 that we may write to:", r.hello.Degraded)
+	}
+	own, err := ownCgroup()
+	must(t, err)
+	there := func(index int) bool {
+		_, err := os.Stat(filepath.Join(own, baseName(r.c.Dir), leafName(instanceKey{"web", index})))
+		return err == nil
+	}
+	leaves := r.begin(0, brood).Run
+	pid := grandchild(r)
+	alone := r.begin(1, `trap "exit 4" TERM; echo up; while :; do sleep 0.02; done`).Run
+	r.logged(1, "up")
+	must(t, r.cmd.Process.Signal(syscall.SIGTERM))
+	r.next(FactAsked, 0)
+	r.send(Order{Kind: OrderSignal, Run: leaves, Signal: spec.SIGTERM}, Order{Kind: OrderSignal, Run: alone, Signal: spec.SIGTERM})
+	if f := r.next(FactExited, alone); f.Code != 4 || f.Left != 0 {
+		t.Errorf("the one that was alone: %+v", f)
+	}
+	r.next(FactEmptied, alone)
+	if there(1) {
+		t.Error("the leaf of what has ended is there")
+	}
+	if f := r.next(FactExited, leaves); f.Code != 3 || f.Left < 1 || !there(0) || !alive(pid) {
+		t.Errorf("the one that left somebody: %+v", f)
+	}
+	r.send(Order{Kind: OrderAck, Run: alone})
+	if f := r.next(FactExited, r.begin(1, "exit 5").Run); f.Code != 5 {
+		t.Errorf("a start in a leaf that was removed: %+v", f)
+	}
+	r.send(Order{Kind: OrderKill, Run: leaves, Signal: spec.SIGKILL})
+	r.next(FactEmptied, leaves)
+	if alive(pid) {
+		t.Error("the grandchild lives after FactEmptied")
+	}
+}
+
+// Of mains that are reaped together each end says who is left of that one.
+func TestEndsThatComeTogether(t *testing.T) {
+	modes(t, func(t *testing.T, c testConfig) {
+		r := startRig(t, c)
+		leaves := r.begin(0, brood)
+		pid := grandchild(r)
+		mains := []Fact{leaves}
+		for i := 1; i < 4; i++ {
+			mains = append(mains, r.begin(i, "echo up; exec sleep 1000"))
+			r.logged(i, "up")
+		}
+		must(t, r.cmd.Process.Signal(syscall.SIGSTOP)) // they are looked at in one turn
+		for _, f := range mains {
+			must(t, syscall.Kill(f.PID, syscall.SIGTERM))
+		}
+		for _, f := range mains {
+			r.poll("the end of a main process", func() bool { return readStat(f.PID).zombie })
+		}
+		must(t, r.cmd.Process.Signal(syscall.SIGCONT))
+		for _, f := range mains[1:] {
+			if end := r.next(FactExited, f.Run); end.Signal != spec.SIGTERM || end.Left != 0 {
+				t.Errorf("the end of one that was alone: %+v", end)
+			}
+			r.next(FactEmptied, f.Run)
+		}
+		if end := r.next(FactExited, leaves.Run); end.Code != 3 || end.Left < 1 {
+			t.Errorf("the end of one that left somebody: %+v", end)
+		}
+		r.send(Order{Kind: OrderKill, Run: leaves.Run, Signal: spec.SIGKILL})
+		r.next(FactEmptied, leaves.Run)
+		if alive(pid) {
+			t.Error("the grandchild lives after FactEmptied")
+		}
+		// Nobody was left for a moment, and somebody is once more.
+		again := r.begin(4, `setsid sh -c 'echo "pid $$"; exec sleep 1000' & trap "exit 3" TERM; while :; do sleep 0.02; done`)
+		r.logged(4, "pid ")
+		r.send(Order{Kind: OrderSignal, Run: again.Run, Signal: spec.SIGTERM})
+		if end := r.next(FactExited, again.Run); end.Left < 1 {
+			t.Errorf("the end of one that left somebody, later: %+v", end)
+		}
+		r.send(Order{Kind: OrderKill, Run: again.Run, Signal: spec.SIGKILL})
+		r.next(FactEmptied, again.Run)
+	})
 }

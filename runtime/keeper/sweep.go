@@ -102,12 +102,17 @@ func (s *sweep) orphans(r *run) []int {
 	if r.adopted {
 		return allPids()
 	}
+	if r.ended && s.k.childless {
+		return nil
+	}
 	var list []int
-	for _, pid := range s.orphanage() {
+	kids, sure := s.orphanage()
+	for _, pid := range kids {
 		if s.k.mains[pid] == nil && pid != s.k.ctl.pid {
 			list = append(list, pid)
 		}
 	}
+	s.k.childless = sure && len(list) == 0
 	return list
 }
 
@@ -115,15 +120,15 @@ func (s *sweep) orphans(r *run) []int {
 // gives orphans to a process's first thread, and what we start to the thread
 // that starts it. So where the loop is not on the first thread, its list has
 // orphans only, and an end does not cost more the more programs there are.
-func (s *sweep) orphanage() []int {
+func (s *sweep) orphanage() (list []int, sure bool) {
 	self := os.Getpid()
 	if unix.Gettid() != self {
 		path := fmt.Sprintf("/proc/self/task/%d/children", self)
 		if b, err := readWhole(path); err == nil {
-			return pids(b)
+			return pids(b), true
 		}
 	}
-	return s.childrenOf(self)
+	return s.childrenOf(self), false
 }
 
 // belongs reports whether an orphan is of run r.

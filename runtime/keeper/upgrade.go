@@ -18,6 +18,7 @@ func (k *keeper) upgrade() {
 	if k.c.Self.Path == "" || k.done || k.asked != 0 {
 		return
 	}
+	k.tellEnds()
 	k.tidyRuns()
 	if !k.mover.unstuck(upgradePatience) { // execve waits for a thread that waits for its disk
 		k.log.Error("the keeper stays as it is", "error", errSlow)
