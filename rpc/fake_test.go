@@ -378,8 +378,9 @@ func (f *fake) ReadLog(_ context.Context, q LogQuery) (LogChunk, error) {
 func exampleServer(f *fake) *Server {
 	return NewServer(Options{
 		Backend: f, Logs: f, Access: Rights{Own: 500, Group: new(uint32(600))}, Schema: func() (string, error) { return "#Program: {\n\tcommand!: string\n}\n", nil },
-		CUE:    func(s spec.Spec) string { return fmt.Sprintf("programs: {} // %d programs\n", len(s.Programs)) },
-		States: map[string]func() string{"text": func() string { return "up, down\n" }, "dot": func() string { return "digraph {}\n" }},
-		Now:    func() time.Time { return exampleNow },
+		CUE:     func(s spec.Spec) string { return fmt.Sprintf("programs: {} // %d programs\n", len(s.Programs)) },
+		States:  map[string]func() string{"text": func() string { return "up, down\n" }, "dot": func() string { return "digraph {}\n" }},
+		Now:     func() time.Time { return exampleNow },
+		Traffic: func() Traffic { return Traffic{Requests: 7, Published: 3} },
 	})
 }

@@ -64,7 +64,9 @@ var daemonMethods = []Method{
 func version(_ context.Context, c *Call) (any, error) {
 	v, t := c.Backend.View(), c.Server.Traffic()
 	return Map{
-		{"version", v.Version}, {"keeper", Map{{"pid", v.KeeperPID}}}, {"control", Map{{"pid", v.ControlPID}}},
+		{"version", v.Version},
+		{"keeper", Map{{"pid", v.KeeperPID}}},
+		{"control", Map{{"pid", v.ControlPID}}},
 		{"traffic", Map{{"requests", t.Requests}, {"published", t.Published}, {"busy", t.Busy}, {"unsent", t.Unsent}, {"dropped", t.Dropped}}},
 	}, nil
 }
