@@ -65,7 +65,7 @@
 //     it in one call.
 //   - A splice to a file holds the lock of the pipe while it copies, so a writer at
 //     full speed and we work by turns: 1350 MB/s at best, where read and write get
-//     1700. From 250 MB/s on (carry.go, in C) the pages are in a second pipe, too, by
+//     1700. From 100 MB/s on (carry.go, in C) the pages are in a second pipe, too, by
 //     tee(2), go from there to the file while the writer goes on, and leave the
 //     first pipe by read(2). Its last byte goes into a page that outlives us, the
 //     witness: so whoever is killed between file and pipe leaves no doubt what is in

@@ -15,7 +15,7 @@ const (
 	// fastRate or more, bytes a second, and a pipe is moved by carry. It is expected
 	// to come again, less and less for about fastMemory: its writer may only wait
 	// for a processor.
-	fastRate   = 250 << 20
+	fastRate   = 100 << 20
 	fastMemory = 50 * time.Millisecond
 	// tooShort is a wait that costs more than it saves.
 	tooShort = 60 * time.Microsecond

@@ -505,7 +505,7 @@ func TestFastWriterThatStopsForAMoment(t *testing.T) {
 	if d := say(5*time.Millisecond, "x"); d < fast || d > fast*5/4 {
 		t.Errorf("it waits %v when it stopped for a moment, %v before", d, fast)
 	}
-	for range 2 * fastMemory / (10 * time.Millisecond) {
+	for range 3 * fastMemory / (10 * time.Millisecond) {
 		say(10*time.Millisecond, "x")
 	}
 	if r.sink.pace.fast {
