@@ -65,9 +65,7 @@ func judgeSettled(d *verdict, p *ProgramView, launch spec.Digest, what changed) 
 		case i.State == reconcile.StateBackoff && (i.LastExit == nil || i.LastExit.At.Before(what.since)):
 			d.wait("%v is %v", i.ID, i.State)
 		case i.Finished == finishedDone: // nothing else is to come
-			if e := i.LastExit; failed(i) && !e.At.Before(what.since) {
-				d.fail("%v %s", i.ID, endText(e))
-			}
+			judgeDone(d, i, what.since)
 		default:
 			judgeRun(d, i)
 			judgeTuned(d, i, what.keys[p.Name])
@@ -77,6 +75,13 @@ func judgeSettled(d *verdict, p *ProgramView, launch spec.Digest, what changed) 
 		if i.ID.Index >= n {
 			d.wait("%v is %v, on its way out", i.ID, i.State)
 		}
+	}
+}
+
+// judgeDone: what it came to before is no matter of this change.
+func judgeDone(d *verdict, i *InstanceView, since time.Time) {
+	if e := i.LastExit; failed(i) && !e.At.Before(since) {
+		d.fail("%v %s", i.ID, endText(e))
 	}
 }
 

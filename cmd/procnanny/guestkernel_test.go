@@ -110,7 +110,7 @@ func guestDoctor(t *testing.T) {
 	}
 	want := map[string]string{
 		"kernel": "ok", "pidfd": "ok", "process identity": "weak", "exit codes of others' children": "weak", "subreaper": "ok",
-		"cgroup": "ok", "cgroup.kill": "ok", "cgroup controllers": "ok", "CAP_SYS_RESOURCE": "ok", "pipe memory": "ok", "evaluator": "ok",
+		"cgroup": "ok", "cgroup.kill": "ok", "cgroup controllers": "ok", "CAP_SYS_RESOURCE": "ok", "OOM killer": "ok", "pipe memory": "ok", "evaluator": "ok",
 	}
 	for _, c := range said.Checks {
 		if w := want[c.Name]; w != "" && w != c.State {

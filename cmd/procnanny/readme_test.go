@@ -1,7 +1,6 @@
 package main
 
 import (
-	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -146,7 +145,7 @@ func parses(name, rest string) error {
 // placeholders.
 func parsesDaemon(args []string) error {
 	_, err := place.ParseDaemon("procnannyd", args, func(string) string { return "/x" }, io.Discard)
-	if err != nil && err != flag.ErrHelp && strings.Contains(err.Error(), "cannot read the command line") {
+	if err != nil && strings.Contains(err.Error(), "cannot read the command line") {
 		return err
 	}
 	return nil
