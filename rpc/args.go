@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/procnanny/procnanny/spec"
 )
 
 // MaxIndex is the highest instance index.
@@ -102,6 +105,9 @@ func (a Args) Time(name string) time.Time { v, _ := a[name].(time.Time); return 
 
 // checkArgs gives each argument its type, or says what is wrong with it.
 func (m *Method) checkArgs(request map[any]any, admin bool) (Args, error) {
+	if err := m.misspelt(request); err != nil {
+		return nil, err
+	}
 	out := Args{}
 	for _, arg := range m.Args {
 		v := request[arg.Name]
@@ -123,6 +129,28 @@ func (m *Method) checkArgs(request map[any]any, admin bool) (Args, error) {
 		out[arg.Name] = typed
 	}
 	return out, nil
+}
+
+// misspelt refuses an argument of a change that is nearly one of the method's:
+// without `intance` a stop is one of the whole program. Others are the client's own.
+func (m *Method) misspelt(request map[any]any) error {
+	if m.Access == AccessRead || m.AnyKey != "" {
+		return nil
+	}
+	known := []string{"request"}
+	for _, arg := range m.Args {
+		known = append(known, arg.Name)
+	}
+	for k := range request {
+		key, ok := asString(k)
+		if !ok || slices.Contains(known, key) {
+			continue
+		}
+		if near := spec.Nearest(key, known); near != "" {
+			return Errorf(CodeBadArgument, "unknown argument '%s': did you mean '%s'?", key, near)
+		}
+	}
+	return nil
 }
 
 // converters is keyed by type; each returns the value as the Go type that the

@@ -19,8 +19,9 @@
 //     255, and no reader can tell.
 //   - An error echoes the request's own bytes. Decoding and encoding them again
 //     would lose the width of integers, the order of keys and old raw strings.
-//   - Unknown arguments are ignored, as in 2011, except by `create`, whose
-//     arguments are a specification: there a misspelt key would be lost.
+//   - Unknown arguments are ignored, as in 2011: a client may send its own. Not
+//     where one is nearly an argument of a change (a stop of `intance` 1 would be one
+//     of the whole program), nor by `create`, whose arguments are a specification.
 //   - Unknown peers are refused before anything is looked at. A method or an
 //     argument for administrators says so in its row, and nowhere else.
 //   - Values of env, and the url and headers of hooks, are replaced by *** in every

@@ -18,9 +18,16 @@ var daemonMethods = []Method{
 	{
 		Name: "version", Access: AccessRead, Quick: true,
 		Doc:     "What runs here.",
-		Result:  "`version`; `keeper`: pid; `control`: pid; `traffic`, since control began: requests and published (events) that were served, and what was not: busy (requests refused because too many waited), unsent (replies that nobody took), dropped (events that the queue had no room for).",
-		Reply:   `{"version": "1.0.0", "keeper": {"pid": 100}, "control": {"pid": 101}, "traffic": {"requests": 7, "published": 3, "busy": 0, "unsent": 0, "dropped": 0}}`,
+		Result:  "`version`; `keeper`: pid; `control`: pid.",
+		Reply:   `{"version": "1.0.0", "keeper": {"pid": 100}, "control": {"pid": 101}}`,
 		Handler: version,
+	},
+	{
+		Name: "traffic", Access: AccessRead, Quick: true,
+		Doc:     "What went over the sockets since control began, and what did not.",
+		Result:  "`requests` and `published` (events) that were served; `busy`: requests refused because too many waited; `unsent`: replies that nobody took; `dropped`: events that the queue had no room for.",
+		Reply:   `{"requests": 7, "published": 3, "busy": 0, "unsent": 0, "dropped": 0}`,
+		Handler: traffic,
 	},
 	{
 		Name: "methods", Access: AccessRead, Quick: true,
@@ -62,13 +69,17 @@ var daemonMethods = []Method{
 }
 
 func version(_ context.Context, c *Call) (any, error) {
-	v, t := c.Backend.View(), c.Server.Traffic()
+	v := c.Backend.View()
 	return Map{
 		{"version", v.Version},
 		{"keeper", Map{{"pid", v.KeeperPID}}},
 		{"control", Map{{"pid", v.ControlPID}}},
-		{"traffic", Map{{"requests", t.Requests}, {"published", t.Published}, {"busy", t.Busy}, {"unsent", t.Unsent}, {"dropped", t.Dropped}}},
 	}, nil
+}
+
+func traffic(_ context.Context, c *Call) (any, error) {
+	t := c.Server.Traffic()
+	return Map{{"requests", t.Requests}, {"published", t.Published}, {"busy", t.Busy}, {"unsent", t.Unsent}, {"dropped", t.Dropped}}, nil
 }
 
 // methodsReply is encoded once: the table never changes.

@@ -113,6 +113,32 @@ func TestArguments(t *testing.T) {
 	}
 }
 
+// TestMisspeltArguments: what nearly is an argument of a change is no argument
+// that may be ignored.
+func TestMisspeltArguments(t *testing.T) {
+	for _, c := range []struct {
+		method, key string
+		want        string // in the error; "": it is ignored
+	}{
+		{"stop", "intance", "did you mean 'instance'?"},
+		{"stop", "Instance", "did you mean 'instance'?"},
+		{"scale", "instance", "did you mean 'instances'?"},
+		{"shutdown", "id", ""},
+		{"stop", "correlation", ""},
+		{"status", "programs", ""}, // it changes nothing
+	} {
+		m, _ := LookupMethod(c.method)
+		request := map[any]any{"request": c.method, "program": "web", "instances": 2, c.key: 1}
+		if c.method != "scale" {
+			delete(request, "instances")
+		}
+		_, err := m.checkArgs(request, true)
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s with %s: %v, want %q", c.method, c.key, err, c.want)
+		}
+	}
+}
+
 // TestEventsPage: a filtered page goes on after the last event that was looked
 // at, and a page ends before it gets too long.
 func TestEventsPage(t *testing.T) {

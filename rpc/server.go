@@ -67,7 +67,7 @@ type Options struct {
 	CUE func(spec.Spec) string
 	// States prints the core's tables for `states`, by format.
 	States map[string]func() string
-	// Traffic says what the transports have done so far, for `version`; nil: nothing.
+	// Traffic says what the transports have done so far, for `traffic`; nil: nothing.
 	Traffic func() Traffic
 	// OnRefusal is told of each act that was refused for want of rights. It is
 	// called on the sockets' thread and must not block.

@@ -159,7 +159,7 @@ func exampleBefore(method string) *fake {
 // TestTheContractsMethodsAreThere: the list is the contract's, by hand.
 func TestTheContractsMethodsAreThere(t *testing.T) {
 	const contract = "status restart create delete dance version history logs start stop signal scale set reset overrides plan apply " +
-		"generations rollback diff events why export schema methods states upgrade shutdown hooks hooks_retry hooks_output"
+		"generations rollback diff events why export schema methods states upgrade shutdown hooks hooks_retry hooks_output traffic"
 	for name := range strings.FieldsSeq(contract) {
 		if _, ok := LookupMethod(name); !ok {
 			t.Errorf("there is no %s", name)

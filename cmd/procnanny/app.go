@@ -197,7 +197,7 @@ func reason(err error) error {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return errors.New("nobody listens on that socket")
 	case errors.Is(err, syscall.EACCES):
-		return errors.New("permission denied")
+		return fmt.Errorf("there is a socket, but %w", syscall.EACCES)
 	}
 	return err
 }

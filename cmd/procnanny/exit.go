@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/procnanny/procnanny/rpc"
 	"github.com/procnanny/procnanny/runtime/place"
@@ -41,7 +42,9 @@ func (e *exit) Unwrap() error { return e.cause }
 // unreachable says that no daemon answered at endpoint, and how to get one.
 func unreachable(endpoint string, cause error) error {
 	hint := "start one with: procnannyd --config PATH (or name another with --run or --connect)"
-	if dir, ok := runDir(endpoint); ok {
+	if errors.Is(cause, syscall.EACCES) {
+		hint = "only root, the daemon's own user and the members of its groups may open that socket"
+	} else if dir, ok := runDir(endpoint); ok {
 		if pid, _ := place.Holder(dir); pid != 0 {
 			hint = fmt.Sprintf("procnannyd lives there (pid %d) and may be busy: see what it logs, or try again", pid)
 		} else if system := place.Defaults(0, nil).Run; dir != system && exists(system) {
