@@ -271,7 +271,7 @@ func TestASubscriberThatReadsNothingHoldsUpNobody(t *testing.T) {
 	for range 200 {
 		s.Publish(list)
 	}
-	if took := time.Since(start); took > 5*time.Second {
+	if took := time.Since(start); took > 30*time.Second {
 		t.Errorf("publishing took %v", took)
 	}
 	if err := dial(t, endpoint+"r").Call(context.Background(), "dance", nil, nil); err != nil {

@@ -46,7 +46,7 @@ func TestWebhooks(t *testing.T) {
 		w := &spec.Webhook{URL: url, Headers: map[string]string{"Authorization": "hunter2"}, Timeout: spec.Milliseconds(300)}
 		began := time.Now()
 		ok, answer := p.post(w, &Event{Seq: 42, JSON: []byte(`{"seq":42}`)}, map[string]string{"PROCNANNY_EVENT": "crashed"})
-		if time.Since(began) > 5*time.Second {
+		if time.Since(began) > 30*time.Second {
 			t.Errorf("%s took %v", url, time.Since(began))
 		}
 		if strings.Contains(answer, "token") || strings.Contains(answer, "hunter2") {

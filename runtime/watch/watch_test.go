@@ -404,7 +404,7 @@ func TestWhatIsNoFile(t *testing.T) {
 			must(t, s.make(dir+"/z.cue"))
 			began := time.Now()
 			_, _, err := Settle(context.Background(), dir)
-			if took := time.Since(began); took > time.Second {
+			if took := time.Since(began); took > 30*time.Second {
 				t.Errorf("it took %v", took)
 			}
 			if s.says != "" && (err == nil || !strings.Contains(err.Error(), s.says) || !strings.Contains(err.Error(), dir+"/z.cue")) {
