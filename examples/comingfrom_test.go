@@ -298,10 +298,9 @@ func TestComingFromRecipes(t *testing.T) {
 	if out, err := d.command(bin+"/procnanny", "logs", "turns").Output(); err != nil || string(out) != "up\nTERM\nINT\n" {
 		t.Errorf("it wrote %q, %v", out, err)
 	}
-	if out, err := d.command(bin+"/procnanny", "scale", "failing", "1", "--wait").CombinedOutput(); err != nil {
-		t.Errorf("scale: %v\n%s", err, out)
-	}
-	if out, err := d.command(bin+"/procnanny", "start", "failing", "--wait").CombinedOutput(); err == nil || !strings.Contains(string(out), "ended with code 7") {
-		t.Errorf("a job that fails: %v\n%s", err, out)
+	for _, ask := range [][]string{{"scale", "failing", "1", "--wait"}, {"start", "failing", "--wait"}} {
+		if out, err := d.command(bin+"/procnanny", ask...).CombinedOutput(); err == nil || !strings.Contains(string(out), "ended with code 7") {
+			t.Errorf("a job that fails, by %s: %v\n%s", ask[0], err, out)
+		}
 	}
 }
