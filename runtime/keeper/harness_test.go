@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -326,6 +327,23 @@ func (r *rig) next(kind FactKind, run uint64) Fact {
 		}
 		r.facts = append(r.facts, more...)
 	}
+}
+
+// halt stops the keeper, until none of its threads runs any more: the signal
+// reaches them one after the other.
+func (r *rig) halt() {
+	r.t.Helper()
+	must(r.t, r.cmd.Process.Signal(unix.SIGSTOP))
+	r.poll("the keeper to stand still", func() bool {
+		threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", r.cmd.Process.Pid))
+		for _, path := range threads {
+			b, err := os.ReadFile(path)
+			if _, rest, _ := bytes.Cut(b[bytes.LastIndexByte(b, ')')+1:], []byte(" ")); err == nil && !bytes.HasPrefix(rest, []byte("T")) {
+				return false
+			}
+		}
+		return len(threads) > 0
+	})
 }
 
 // shell is an order that starts a script as web/index.

@@ -103,7 +103,7 @@ func (r *rig) reuse(dead bool) (orders int) {
 		r.connect()
 	} else {
 		r.raise(w)
-		must(t, r.cmd.Process.Signal(unix.SIGSTOP))
+		r.halt()
 		others = replace(t, facts)
 	}
 	w.descriptors(func(fd *int) { unix.Close(*fd) })

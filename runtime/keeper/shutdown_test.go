@@ -139,7 +139,7 @@ func TestEndsThatComeTogether(t *testing.T) {
 			mains = append(mains, r.begin(i, "echo up; exec sleep 1000"))
 			r.logged(i, "up")
 		}
-		must(t, r.cmd.Process.Signal(syscall.SIGSTOP)) // they are looked at in one turn
+		r.halt() // they are looked at in one turn
 		for _, f := range mains {
 			must(t, syscall.Kill(f.PID, syscall.SIGTERM))
 		}
