@@ -105,8 +105,8 @@ func (p *Proc) outputs(list []Look) []keeper.Order {
 	defer p.mu.Unlock()
 	for _, l := range list {
 		r := p.runs[l.Run]
-		if l.Program == nil || r == nil {
-			continue
+		if l.Program == nil || r == nil || l.Program.Policy.Output.OnFull == "" {
+			continue // what was recovered and not yet desired again has no policy
 		}
 		if want := outputOf(l.Program); r.output != want {
 			r.output = want

@@ -210,6 +210,10 @@ func TestOutputPolicyIsToldOnce(t *testing.T) {
 	if len(f.orders) != 1 {
 		t.Errorf("told what the start already said: %+v", f.orders[1:])
 	}
+	l.Program = &spec.Program{Launch: g.Launch} // recovered
+	if p.SetOutputs([]Look{l}); len(f.orders) != 1 {
+		t.Errorf("told a policy that nobody has desired: %+v", f.orders[1:])
+	}
 	l.Program = program(func(g *spec.Program) { g.Policy.Output.Rotate.Keep, g.Policy.Output.OnFull = 3, "drop" })
 	p.SetOutputs([]Look{l})
 	p.SetOutputs([]Look{l})
