@@ -188,7 +188,7 @@ func hooksOutput(ctx context.Context, c *Call) (any, error) {
 	}
 	var lines []hookLine
 	for n := range hookPlaces {
-		chunk, err := c.Server.Logs.ReadLog(ctx, LogQuery{Program: name, Instance: n, Limit: maxHookOutput, Tail: 1000})
+		chunk, err := c.Server.lastOutput(ctx, LogQuery{Program: name, Instance: n, Limit: maxHookOutput, Tail: 1000})
 		if err != nil {
 			return nil, err
 		}

@@ -131,7 +131,7 @@ func (c *Call) lastWords(ctx context.Context, p *ProgramView, r *Run) []string {
 	if p.Spec.Mode.Kind == "separate" {
 		q.Stream = "stderr"
 	}
-	chunk, err := c.Server.Logs.ReadLog(ctx, q)
+	chunk, err := c.Server.lastOutput(ctx, q)
 	if err != nil {
 		return lines // it is told without
 	}
