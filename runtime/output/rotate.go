@@ -29,7 +29,7 @@ func (s *Sink) cut(pipe, left, room int, now time.Time) (int, error) {
 		data = nil
 	}
 	ended := s.pos == 0 || s.endsLine()
-	n, full := cutPoint(data, room, s.overlong(), s.pos > 0 && ended)
+	n, full := cutPoint(data, room, int(min(lookMax, s.overlong(int64(room)))), s.pos > 0 && ended)
 	if err != nil {
 		n, full = room, true
 	}
@@ -40,10 +40,21 @@ func (s *Sink) cut(pipe, left, room int, now time.Time) (int, error) {
 	return done, s.rotate(now)
 }
 
-// overlong is how many bytes the file may still get for the sake of a line.
-func (s *Sink) overlong() int {
-	slack := min(lookMax, s.policy.RotateBytes)
-	return int(min(lookMax, max(0, s.policy.RotateBytes+slack-s.pos)))
+// fullness is at which size the live file, which begins at start, is full.
+type fullness struct{ start, size int64 }
+
+// overlong is how many bytes the file may still get for the sake of a line, room
+// bytes before it is full. One that is far beyond its limit already (somebody
+// made that smaller, or it could not be put aside) is full from now on.
+func (s *Sink) overlong(room int64) int64 {
+	if s.full.size == 0 || s.full.start != s.start {
+		s.full = fullness{s.start, s.pos + room}
+	}
+	slack := int64(lookMax)
+	if s.policy.RotateBytes > 0 {
+		slack = min(slack, s.policy.RotateBytes)
+	}
+	return max(0, s.full.size+slack-s.pos)
 }
 
 // cutPoint says how many bytes of data the file still gets, and whether it is
@@ -115,7 +126,7 @@ func (s *Sink) rotate(now time.Time) error {
 // postpone lets the live file grow on: better too long than not written.
 func (s *Sink) postpone(err error, now time.Time) error {
 	s.warn(s.live(), fmt.Errorf("cannot be put aside: %w", err))
-	s.noRotate = now.Add(rotateRetry)
+	s.noRotate, s.full = now.Add(rotateRetry), fullness{}
 	return nil
 }
 

@@ -69,6 +69,7 @@ type Sink struct {
 	checked  time.Time // the path
 	indexed  time.Time // a record was added, or tried
 	noRotate time.Time // rotation failed: not before this
+	full     fullness  // of the live file, once its end is near
 	fault    error     // why the file could not take the last bytes
 	faultAt  time.Time
 	dropped  int64 // all of this sink
@@ -224,7 +225,7 @@ func spliceAll(pipe, fd int, at int64, n int) (done int, err error) {
 }
 
 // SetPolicy changes the policy; it holds from the next Drain on.
-func (s *Sink) SetPolicy(p Policy) { s.policy = p }
+func (s *Sink) SetPolicy(p Policy) { s.policy, s.full = p, fullness{} }
 
 // BeginRun says whose bytes come from now on. It costs nothing until the first
 // of them: the index gets its record then. Call it before the first Drain of

@@ -69,6 +69,38 @@ func TestRotationSparesALineThatIsNotWholeYet(t *testing.T) {
 	}
 }
 
+// A file that is much too long at once, because the size was made smaller, is cut
+// where a line ends, and at last where none does.
+func TestALateRotationSparesTheLineToo(t *testing.T) {
+	for name, p := range map[string]Policy{"plain": {}, "timestamps": {Timestamps: true}} {
+		for _, copying := range []bool{false, true} {
+			t.Run(fmt.Sprint(name, " copying ", copying), func(t *testing.T) {
+				p := p
+				p.Keep = 10
+				r := newRig(t, p)
+				r.say(strings.Repeat("0123456789\n", 30) + "begun")
+				p.RotateBytes = 100
+				r.sink.SetPolicy(p)
+				r.sink.copying = copying
+				r.say(" and")
+				r.say(" ended\nnext\nand more")
+				first := r.content(fmt.Sprintf("0.log.%020d", 0))
+				if !strings.HasSuffix(first, "begun and ended\n") || !strings.HasSuffix(r.content("0.log"), "and more") {
+					t.Errorf("the first file is %q, the live one %q", first, r.content("0.log"))
+				}
+				p.RotateBytes = 10
+				r.sink.SetPolicy(p)
+				for range 30 {
+					r.say("....")
+				}
+				if n := len(r.names()); n < 5 {
+					t.Errorf("a line without an end grows in %v", r.names())
+				}
+			})
+		}
+	}
+}
+
 func TestStreamWithoutNewlineStaysBounded(t *testing.T) {
 	const total, limit = 100 << 20, 4 << 20
 	r := newRig(t, Policy{RotateBytes: limit, Keep: 100})

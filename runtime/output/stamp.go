@@ -101,12 +101,16 @@ func (s *Sink) stamp(data []byte, now time.Time, limit bool) (out []byte, n int,
 		if fresh {
 			size += len(prefix)
 		}
-		// Only between lines, and never an empty file.
-		if int64(size) > room && fresh && s.pos+int64(len(out)) > 0 {
+		switch {
+		case int64(size) <= room:
+		case fresh && s.pos+int64(len(out)) > 0: // between lines, and never an empty file
 			return out, n, true
-		}
-		if !fresh && int64(len(out))-lookMax > room {
-			return out, n, true
+		case !fresh:
+			most := s.overlong(max(room, 0)) - int64(len(out))
+			if most <= 0 {
+				return out, n, true
+			}
+			line = line[:min(int64(len(line)), most)]
 		}
 		if fresh {
 			out = append(out, prefix...)
