@@ -54,8 +54,10 @@ type ConfigView struct {
 type ProgramView struct {
 	Name string
 	// Spec is shared with others, and nobody's to change; never nil.
-	Spec    *spec.Program
-	Defined bool // false: being removed
+	Spec *spec.Program
+	// Defined is whether it is desired: not while it is being removed, nor after a
+	// restart of control before anything is desired again.
+	Defined bool
 	// Overrides are those in force on it.
 	Overrides  []spec.Override
 	Generation uint64

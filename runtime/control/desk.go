@@ -378,7 +378,7 @@ func (d *desk) desireBy(ctx context.Context, by *spec.Requester) {
 	if err != nil && ctx.Err() == nil {
 		d.c.log.Error("cannot desire", "error", err)
 	}
-	d.c.look.outputs()
+	d.c.look.desired()
 }
 
 // show changes what status says of the configuration, and nothing else.

@@ -10,6 +10,7 @@ import (
 	"github.com/procnanny/procnanny/rpc"
 	"github.com/procnanny/procnanny/runtime/lean"
 	"github.com/procnanny/procnanny/runtime/proc"
+	"github.com/procnanny/procnanny/spec"
 )
 
 // observeEach is how often living programs are looked at without a reason, on the
@@ -106,16 +107,20 @@ func (o *observer) look(ctx context.Context) error {
 	return o.c.engine.Observe(ctx, time.Now(), o.tell(v, o.c.proc.Observe(list)))
 }
 
-// outputs tells the keeper of changed output policies, also of what is on its way.
-func (o *observer) outputs() {
-	o.c.proc.SetOutputs(looksOf(o.c.engine.View(), func(i *reconcile.InstanceView) bool { return i.Run != 0 }))
+// desired has what runs, also what is on its way, follow what is desired now.
+func (o *observer) desired() {
+	o.c.proc.Desired(looksOf(o.c.engine.View(), func(i *reconcile.InstanceView) bool { return i.Run != 0 }))
 }
 
 func looksOf(v *reconcile.View, wanted func(*reconcile.InstanceView) bool) (list []proc.Look) {
 	for _, p := range v.Programs {
+		var program *spec.Program
+		if p.Defined {
+			program = p.Spec
+		}
 		for _, i := range p.Instances {
 			if wanted(i) {
-				list = append(list, proc.Look{ID: i.ID, Run: i.Run, PID: i.PID, Program: p.Spec})
+				list = append(list, proc.Look{ID: i.ID, Run: i.Run, PID: i.PID, Program: program})
 			}
 		}
 	}

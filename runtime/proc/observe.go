@@ -18,9 +18,11 @@ import (
 
 // Look is a living run that shall be observed.
 type Look struct {
-	ID      reconcile.InstanceID
-	Run     reconcile.RunID
-	PID     int
+	ID  reconcile.InstanceID
+	Run reconcile.RunID
+	PID int
+	// Program is what is desired; nil while nobody does: it is being removed, or
+	// was found and nothing was desired yet.
 	Program *spec.Program
 }
 
@@ -39,7 +41,6 @@ func (p *Proc) Observe(list []Look) []reconcile.Observation {
 		got = p.seen.once(got, before)
 		o := reconcile.Observation{ID: l.ID, Run: l.Run, Observed: got, Output: p.outputState(l.ID)}
 		if l.Program != nil {
-			p.recognize(l)
 			var tune []keeper.Order
 			o.Drift, tune = p.judge(l, got)
 			orders = append(orders, tune...)
@@ -74,26 +75,28 @@ func (s sightings) once(got map[string]json.RawMessage, before sightings) map[st
 	return got
 }
 
-// recognize learns what an adopted run was tuned to, if that is what its
-// program still says: the record has only a digest.
-func (p *Proc) recognize(l Look) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	r := p.runs[l.Run]
-	if r == nil || r.tuning != nil || r.tuned == "" {
-		return
-	}
-	if l.Program.Tuning.Digest() == r.tuned {
-		r.tuning = &l.Program.Tuning
-	}
-	r.tuned = "" // once is enough: a program that has changed does not change back
+// Desired is to be told of each change of what is desired, with all runs: a changed
+// output policy holds from the next write on, and what an adopted run was tuned
+// to is known.
+func (p *Proc) Desired(list []Look) {
+	p.recognize(list)
+	p.send(p.outputs(list))
 }
 
-// SetOutputs brings the output policies of living runs to the keeper: a changed
-// one holds from the next write on.
-func (p *Proc) SetOutputs(list []Look) {
-	if orders := p.outputs(list); len(orders) > 0 {
-		p.send(orders)
+// recognize learns what adopted runs were tuned to, if that is what their
+// programs still say: the record has only a digest.
+func (p *Proc) recognize(list []Look) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, l := range list {
+		r := p.runs[l.Run]
+		if l.Program == nil || r == nil || r.tuned == "" {
+			continue
+		}
+		if r.tuning == nil && l.Program.Tuning.Digest() == r.tuned {
+			r.tuning = &l.Program.Tuning
+		}
+		r.tuned = "" // once is enough: a program that has changed does not change back
 	}
 }
 
@@ -105,8 +108,8 @@ func (p *Proc) outputs(list []Look) []keeper.Order {
 	defer p.mu.Unlock()
 	for _, l := range list {
 		r := p.runs[l.Run]
-		if l.Program == nil || r == nil || l.Program.Policy.Output.OnFull == "" {
-			continue // what was recovered and not yet desired again has no policy
+		if l.Program == nil || r == nil {
+			continue
 		}
 		if want := outputOf(l.Program); r.output != want {
 			r.output = want
