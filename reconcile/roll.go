@@ -262,8 +262,15 @@ func (d *differ) later(i *Instance) {
 		d.roll.take(i)
 	}
 	c.Reason, c.Keys = d.stopWords(i, cause)
-	if lack := d.lacks(); lack != "" {
+	lack := d.lacks()
+	if lack != "" {
 		c.Reason += "; waits for " + lack
+	}
+	switch {
+	case c.Later && d.to.held != "" && !i.AtOnce:
+		c.Reason += "; held: " + d.to.held
+	case c.Later && lack == "":
+		c.Reason += "; in its turn"
 	}
 	d.change(i, c)
 }

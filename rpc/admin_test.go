@@ -98,7 +98,7 @@ func TestCommands(t *testing.T) {
 		{"reset", args{"program": "web", "field": "program"}, "", CodeBadArgument, ""},
 		{"rollback", args{"generation": 5}, "", CodeNotFound, ""},
 		{"rollback", args{}, "", CodeMissingArgument, ""},
-		{"apply", args{"force": true, "allow_empty": true}, `{"generation": 8, "digest": "89abcdef01234567", "changed": true, "changes": [{"program": "web", "instance": 0, "what": "replace", "reason": "args changed", "keys": ["args"], "later": false}, {"program": "web", "instance": 1, "what": "replace", "reason": "args changed", "keys": ["args"], "later": true}]}`, "", `apply "" true true`},
+		{"apply", args{"force": true, "allow_empty": true}, `{"generation": 8, "digest": "89abcdef01234567", "changed": true, "changes": [{"program": "web", "instance": 0, "what": "replace", "reason": "args changed", "keys": ["args"], "later": false}, {"program": "web", "instance": 1, "what": "replace", "reason": "args changed; in its turn", "keys": ["args"], "later": true}]}`, "", `apply "" true true`},
 		{"plan", args{"files": args{"../x": ""}}, "", CodeBadArgument, ""},
 		{"plan", args{"files": args{"/x": ""}}, "", CodeBadArgument, ""},
 		{"plan", args{"files": args{"x": 1}}, "", CodeBadArgument, ""},

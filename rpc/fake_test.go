@@ -266,7 +266,7 @@ func (f *fake) Overrides() []spec.Override { return f.overrides }
 func (f *fake) changes() []reconcile.Change {
 	return []reconcile.Change{
 		{ID: reconcile.InstanceID{Program: "web", Index: 0}, What: "replace", Reason: "args changed", Keys: []string{"args"}},
-		{ID: reconcile.InstanceID{Program: "web", Index: 1}, What: "replace", Reason: "args changed", Keys: []string{"args"}, Later: true},
+		{ID: reconcile.InstanceID{Program: "web", Index: 1}, What: "replace", Reason: "args changed; in its turn", Keys: []string{"args"}, Later: true},
 	}
 }
 

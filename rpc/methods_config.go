@@ -11,7 +11,7 @@ import (
 	"github.com/procnanny/procnanny/spec"
 )
 
-const changesDoc = "`changes`, each: program, instance, what (start, stop, replace, live, forget, wait), reason, keys (that differ), later (true: when its turn comes)"
+const changesDoc = "`changes`, each: program, instance, what (start, stop, replace, live, forget, wait), reason, keys (that differ), later (true: not at once; reason says what it waits for)"
 
 var argGeneration = Arg{Name: "generation", Type: TypeInt, Min: 1, Max: math.MaxInt32, Doc: "the generation's number"}
 
@@ -25,7 +25,7 @@ var configMethods = []Method{
 			{Name: "single", Type: TypeString, Admin: true, Doc: "use only this one of files"},
 		},
 		Result:  "`digest`; `generation`, the one it would follow; " + changesDoc + "; `problems`, each: file, line, column, path, message, source_line, also, hint, warning.",
-		Reply:   `{"digest": "89abcdef01234567", "generation": 8, "changes": [{"program": "web", "instance": 0, "what": "replace", "reason": "args changed", "keys": ["args"], "later": false}, {"program": "web", "instance": 1, "what": "replace", "reason": "args changed", "keys": ["args"], "later": true}], "problems": [{"file": "web.cue", "line": 3, "column": 2, "path": "programs.web.args", "message": "unknown name $(prot)", "source_line": "", "also": [], "hint": "", "warning": true}]}`,
+		Reply:   `{"digest": "89abcdef01234567", "generation": 8, "changes": [{"program": "web", "instance": 0, "what": "replace", "reason": "args changed", "keys": ["args"], "later": false}, {"program": "web", "instance": 1, "what": "replace", "reason": "args changed; in its turn", "keys": ["args"], "later": true}], "problems": [{"file": "web.cue", "line": 3, "column": 2, "path": "programs.web.args", "message": "unknown name $(prot)", "source_line": "", "also": [], "hint": "", "warning": true}]}`,
 		Handler: plan,
 	},
 	{
@@ -39,7 +39,7 @@ var configMethods = []Method{
 		},
 		Result:  "`generation`; `digest`; `changed`, false when the files say what runs; " + changesDoc + ".",
 		Request: `{"digest": "89abcdef01234567"}`,
-		Reply:   `{"generation": 8, "digest": "89abcdef01234567", "changed": true, "changes": [{"program": "web", "instance": 0, "what": "replace", "reason": "args changed", "keys": ["args"], "later": false}, {"program": "web", "instance": 1, "what": "replace", "reason": "args changed", "keys": ["args"], "later": true}]}`,
+		Reply:   `{"generation": 8, "digest": "89abcdef01234567", "changed": true, "changes": [{"program": "web", "instance": 0, "what": "replace", "reason": "args changed", "keys": ["args"], "later": false}, {"program": "web", "instance": 1, "what": "replace", "reason": "args changed; in its turn", "keys": ["args"], "later": true}]}`,
 		Handler: apply,
 	},
 	{

@@ -34,7 +34,6 @@ type change struct {
 	What     string   `json:"what"`
 	Reason   string   `json:"reason"`
 	Keys     []string `json:"keys"`
-	Later    bool     `json:"later"`
 }
 
 func (a *app) planCommand() *cobra.Command {
@@ -160,19 +159,15 @@ func changesTable(list []change) *table {
 		for i+n < len(list) && sameChange(first, list[i+n]) && list[i+n].Instance == first.Instance+n {
 			n++
 		}
-		reason := first.Reason
-		if first.Later {
-			reason += " (in its turn)"
-		}
 		r := indexRange{first.Instance, first.Instance + n - 1}
-		t.add(cell{first.What, whatStyle[first.What]}, cell{text: r.label(first.Program)}, cell{text: reason})
+		t.add(cell{first.What, whatStyle[first.What]}, cell{text: r.label(first.Program)}, cell{text: first.Reason})
 		i += n
 	}
 	return t
 }
 
 func sameChange(a, b change) bool {
-	return a.Program == b.Program && a.What == b.What && a.Reason == b.Reason && a.Later == b.Later
+	return a.Program == b.Program && a.What == b.What && a.Reason == b.Reason
 }
 
 // countChanges is a summary such as "3 instances: 2 start, 1 stop".
