@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"hash/crc32"
-	"sync"
 	"time"
 
 	"github.com/vmihailenco/msgpack/v5"
@@ -22,33 +21,7 @@ var (
 	errSum   = errors.New("wrong checksum")
 )
 
-// packer pairs an encoder with its buffer, to be used again.
-type packer struct {
-	buf bytes.Buffer
-	enc *msgpack.Encoder
-}
-
-var packers = sync.Pool{New: func() any {
-	p := &packer{}
-	p.enc = msgpack.NewEncoder(&p.buf)
-	p.enc.SetCustomStructTag("json")
-	p.enc.UseCompactInts(true)
-	return p
-}}
-
-// appendPacked appends v in msgpack, structs as maps by their JSON names: a
-// field that another version added is skipped, one that it lacks stays zero.
-func appendPacked(b []byte, v any) []byte {
-	p := packers.Get().(*packer)
-	p.buf.Reset()
-	if err := p.enc.Encode(v); err != nil {
-		panic("cannot encode our own type: " + err.Error()) // no interface, channel or function is in them
-	}
-	b = append(b, p.buf.Bytes()...)
-	packers.Put(p)
-	return b
-}
-
+// unpack reads what pack.go writes, of any version.
 func unpack(b []byte, v any) error {
 	d := msgpack.NewDecoder(bytes.NewReader(b))
 	d.SetCustomStructTag("json")

@@ -118,14 +118,14 @@ func runKey(program string, run reconcile.RunID) []byte {
 // nanoseconds, 0 while it lives.
 const runHead = 12
 
-func encodeRun(r *Run) []byte {
+func appendRunValue(b []byte, r *Run) []byte {
 	var end int64
 	if !r.End.IsZero() {
 		end = r.End.UnixNano()
 	}
-	b := binary.BigEndian.AppendUint32(nil, uint32(r.ID.Index))
+	b = binary.BigEndian.AppendUint32(b, uint32(r.ID.Index))
 	b = binary.BigEndian.AppendUint64(b, uint64(end))
-	return appendPacked(b, r)
+	return appendRun(b, r)
 }
 
 func runHeadOf(v []byte) (index int, end int64) {
@@ -198,7 +198,7 @@ func (w *work) putRuns(tx *bbolt.Tx) error {
 	stats := map[string]runStat{}
 	for _, id := range sortedRuns(w.runs) {
 		r := w.runs[id]
-		key, v := runKey(r.ID.Program, r.Run), seal(encodeRun(r))
+		key, v := runKey(r.ID.Program, r.Run), seal(appendRunValue(nil, r))
 		s, ok := stats[r.ID.Program]
 		if !ok {
 			s = getRunStat(tx, r.ID.Program)

@@ -2,6 +2,7 @@ package store
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -76,6 +77,17 @@ func (f *frame) instance(id reconcile.InstanceID, packed []byte) {
 	f.item(itemInstance, func(b []byte) []byte { return append(appendID(b, id), packed...) })
 }
 
+// changed appends an instance and returns it as it is packed.
+func (f *frame) changed(i *reconcile.Instance) []byte {
+	from := 0
+	f.item(itemInstance, func(b []byte) []byte {
+		b = appendID(b, i.ID)
+		from = len(b)
+		return appendInstance(b, i)
+	})
+	return bytes.Clone(f.b[from:])
+}
+
 func (f *frame) program(name string, packed []byte) {
 	f.item(itemProgram, func(b []byte) []byte { return append(appendString(b, name), packed...) })
 }
@@ -93,7 +105,7 @@ func (f *frame) event(e Event) {
 }
 
 func (f *frame) run(r *Run) {
-	f.item(itemRun, func(b []byte) []byte { return append(b, encodeRun(r)...) })
+	f.item(itemRun, func(b []byte) []byte { return appendRunValue(b, r) })
 }
 
 func (f *frame) clock(booted time.Time) {

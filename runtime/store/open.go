@@ -186,10 +186,10 @@ func (s *Store) followClock(rec *Recovered, booted time.Time) {
 	rec.World = reconcile.ClockSet(rec.World, d)
 	for name, p := range rec.World.Programs {
 		if s.m.programs[name] != nil {
-			s.m.programs[name] = appendPacked(nil, p.Roll())
+			s.m.programs[name] = appendRoll(nil, new(p.Roll()))
 		}
 		for _, i := range p.Instances {
-			s.m.instances[i.ID] = appendPacked(nil, i)
+			s.m.instances[i.ID] = appendInstance(nil, i)
 		}
 	}
 	for _, r := range s.m.living {
@@ -204,7 +204,7 @@ func (s *Store) rewriteWorld(rec Recovered) {
 	}
 	for _, p := range rec.World.Programs {
 		for _, i := range p.Instances {
-			s.m.instances[i.ID] = appendPacked(nil, i)
+			s.m.instances[i.ID] = appendInstance(nil, i)
 			s.q.instances[i.ID] = true
 		}
 		s.q.programs[p.Name] = true // gone: a boot forgets rolls

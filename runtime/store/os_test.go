@@ -24,7 +24,7 @@ func TestRollsThatWereWrittenBefore(t *testing.T) {
 		Target string    `json:"target"`
 	}{"web", "it fails", epoch, "x"}
 	var r reconcile.Roll
-	if err := unpack(appendPacked(nil, old), &r); err != nil || r.Held != "it fails" || r.Target != "x" || !r.RetryAt.Equal(epoch) {
+	if err := unpack(reflected(old), &r); err != nil || r.Held != "it fails" || r.Target != "x" || !r.RetryAt.Equal(epoch) {
 		t.Errorf("read as %+v: %v", r, err)
 	}
 }

@@ -184,10 +184,8 @@ func (s *Store) recordWorld(f *frame, b reconcile.Batch) {
 		if living != nil {
 			s.q.addRun(s.stamp(living))
 		}
-		packed := appendPacked(nil, i)
-		s.m.instances[i.ID] = packed
+		s.m.instances[i.ID] = f.changed(i)
 		s.q.instances[i.ID] = true
-		f.instance(i.ID, packed)
 	}
 	for _, p := range b.Programs {
 		if len(p.Instances) == 0 {
@@ -196,7 +194,7 @@ func (s *Store) recordWorld(f *frame, b reconcile.Batch) {
 			f.program(p.Name, nil)
 			continue
 		}
-		packed := appendPacked(nil, p.Roll())
+		packed := appendRoll(nil, new(p.Roll()))
 		s.m.programs[p.Name] = packed
 		s.q.programs[p.Name] = true
 		f.program(p.Name, packed)

@@ -78,13 +78,13 @@ func TestANewControlFindsTheWorldAsItWas(t *testing.T) {
 // same compares values whose times may differ in their location.
 func same(a, b any) bool { return reflect.DeepEqual(plain(a), plain(b)) }
 
-func plain(v any) string { return fmt.Sprintf("%x", appendPacked(nil, v)) }
+func plain(v any) string { return fmt.Sprintf("%x", reflected(v)) }
 
 func TestEveryFieldOfAnInstanceComesBack(t *testing.T) {
 	var i reconcile.Instance
 	fill(reflect.ValueOf(&i).Elem(), 1)
 	var got reconcile.Instance
-	if err := unpack(appendPacked(nil, &i), &got); err != nil {
+	if err := unpack(appendInstance(nil, &i), &got); err != nil {
 		t.Fatal(err)
 	}
 	v := reflect.ValueOf(got)
@@ -259,11 +259,11 @@ func testBoot(t *testing.T, end func(*testing.T, *Store), tmpfs bool) {
 // The preflight of a roll is stored by name; by number it was before.
 func TestRollsWithNumbersAreRead(t *testing.T) {
 	want := reconcile.Roll{Target: "x", Preflight: reconcile.PreflightBad, Held: "it fails", RetryAt: epoch, Forced: "y"}
-	now := appendPacked(nil, want)
+	now := appendRoll(nil, &want)
 	if !bytes.Contains(now, []byte("bad")) {
 		t.Errorf("stored as %q", now)
 	}
-	before := appendPacked(nil, map[string]any{"target": "x", "preflight": 3, "held": "it fails", "retry_at": epoch, "forced": "y"})
+	before := reflected(map[string]any{"target": "x", "preflight": 3, "held": "it fails", "retry_at": epoch, "forced": "y"})
 	for _, raw := range [][]byte{now, before} {
 		got, ok := unpackRoll(raw)
 		if !got.RetryAt.Equal(epoch) {
@@ -274,7 +274,7 @@ func TestRollsWithNumbersAreRead(t *testing.T) {
 		}
 	}
 	for _, bad := range []any{map[string]any{"preflight": 4}, map[string]any{"preflight": "fine"}, "rubbish"} {
-		if got, ok := unpackRoll(appendPacked(nil, bad)); ok {
+		if got, ok := unpackRoll(reflected(bad)); ok {
 			t.Errorf("%v is read as %+v", bad, got)
 		}
 	}

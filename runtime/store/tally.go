@@ -185,7 +185,7 @@ func putTally(tx *bbolt.Tx, b *bbolt.Bucket, program string, runs []*Run) error 
 		all.add(r)
 	}
 	for index, t := range all {
-		if err := b.Put(instanceKey(reconcile.InstanceID{Program: program, Index: index}), seal(appendPacked(nil, t))); err != nil {
+		if err := b.Put(instanceKey(reconcile.InstanceID{Program: program, Index: index}), seal(appendTally(nil, t))); err != nil {
 			return err
 		}
 	}
