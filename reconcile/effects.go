@@ -66,6 +66,8 @@ func (t *turn) asked(cause Cause) {
 	case CauseCommand, CauseRestart, CauseStop:
 	case CauseConfig, CauseScale, CauseReplaced, CauseScaledDown, CauseRemoved:
 		t.i.By = t.by
+	case CauseShutdown:
+		t.i.By = t.w.shutBy
 	default:
 		t.i.By = nil
 	}

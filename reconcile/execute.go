@@ -180,7 +180,10 @@ func force(t *turn, c *Command) ([]Action, []Outcome) {
 	return nil, nil
 }
 
-func shutdown(t *turn, _ *Command) ([]Action, []Outcome) {
+func shutdown(t *turn, c *Command) ([]Action, []Outcome) {
 	t.w.ShuttingDown = true
+	if c.By.How != "" {
+		t.w.shutBy = &c.By
+	}
 	return nil, nil
 }

@@ -285,6 +285,8 @@ type World struct {
 	Booting bool
 	// ShuttingDown makes every goal GoalDown, in the order that start.after gives.
 	ShuttingDown bool
+	// shutBy is who asked for that; nil is nobody that we know of.
+	shutBy *spec.Requester
 	// waiters are the programs that name another in start.after, by that one's
 	// name: what Program.Spec says, the other way round.
 	waiters map[string][]string

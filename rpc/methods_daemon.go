@@ -61,7 +61,7 @@ var daemonMethods = []Method{
 	},
 	{
 		Name: "shutdown", Access: AccessAdmin,
-		Doc:     "Stop every program in order and end the daemon.",
+		Doc:     "Stop every program in order and end the daemon, whatever `--on-exit` says. It holds also when control dies meanwhile.",
 		Result:  "`shutting_down`, true; sent before it happens.",
 		Reply:   `{"shutting_down": true}`,
 		Handler: shutdown,

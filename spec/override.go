@@ -19,10 +19,10 @@ const (
 	FieldProgram = "program"
 )
 
-// Requester is who asked for something: the peer of a socket, or "file",
-// "boot", "hook" without ids.
+// Requester is who asked for something: the peer of a socket, or without ids what
+// did, such as a file or a signal.
 type Requester struct {
-	How string `json:"how" msgpack:"how"` // rpc, file, boot, signal
+	How string `json:"how" msgpack:"how"` // rpc, file, signal, exit_when
 	UID int    `json:"uid" msgpack:"uid"`
 	GID int    `json:"gid" msgpack:"gid"`
 	PID int    `json:"pid" msgpack:"pid"`

@@ -7,6 +7,7 @@ import (
 
 	"github.com/procnanny/procnanny/reconcile"
 	"github.com/procnanny/procnanny/rpc"
+	"github.com/procnanny/procnanny/runtime/keeper"
 	"github.com/procnanny/procnanny/runtime/output"
 	"github.com/procnanny/procnanny/runtime/sink"
 	"github.com/procnanny/procnanny/runtime/store"
@@ -241,10 +242,14 @@ func (c *Control) Upgrade(ctx context.Context) error {
 	return nil
 }
 
-// Shutdown implements rpc.Backend.
+// Shutdown implements rpc.Backend. The keeper is told, so that it holds also when
+// this process dies before everything is stopped.
 func (c *Control) Shutdown(_ context.Context, by spec.Requester) error {
 	c.emit("command", rpc.Map{{Key: "event", Value: "shutdown"}, {Key: "by", Value: byMap(by)}})
-	c.finish(ending{stop: true})
+	c.finish(ending{stop: true, by: by})
+	if err := c.cfg.Keeper.Send([]keeper.Order{{Kind: keeper.OrderStop}}); err != nil {
+		return fmt.Errorf("cannot tell the keeper to shut down: %w", err)
+	}
 	return nil
 }
 

@@ -265,5 +265,5 @@ func (c *Control) asked(ctx context.Context, s spec.Signal) {
 		c.watch.Kick()
 		return
 	}
-	c.finish(ending{stop: c.cfg.Place.OnExit != "leave"})
+	c.finish(ending{stop: c.cfg.Place.OnExit != "leave", by: spec.Requester{How: "signal"}})
 }

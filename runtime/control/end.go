@@ -3,7 +3,6 @@ package control
 import (
 	"context"
 	"errors"
-	"os"
 	"runtime/debug"
 	"time"
 
@@ -17,6 +16,7 @@ import (
 type ending struct {
 	stop bool // stop the programs first
 	code int  // of the daemon's exit, when there is no err
+	by   spec.Requester
 	err  error
 }
 
@@ -37,7 +37,7 @@ func (c *Control) serve(ctx context.Context) error {
 		e = ending{err: ctx.Err()}
 	}
 	if e.err == nil && e.stop {
-		e.err = c.stopAll(ctx)
+		e.err = c.stopAll(ctx, e.by)
 	}
 	if e.err == nil {
 		c.finishHooks(ctx)
@@ -77,10 +77,9 @@ const lastGasp = 5 * time.Second
 
 // stopAll stops every program and waits until nobody is left. With a shutdown
 // timeout, what is left then is killed.
-func (c *Control) stopAll(ctx context.Context) error {
+func (c *Control) stopAll(ctx context.Context, by spec.Requester) error {
 	c.log.Info("stopping everything")
 	debug.SetGCPercent(stopGC)
-	by := spec.Requester{How: "signal", UID: os.Getuid(), GID: os.Getgid()}
 	crashpoint.Here(crashpoint.ShutdownBegun)
 	if _, err := c.engine.Command(ctx, reconcile.Command{Kind: reconcile.CommandShutdown, By: by}); err != nil {
 		return err

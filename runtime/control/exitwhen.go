@@ -89,7 +89,7 @@ func (c *Control) resume(ctx context.Context) {
 				c.log.Warn("cannot start the program that the daemon ends with", "instance", i.ID.String(), "error", err)
 			}
 		default:
-			c.finish(ending{stop: true, code: exitCode(i.LastExit)})
+			c.finish(ending{stop: true, code: exitCode(i.LastExit), by: spec.Requester{How: exitWhenKey}})
 		}
 	}
 }

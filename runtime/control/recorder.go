@@ -11,6 +11,7 @@ import (
 	"github.com/procnanny/procnanny/runtime/crashpoint"
 	"github.com/procnanny/procnanny/runtime/keeper"
 	"github.com/procnanny/procnanny/runtime/store"
+	"github.com/procnanny/procnanny/spec"
 )
 
 // recorder writes the engine's turns down and publishes them: it is the
@@ -69,7 +70,7 @@ func (r *recorder) Record(b reconcile.Batch) {
 	crashpoint.Here(crashpoint.RecordWritten)
 	if code, ended := r.c.exitWhen.watch(b.Events); ended {
 		r.c.log.Info("the program has ended that the daemon ends with", "program", r.c.exitWhen.want.Load().program, "code", code)
-		r.c.finish(ending{stop: true, code: code})
+		r.c.finish(ending{stop: true, code: code, by: spec.Requester{How: exitWhenKey}})
 	}
 }
 

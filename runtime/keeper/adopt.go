@@ -104,9 +104,9 @@ func (k *keeper) inherit(w *Will, noted map[uint64]bool) {
 		}
 	}
 	k.log.Info("took over from a former keeper", "how", w.Origin, "former", w.Former, "runs", len(w.Runs))
-	k.reap() // what ended in between
-	if w.Asked != 0 {
-		k.askStop()
+	k.reap()          // what ended in between
+	if w.Asked != 0 { // who would have left them has left them
+		k.orderStop(nil)
 	}
 }
 

@@ -13,10 +13,10 @@ import (
 const maxOrders = 48
 
 // orders says what each order does. Those about a run are looked up first.
-var orders [OrderLean + 1]func(*keeper, *Order)
+var orders [OrderStop + 1]func(*keeper, *Order)
 
 // runOrders are about one run, which exists.
-var runOrders [OrderLean + 1]func(*keeper, *run, *Order)
+var runOrders [OrderStop + 1]func(*keeper, *run, *Order)
 
 func init() {
 	orders = [...]func(*keeper, *Order){
@@ -28,6 +28,7 @@ func init() {
 		OrderReady:     (*keeper).orderReady,
 		OrderList:      (*keeper).orderList,
 		OrderLean:      (*keeper).orderLean,
+		OrderStop:      (*keeper).orderStop,
 	}
 	runOrders = [...]func(*keeper, *run, *Order){
 		OrderSignal: (*keeper).orderSignal,
@@ -36,7 +37,7 @@ func init() {
 		OrderKill:   (*keeper).orderKill,
 		OrderTune:   (*keeper).orderTune,
 		OrderAck:    (*keeper).orderAck,
-		OrderLean:   nil,
+		OrderStop:   nil,
 	}
 }
 

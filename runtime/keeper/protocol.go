@@ -29,6 +29,7 @@ const (
 	OrderReady               // control answers status: tell NOTIFY_SOCKET
 	OrderList                // Version in Run: answer with a Fact of kind FactHello
 	OrderLean                // nothing is going on: give memory back
+	OrderStop                // somebody asked control to stop everything: as TERM, also where that leaves programs
 )
 
 // Order is one request of control.
@@ -87,7 +88,7 @@ const (
 	FactEmptied              // nobody is left
 	FactTuned                // Digest, Refused
 	FactPreflight            // Program, Digest, Reason (empty is good)
-	FactAsked                // Signal: somebody sent us TERM, INT (stop) or HUP (read again)
+	FactAsked                // Signal: somebody sent us TERM, INT (stop; or OrderStop came) or HUP (read again)
 	FactHeld                 // Hello.Runs with Held and Note; their descriptors came with it. Conn keeps it to itself
 	FactFarewell             // the keeper ends on purpose: no other is to be raised. Conn keeps it to itself
 	FactOutput               // Stream, Reason, Dropping, Dropped: output cannot be written, or (no Reason) is again
@@ -139,7 +140,7 @@ type Hello struct {
 	Contain  string // how descendants are found: "cgroup" or "sweep"
 	Degraded string // why, when it is not "cgroup"
 	Runs     []Run
-	// Asked is TERM once somebody asked the keeper to stop everything.
+	// Asked is TERM once somebody asked to stop everything.
 	Asked spec.Signal
 	// NoFile is the keeper's hard limit of open descriptors; Reserved of them
 	// are its own. Every instance costs 1 for its pidfd and 1 for each pipe.

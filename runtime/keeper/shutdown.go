@@ -51,6 +51,14 @@ func (k *keeper) askStop() {
 	}
 }
 
+// orderStop is somebody's word to control that everything is to be stopped: from
+// now on it is ours, whatever becomes of control, and holds where TERM would leave
+// the programs running.
+func (k *keeper) orderStop(*Order) {
+	k.c.Leave = false
+	k.askStop()
+}
+
 // stopping reports whether everything is being stopped, for good.
 func (k *keeper) stopping() bool { return k.asked == spec.SIGTERM && !k.c.Leave }
 

@@ -33,6 +33,34 @@ func TestTermIsControlsToCarryOut(t *testing.T) {
 	}
 }
 
+// What somebody asked control for outlives control, also where TERM would leave the
+// programs running.
+func TestAStopIsTheKeepersFromThenOn(t *testing.T) {
+	for name, leave := range map[string]bool{"stop": false, "leave": true} {
+		t.Run(name, func(t *testing.T) {
+			r := startRig(t, testConfig{Leave: leave})
+			run := r.begin(0, `trap "exit 0" TERM; echo up; while :; do sleep 0.02; done`).Run
+			r.logged(0, "up")
+			r.send(Order{Kind: OrderStop})
+			if f := r.next(FactAsked, 0); f.Signal != spec.SIGTERM {
+				t.Errorf("%+v", f)
+			}
+			r.conn.Close()
+			r.connect()
+			if r.hello.Asked != spec.SIGTERM {
+				t.Errorf("hello: %+v", r.hello)
+			}
+			must(t, r.cmd.Process.Signal(syscall.SIGTERM)) // a service manager's, meanwhile
+			r.send(Order{Kind: OrderSignal, Run: run, Signal: spec.SIGTERM})
+			r.next(FactEmptied, run)
+			r.send(Order{Kind: OrderAck, Run: run}, Order{Kind: OrderShutdown})
+			if code := r.waitEnd(); code != 0 {
+				t.Errorf("exit code %d", code)
+			}
+		})
+	}
+}
+
 func TestHupIsPassedOnAndOthersAreHarmless(t *testing.T) {
 	r := startRig(t, testConfig{})
 	for _, sig := range []syscall.Signal{
