@@ -46,6 +46,7 @@ type run struct {
 
 	stopping bool
 	adopted  bool // not our child
+	reaper   int  // adopted: whose child it is instead, 0 is not known
 	strayed  bool // adopted, and its main process has left its cgroup
 	ended    bool
 	emptied  bool

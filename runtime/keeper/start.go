@@ -129,6 +129,7 @@ func inputFile(text string) (int, error) {
 func (k *keeper) register(r *run) {
 	k.runs[r.id], r.in.run = r, r
 	if r.adopted {
+		r.reaper = readStat(r.pid).ppid
 		k.box.remember(r)
 	} else {
 		k.mains[r.pid] = r

@@ -68,6 +68,38 @@ func TestNobodyIsLeftAfterKill(t *testing.T) {
 	})
 }
 
+// Who left the session and lost his parent while a former keeper lived is found by
+// the next one, and so is whom the main process started there and leaves behind.
+func TestNobodyIsLeftOfAnAdoptedRun(t *testing.T) {
+	modes(t, func(t *testing.T, c testConfig) {
+		r := startRig(t, c)
+		run := r.begin(0, strings.Replace(brood, "echo main", `setsid sh -c 'trap "" TERM HUP INT; echo other $$ ; while :; do sleep 30; done' &`, 1))
+		pids := []int{grandchild(r)}
+		r.poll("the other's pid", func() bool {
+			_, rest, _ := strings.Cut(r.logged(0, "other "), "other ")
+			line, _, whole := strings.Cut(rest, "\n")
+			pid, _ := strconv.Atoi(line)
+			pids = append(pids[:1], pid)
+			return whole && pid > 0
+		})
+		r.killKeeper()
+		r.start()
+		r.connect()
+		r.send(Order{Kind: OrderSignal, Run: run.Run, Signal: spec.SIGTERM})
+		if f := r.next(FactExited, run.Run); f.Left < 2 {
+			t.Errorf("main ended: %+v", f)
+		}
+		r.send(Order{Kind: OrderKill, Run: run.Run, Signal: spec.SIGKILL})
+		r.next(FactEmptied, run.Run)
+		for _, pid := range pids {
+			if alive(pid) {
+				t.Errorf("process %d is left", pid)
+				_ = unix.Kill(pid, unix.SIGKILL)
+			}
+		}
+	})
+}
+
 // A kill while main lives takes main and all others with it.
 func TestKillTakesAll(t *testing.T) {
 	modes(t, func(t *testing.T, c testConfig) {

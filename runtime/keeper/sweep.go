@@ -19,7 +19,7 @@ const sweepEvery = 50 * time.Millisecond
 // the subreaper; which run one belongs to is told by its session or process
 // group, by what was seen of it before, or by the environment that it was
 // executed with. One that has hidden all of these is reaped when it ends and
-// otherwise not known.
+// otherwise not known. See marked for what a former keeper left behind.
 type sweep struct {
 	k   *keeper
 	why string
@@ -134,9 +134,8 @@ func (s *sweep) orphanage() (list []int, sure bool) {
 // belongs reports whether an orphan is of run r.
 func (s *sweep) belongs(r *run, pid int, st stat) bool {
 	if r.adopted {
-		// Candidates are everybody's processes: nothing but all marks together
-		// will do. One that left the session is not found.
-		return (st.session == r.pid || st.pgrp == r.pid) && hasVariable(pid, r.cookie) && hasVariable(pid, "PROCNANNY_PROGRAM="+r.in.program)
+		// Candidates are everybody's processes: nothing but all marks together will do.
+		return s.marked(r, pid, st) && hasVariable(pid, r.cookie) && hasVariable(pid, "PROCNANNY_PROGRAM="+r.in.program)
 	}
 	// The number of a session or group is not given away while it has members. When
 	// it had none any more it may be another main process's, or that of somebody
@@ -151,6 +150,29 @@ func (s *sweep) belongs(r *run, pid int, st stat) bool {
 		return true
 	}
 	return hasVariable(pid, r.cookie)
+}
+
+// marked reports whether a process is where those of an adopted run are: in the
+// main process's session or group, below it when we last looked, or an orphan that
+// holds the run's pipe. Orphans went where the main process went, when the keeper
+// that started them died.
+func (s *sweep) marked(r *run, pid int, st stat) bool {
+	switch {
+	case st.session == r.pid || st.pgrp == r.pid || r.seen != nil && r.seen.starts[pid] == st.start:
+		return true
+	case r.reaper != 0 && st.ppid != r.reaper:
+		return false
+	}
+	return r.hasPipe(pid, 1) || r.hasPipe(pid, 2)
+}
+
+// hasPipe reports whether a process's descriptor is a pipe of the run's.
+func (r *run) hasPipe(pid, number int) bool {
+	var st unix.Stat_t
+	if unix.Stat(fmt.Sprintf("/proc/%d/fd/%d", pid, number), &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFIFO {
+		return false
+	}
+	return st.Ino == r.in.streams[0].inode || st.Ino == r.in.streams[1].inode
 }
 
 // maxLooks bounds how often we look again because somebody ended while we did.
