@@ -18,12 +18,22 @@ import (
 func (a *app) eventsCommand() *cobra.Command {
 	var e eventReader
 	cmd := &cobra.Command{
-		Use: "events [TOPIC]...", Short: "Show what happened, and follow what happens",
+		Use: "events [TARGET | TOPIC]...", Short: "Show what happened, and follow what happens",
 		Long: `Show the last events, or those after a sequence number; with -f go on with what
-happens now, without gaps. A TOPIC is a prefix: "state.", "state.web.0", "config",
-"output.web.0". Events of output are not kept: they are seen with -f only.`,
+happens now, without gaps. A TARGET means what happened to it: web, web/2, "w*". A
+TOPIC is the beginning of one: "state.", "state.web.0", "config", "output.web.0" (a
+program of such a name is "[c]onfig"). Events of output are not kept: they are seen
+with -f only, and by their topic.`,
+		ValidArgsFunction: a.completeWhich,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			e.app, e.topics, e.sinceGiven = a, args, cmd.Flags().Changed("since")
+			e.app, e.sinceGiven = a, cmd.Flags().Changed("since")
+			for _, arg := range args {
+				w, err := parseWhich(arg)
+				if err != nil {
+					return err
+				}
+				e.which = append(e.which, w)
+			}
 			if e.limitGiven = cmd.Flags().Changed("limit"); e.limit < 0 {
 				return fmt.Errorf("cannot show the last %d events", e.limit)
 			}
@@ -42,12 +52,13 @@ happens now, without gaps. A TOPIC is a prefix: "state.", "state.web.0", "config
 // comes.
 type eventReader struct {
 	app        *app
-	topics     []string
+	which      []which
 	follow     bool
 	since      uint64
 	sinceGiven bool
 	limit      int
 	limitGiven bool
+	found      bool // something was printed
 }
 
 // eventPage is how many events are asked for at once.
@@ -78,8 +89,12 @@ func (e *eventReader) run(ctx context.Context) error {
 	switch {
 	case ctx.Err() != nil:
 		return nil // ctrl-C
-	case err != nil || !e.follow:
+	case err != nil:
 		return err
+	case !e.follow && !e.found:
+		return e.unknown(ctx, c, endpoint)
+	case !e.follow:
+		return nil
 	}
 	for {
 		event, ok := e.wait(ctx, live)
@@ -130,8 +145,8 @@ func (e *eventReader) pages(ctx context.Context, c rpc.Caller, endpoint string) 
 // page is the next page after since, of what is wanted.
 func (e *eventReader) page(ctx context.Context, c rpc.Caller, endpoint string) (eventsReply, error) {
 	query := map[string]any{"since": e.since, "limit": eventPage}
-	if len(e.topics) == 1 {
-		query["topic"] = e.topics[0]
+	if topic := e.only(); topic != "" {
+		query["topic"] = topic
 	}
 	page, err := e.fetch(ctx, c, endpoint, query)
 	page.Events = slices.DeleteFunc(page.Events, func(ev map[string]any) bool { return !e.wants(ev) })
@@ -149,11 +164,6 @@ func (e *eventReader) fetch(ctx context.Context, c rpc.Caller, endpoint string, 
 		return page, err
 	}
 	return page, into(tree, &page)
-}
-
-func (e *eventReader) wants(event map[string]any) bool {
-	topic, ok := event["topic"].(string)
-	return len(e.topics) == 0 || !ok || slices.ContainsFunc(e.topics, func(t string) bool { return strings.HasPrefix(topic, t) })
 }
 
 // catchUpEvery is when we look without having been told to: what was published
@@ -183,11 +193,7 @@ func (e *eventReader) listen(ctx context.Context) (<-chan map[string]any, func()
 	if err != nil {
 		return nil, nil, err
 	}
-	topics := e.topics
-	if len(topics) == 0 { // output only where it was asked for
-		topics = rpc.TopicKinds()
-	}
-	sub, err := e.app.subscribe(endpoint, topics)
+	sub, err := e.app.subscribe(endpoint, e.subscriptions())
 	if err != nil {
 		return nil, nil, fmt.Errorf("cannot follow events at %s: %w", endpoint, err)
 	}
@@ -217,6 +223,7 @@ func (e *eventReader) listen(ctx context.Context) (<-chan map[string]any, func()
 
 // print writes events: a line each, also as JSON.
 func (e *eventReader) print(events ...map[string]any) error {
+	e.found = e.found || len(events) > 0
 	for _, ev := range events {
 		var err error
 		switch e.app.output {
