@@ -22,31 +22,49 @@ const (
 // wall knows when somebody sets the wall clock.
 type wall struct {
 	log *slog.Logger
-	// booted is when the machine was booted, by the wall clock.
-	booted time.Time
+	// at is when things were by the wall clock, as far as it is known to be set.
+	at look
+	// quick reads look.began without a system call; exact asks the kernel, and fails
+	// when it is interrupted each time.
+	quick func() time.Time
+	exact func() (look, bool)
 }
 
+// look is what the wall clock says of two moments that do not move while nobody
+// sets it: when the machine was booted, and when we began. The second one is known
+// by a clock that stands still while the machine sleeps; it is zero where it is
+// not known.
+type look struct{ booted, began time.Time }
+
 func newWall(log *slog.Logger) *wall {
-	w := &wall{log: log}
+	w := &wall{log: log, quick: func() time.Time { return beganAt(time.Now()) }, exact: lookAt}
 	for range 100 * clockLooks {
 		var ok bool
-		if w.booted, ok = bootedAt(); ok {
+		if w.at, ok = w.exact(); ok {
 			return w
 		}
 	}
-	w.booted = time.Now().Add(-uptime()) // a very busy machine
+	w.at = look{booted: time.Now().Add(-uptime())} // a very busy machine
 	return w
 }
 
 // set is by how much the clock was set since the last call, or the beginning. It
-// is for one goroutine, the engine's.
+// is for one goroutine, the engine's, which asks some times in each turn: mostly
+// a quick look says that nobody did.
 func (w *wall) set() time.Duration {
-	booted, ok := bootedAt()
-	d := booted.Sub(w.booted)
-	if !ok || d.Abs() < clockNoise {
+	if began := w.quick(); !began.IsZero() && began.Sub(w.at.began).Abs() < clockNoise/2 {
 		return 0
 	}
-	w.booted = booted
+	now, ok := w.exact()
+	if !ok {
+		return 0
+	}
+	d := now.booted.Sub(w.at.booted)
+	if d.Abs() < clockNoise {
+		w.at.began = now.began.Add(-d) // so that many little ones become one
+		return 0
+	}
+	w.at = now
 	w.log.Warn("the clock was set", "by", d.String())
 	return d
 }
@@ -58,17 +76,29 @@ func (c *Control) clockSet(ctx context.Context) {
 	_ = c.desk.do(ctx, func() {})
 }
 
-// bootedAt says that the machine was booted when, by the wall clock; ok is false
-// when we were interrupted each time we looked.
-func bootedAt() (at time.Time, ok bool) {
+// lookAt asks the kernel; ok is false when we were interrupted each time we looked.
+func lookAt() (l look, ok bool) {
 	for range clockLooks {
 		before := uptime()
-		now := time.Now().Round(0)
+		now := time.Now()
 		if took := uptime() - before; took < clockClose {
-			return now.Add(-before - took/2), true
+			return look{now.Round(0).Add(-before - took/2), beganAt(now)}, true
 		}
 	}
-	return time.Time{}, false
+	return look{}, false
+}
+
+// began is when we began, or a moment later.
+var began = time.Now()
+
+// beganAt is when we began by the wall clock that says now: by what it carries of
+// another clock, which times that are too far away do not.
+func beganAt(now time.Time) time.Time {
+	wall := now.Round(0)
+	if wall == now {
+		return time.Time{}
+	}
+	return wall.Add(-now.Sub(began))
 }
 
 // uptime is CLOCK_BOOTTIME.

@@ -147,7 +147,7 @@ func (c *Control) build() error {
 	crashpoint.Here(crashpoint.BuildBegun)
 	c.wall = newWall(c.log)
 	st, found, err := store.Open(store.Config{
-		StateDir: c.cfg.Place.State, RunDir: c.cfg.Place.Run, BootID: c.cfg.Hello.BootID, BootedAt: c.wall.booted, Log: c.log, Lost: c.lose,
+		StateDir: c.cfg.Place.State, RunDir: c.cfg.Place.Run, BootID: c.cfg.Hello.BootID, BootedAt: c.wall.at.booted, Log: c.log, Lost: c.lose,
 	})
 	if err != nil {
 		return err
@@ -164,7 +164,7 @@ func (c *Control) build() error {
 	})
 	c.engine = engine.New(engine.Config{
 		Executor: executor{c}, Recorder: c.rec, World: found.World, Containment: c.containment(),
-		ClockSet: c.wall.set, Booted: c.wall.booted,
+		ClockSet: c.wall.set, Booted: c.wall.at.booted,
 		View: reconcile.View{Version: c.cfg.Version, KeeperPID: c.cfg.Hello.PID, ControlPID: os.Getpid()},
 	})
 	gid, err := c.cfg.Place.LogGID()
