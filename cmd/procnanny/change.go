@@ -202,7 +202,7 @@ touched. The files' constraints bind.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			n, err := strconv.Atoi(args[1])
 			if err != nil || n < 0 {
-				return fmt.Errorf("cannot scale to %q: expected how many instances are wanted, from 0", args[1])
+				return errCount(args[1])
 			}
 			ask, err := f.add(a, map[string]any{"program": args[0], "instances": n})
 			if err != nil {
@@ -214,6 +214,11 @@ touched. The files' constraints bind.`,
 	f.offerWait(cmd)
 	f.offerWhy(cmd)
 	return cmd
+}
+
+// errCount refuses a number of instances.
+func errCount(text string) error {
+	return fmt.Errorf("cannot scale to %q: how many instances are wanted is an integer, 0 or more", text)
 }
 
 func (a *app) scale(ctx context.Context, ask map[string]any) error {

@@ -112,9 +112,21 @@ func expects(cmd *cobra.Command) {
 // flagKinds are the types of flags that only say how they cannot be parsed.
 var flagKinds = map[string]string{"int": "an integer", "uint64": "an integer, 0 or more", "duration": "a duration such as 10s"}
 
+// negatives are what is meant by a number behind a dash, which is no flag of ours,
+// where people write one.
+var negatives = map[string]func(digits string) error{
+	"scale": func(digits string) error { return errCount("-" + digits) },
+	"set":   func(digits string) error { return fmt.Errorf("cannot set -%s: a negative value is written KEY=-%[1]s", digits) },
+	"logs":  func(digits string) error { return fmt.Errorf("cannot show -%s: the last lines are -n %[1]s", digits) },
+}
+
 // flagError says more about a flag that cannot be used.
 func flagError(cmd *cobra.Command, err error) error {
 	if unknown, ok := errors.AsType[*pflag.NotExistError](err); ok {
+		digits := unknown.GetSpecifiedShortnames()
+		if meant := negatives[cmd.Name()]; meant != nil && digits != "" && digits[0] >= '0' && digits[0] <= '9' {
+			return meant(digits)
+		}
 		var names []string
 		cmd.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
 		if n := spec.Nearest(unknown.GetSpecifiedName(), names); n != "" {
