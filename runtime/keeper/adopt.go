@@ -20,6 +20,7 @@ func (k *keeper) adopt() error {
 	if err != nil {
 		return err
 	}
+	overtaken(notes)
 	noted := map[uint64]bool{}
 	for i := range notes {
 		noted[notes[i].Run] = true
@@ -34,8 +35,8 @@ func (k *keeper) adopt() error {
 	for i := range notes {
 		v := &notes[i]
 		switch {
-		case k.runs[v.Run] != nil || k.claim(&found, v):
-		case v.PID != 0 || k.findStarted(v):
+		case k.runs[v.Run] != nil || !v.Ended && k.claim(&found, v):
+		case v.Ended || v.PID != 0 || k.findStarted(v):
 			k.adoptNoted(v)
 		default:
 			k.adoptUnseen(v)
@@ -46,6 +47,21 @@ func (k *keeper) adopt() error {
 		crashpoint.Here(crashpoint.HeirAdopted)
 	}
 	return nil
+}
+
+// overtaken marks the notes, which are in the order of their runs, that another one
+// of the same instance follows. A run is noted before the note of the one before it
+// is removed, and only when nobody is left of that: who is there is of the later one.
+func overtaken(notes []note) {
+	later := map[instanceKey]bool{}
+	for i := range slices.Backward(notes) {
+		v := &notes[i]
+		key := instanceKey{v.Program, v.Index}
+		if later[key] {
+			v.Ended, v.Emptied = true, true
+		}
+		later[key] = true
+	}
 }
 
 // adoptUnseen lists a run of which no process is found, and whose start a former
@@ -173,9 +189,6 @@ func (k *keeper) adoptNoted(v *note) {
 	r.adopted, r.noted = true, true
 	in.output = v.Output
 	in.reenter(true)
-	if in.run != nil {
-		k.log.Error("two notes for one instance; the later one counts", "program", v.Program, "instance", v.Index)
-	}
 	if v.Ended {
 		k.adoptDead(r, v)
 		return
@@ -216,7 +229,9 @@ func (k *keeper) adoptDead(r *run, v *note) {
 	if r.exit == nil {
 		f := r.fact(FactExited)
 		f.Code, f.Unknown = -1, true
-		f.Left, _ = k.box.left(r)
+		if !r.emptied {
+			f.Left, _ = k.box.left(r)
+		}
 		r.exit = &f
 	}
 	k.lookEmpty(r)

@@ -120,6 +120,39 @@ func TestEndsAreKeptUntilAcknowledged(t *testing.T) {
 	})
 }
 
+// An instance's next run is noted and started before the note of the one before it
+// is removed. Who finds both, the first without its end, knows by the second that
+// nobody was left of the first.
+func TestTwoNotesOfOneInstance(t *testing.T) {
+	modes(t, func(t *testing.T, c testConfig) {
+		r := startRig(t, c)
+		first := r.begin(0, "exit 7").Run
+		r.next(FactEmptied, first)
+		path := filepath.Join(r.c.Dir, "keeper", strconv.FormatUint(first, 10))
+		b, err := os.ReadFile(path)
+		must(t, err)
+		second := r.begin(0, "echo up; exec sleep 100")
+		r.logged(0, "up")
+		r.killKeeper()
+		lines := strings.SplitAfterN(string(b), "\n", 3) // begun, started, and perhaps ended
+		must(t, os.WriteFile(path, []byte(lines[0]+lines[1]), 0o600))
+
+		r.start()
+		r.connect()
+		if v, ok := byRun(r.hello, first); !ok || !v.Ended || !v.Emptied || !v.Exit.Unknown || v.Exit.Left != 0 {
+			t.Errorf("the first: %+v", v)
+		}
+		if v, ok := byRun(r.hello, second.Run); !ok || v.Ended || v.PID != second.PID {
+			t.Errorf("the second: %+v", v)
+		}
+		r.send(Order{Kind: OrderKill, Run: first, Signal: spec.SIGKILL}, Order{Kind: OrderAck, Run: first})
+		r.send(Order{Kind: OrderSignal, Run: second.Run, Signal: spec.SIGTERM})
+		if f := r.next(FactExited, second.Run); f.Signal != spec.SIGTERM && !f.Unknown {
+			t.Errorf("the second ended by %+v", f)
+		}
+	})
+}
+
 // A program whose note is damaged or gone is known by the marks in its cgroup.
 func TestProgramsWithoutNotes(t *testing.T) {
 	box, err := newCgroups(t.TempDir())

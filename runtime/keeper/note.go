@@ -157,7 +157,9 @@ func (k *keeper) noteOf(r *run) note {
 
 // endWait is how long control may take to acknowledge an end before the end is
 // noted: then it may be stopped, or dead, and die with us. While everything is
-// being stopped a thousand ends come at once, and it takes them in turn.
+// being stopped a thousand ends come at once, and it takes them in turn. All that
+// waiting risks is how something ended, where both of us are killed meanwhile: the
+// next keeper finds a note without an end and nobody, and says that nobody knows.
 const (
 	endWait     = 50 * time.Millisecond
 	endWaitStop = 500 * time.Millisecond
