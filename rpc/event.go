@@ -2,7 +2,6 @@ package rpc
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 )
 
@@ -19,14 +18,34 @@ func TopicKinds() []string {
 }
 
 // EscapeTopic keeps a program's name one part of a topic: . and % are %-escaped.
-func EscapeTopic(program string) string { return topicEscapes.Replace(program) }
+func EscapeTopic(program string) string {
+	if strings.IndexByte(program, '.') < 0 && strings.IndexByte(program, '%') < 0 {
+		return program // as nearly all are, and the tables below are cold
+	}
+	return topicEscapes.Replace(program)
+}
 
 var topicEscapes = strings.NewReplacer("%", "%25", ".", "%2E")
 
 // EncodeEvent is the map of an event as subscribers get it: its fields in
 // their order, then seq, prev, time and topic. Output has no seq: its offset
 // says where it belongs.
-func EncodeEvent(e *Event) ([]byte, error) { return Append(nil, eventMap(e)) }
+func EncodeEvent(e *Event) ([]byte, error) {
+	n := len(e.Fields) + 2
+	if e.Seq != 0 {
+		n += 2
+	}
+	b, err := appendPairs(appendMapLen(make([]byte, 0, eventRoom), n), e.Fields)
+	if e.Seq != 0 {
+		b = appendUint(appendStr(b, "seq"), e.Seq)
+		b = appendUint(appendStr(b, "prev"), e.Prev)
+	}
+	b = appendTime(appendStr(b, "time"), e.Time)
+	return appendStr(appendStr(b, "topic"), e.Topic), err
+}
+
+// eventRoom is for one that tells of an exit, in bytes.
+const eventRoom = 256
 
 // rawEvent is the same for an event that may be encoded already.
 func rawEvent(e *Event) (Raw, error) {
@@ -34,14 +53,6 @@ func rawEvent(e *Event) (Raw, error) {
 		return e.Body, nil
 	}
 	return EncodeEvent(e)
-}
-
-func eventMap(e *Event) Map {
-	m := slices.Clip(Map(e.Fields))
-	if e.Seq != 0 {
-		m = append(m, Map{{"seq", e.Seq}, {"prev", e.Prev}}...)
-	}
-	return append(m, Map{{"time", e.Time}, {"topic", e.Topic}}...)
 }
 
 // EncodeLegacyEvent is the event as it was published in 2011: one frame, five

@@ -10,7 +10,7 @@ import (
 func programTopic(kind, program string) string { return kind + "." + rpc.EscapeTopic(program) }
 
 func instanceTopic(kind string, id reconcile.InstanceID) string {
-	return programTopic(kind, id.Program) + "." + strconv.Itoa(id.Index)
+	return kind + "." + rpc.EscapeTopic(id.Program) + "." + strconv.Itoa(id.Index)
 }
 
 // rows say what is published of each event of the core: under which topic, and
@@ -18,7 +18,7 @@ func instanceTopic(kind string, id reconcile.InstanceID) string {
 // the state event that carries the exit.
 var rows = map[reconcile.EventKind]struct {
 	topic  func(ev *reconcile.Event) string
-	fields func(ev *reconcile.Event) rpc.Map
+	fields func(m rpc.Map, ev *reconcile.Event) rpc.Map
 }{
 	reconcile.EventState:    {func(ev *reconcile.Event) string { return instanceTopic("state", ev.ID) }, stateFields},
 	reconcile.EventFlapping: {func(ev *reconcile.Event) string { return programTopic("flapping", ev.ID.Program) }, flapFields},
@@ -29,6 +29,9 @@ var rows = map[reconcile.EventKind]struct {
 	reconcile.EventPending:  {func(ev *reconcile.Event) string { return instanceTopic("pending", ev.ID) }, detailFields},
 	reconcile.EventDrained:  {func(ev *reconcile.Event) string { return instanceTopic("drain", ev.ID) }, drainFields},
 }
+
+// usualFields is room for the keys of an event, all but those of few.
+const usualFields = 16
 
 // describe is the topic and the map of an event of the core; an empty topic
 // means that it is not published.
@@ -41,27 +44,28 @@ func describe(ev *reconcile.Event) (string, rpc.Map) {
 	if ev.Kind == reconcile.EventState {
 		name = ev.State.String()
 	}
-	m := rpc.Map{{Key: "event", Value: name}, {Key: "program", Value: ev.ID.Program}}
+	m := append(make(rpc.Map, 0, usualFields), rpc.Field{Key: "event", Value: name}, rpc.Field{Key: "program", Value: ev.ID.Program})
 	if ev.ID.Index >= 0 {
 		m = append(m, rpc.Field{Key: "instance", Value: ev.ID.Index})
 	}
-	return row.topic(ev), append(m, row.fields(ev)...)
+	return row.topic(ev), row.fields(m, ev)
 }
 
 // stateFields begin as the daemon of 2011 had them: state, then code or signal
 // on the exit itself.
-func stateFields(ev *reconcile.Event) rpc.Map {
-	m := rpc.Map{{Key: "state", Value: ev.State.String()}}
+func stateFields(m rpc.Map, ev *reconcile.Event) rpc.Map {
+	m = append(m, rpc.Field{Key: "state", Value: ev.State.String()})
 	if ev.Exit != nil {
-		m = append(m, exitFields(ev.Exit)...)
+		m = exitFields(m, ev.Exit)
 	}
-	m = append(m, rpc.Map{
-		{Key: "from", Value: ev.From.String()},
-		{Key: "run_id", Value: uint64(ev.Run)},
-		{Key: "pid", Value: ev.PID},
-		{Key: "generation", Value: ev.Generation},
-		{Key: "cause", Value: string(ev.Cause)},
-	}...)
+	m = append(
+		m,
+		rpc.Field{Key: "from", Value: ev.From.String()},
+		rpc.Field{Key: "run_id", Value: uint64(ev.Run)},
+		rpc.Field{Key: "pid", Value: ev.PID},
+		rpc.Field{Key: "generation", Value: ev.Generation},
+		rpc.Field{Key: "cause", Value: string(ev.Cause)},
+	)
 	if ev.Detail != "" {
 		m = append(m, rpc.Field{Key: "detail", Value: ev.Detail})
 	}
@@ -72,45 +76,46 @@ func stateFields(ev *reconcile.Event) rpc.Map {
 }
 
 // flapFields are the verdict and the numbers it was judged by.
-func flapFields(ev *reconcile.Event) rpc.Map {
-	m := detailFields(ev)
+func flapFields(m rpc.Map, ev *reconcile.Event) rpc.Map {
+	m = detailFields(m, ev)
 	if f := ev.Flap; f != nil {
 		ends := make([]any, len(f.Ends))
 		for i, at := range f.Ends {
 			ends[i] = at
 		}
-		m = append(m, rpc.Map{
-			{Key: "ends", Value: ends}, {Key: "window", Value: f.Window}, {Key: "count", Value: f.Count}, {Key: "within", Value: f.Within},
-		}...)
+		m = append(
+			m,
+			rpc.Field{Key: "ends", Value: ends}, rpc.Field{Key: "window", Value: f.Window},
+			rpc.Field{Key: "count", Value: f.Count}, rpc.Field{Key: "within", Value: f.Within},
+		)
 	}
 	return m
 }
 
-func drainFields(ev *reconcile.Event) rpc.Map {
-	m := append(rpc.Map{{Key: "cause", Value: string(ev.Cause)}}, detailFields(ev)...)
+func drainFields(m rpc.Map, ev *reconcile.Event) rpc.Map {
+	m = detailFields(append(m, rpc.Field{Key: "cause", Value: string(ev.Cause)}), ev)
 	if d := ev.Drain; d != nil {
-		m = append(m, rpc.Map{{Key: "ok", Value: d.OK}, {Key: "answer", Value: d.Answer}, {Key: "took", Value: d.Took}}...)
+		m = append(m, rpc.Field{Key: "ok", Value: d.OK}, rpc.Field{Key: "answer", Value: d.Answer}, rpc.Field{Key: "took", Value: d.Took})
 	}
 	return m
 }
 
-func exitFields(e *reconcile.Exit) rpc.Map {
-	var m rpc.Map
+func exitFields(m rpc.Map, e *reconcile.Exit) rpc.Map {
 	switch {
 	case e.Unknown:
-		m = rpc.Map{{Key: "code", Value: nil}, {Key: "exit_unknown", Value: true}}
+		m = append(m, rpc.Field{Key: "code", Value: nil}, rpc.Field{Key: "exit_unknown", Value: true})
 	case e.Signal != 0:
-		m = rpc.Map{{Key: "signal", Value: e.Signal.String()}, {Key: "core", Value: e.Core}}
+		m = append(m, rpc.Field{Key: "signal", Value: e.Signal.String()}, rpc.Field{Key: "core", Value: e.Core})
 	case e.Error != "":
-		m = rpc.Map{{Key: "code", Value: nil}, {Key: "error", Value: e.Error}}
+		m = append(m, rpc.Field{Key: "code", Value: nil}, rpc.Field{Key: "error", Value: e.Error})
 	default:
-		m = rpc.Map{{Key: "code", Value: e.Code}}
+		m = append(m, rpc.Field{Key: "code", Value: e.Code})
 	}
 	return append(m, rpc.Field{Key: "duration", Value: e.Duration})
 }
 
-func detailFields(ev *reconcile.Event) rpc.Map {
-	m := rpc.Map{{Key: "run_id", Value: uint64(ev.Run)}, {Key: "generation", Value: ev.Generation}}
+func detailFields(m rpc.Map, ev *reconcile.Event) rpc.Map {
+	m = append(m, rpc.Field{Key: "run_id", Value: uint64(ev.Run)}, rpc.Field{Key: "generation", Value: ev.Generation})
 	if ev.Detail != "" {
 		m = append(m, rpc.Field{Key: "detail", Value: ev.Detail})
 	}
