@@ -272,11 +272,27 @@ func (l *loop) wait(busy bool, end time.Time) (woken bool) {
 
 func (l *loop) readable() bool {
 	for _, s := range l.sockets() {
-		if state, err := s.GetEvents(); err == nil && state&zmq4.POLLIN != 0 {
+		if readable(s) {
 			return true
 		}
 	}
 	return false
+}
+
+// heard reports whether a publisher has something for us: what it sends may use
+// up what its descriptor had to tell, and only that of its own.
+func (l *loop) heard() bool {
+	for _, p := range l.publishers {
+		if readable(p.socket) {
+			return true
+		}
+	}
+	return false
+}
+
+func readable(s *zmq4.Socket) bool {
+	state, err := s.GetEvents()
+	return err == nil && state&zmq4.POLLIN != 0
 }
 
 // untilEnd is how soon a closing loop looks again.

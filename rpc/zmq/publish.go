@@ -79,11 +79,13 @@ func (s *Server) wantedOf(list []Message) []Message {
 	return out
 }
 
-// lendMost is what a publisher may need for the sockets; with more, because
-// there are many subscribers, they are the thread's alone for lendRest.
+// lendMost is what a publisher may need for the sockets. With more, because
+// there are many subscribers, they are the thread's alone for lendRest times as
+// long: so the publisher never spends more than a small part of its time there,
+// and is not kept away for long because it was once held up itself.
 const (
 	lendMost = time.Millisecond
-	lendRest = time.Second
+	lendRest = 20
 )
 
 // lend has the publisher use the sockets itself while their thread sleeps: to
@@ -106,9 +108,9 @@ func (s *Server) lend(list []Message) bool {
 	}
 	s.loop.publish(list)
 	if took := time.Since(now); took > lendMost {
-		s.slowUntil = now.Add(took + lendRest)
+		s.slowUntil = now.Add(lendRest * took)
 	}
-	if s.loop.readable() { // its descriptor told us, not the thread
+	if s.loop.heard() { // its descriptor told us, not the thread
 		s.waker.wake()
 	}
 	return true

@@ -9,7 +9,6 @@ import (
 	"github.com/procnanny/procnanny/reconcile"
 	"github.com/procnanny/procnanny/rpc"
 	"github.com/procnanny/procnanny/runtime/crashpoint"
-	"github.com/procnanny/procnanny/runtime/keeper"
 	"github.com/procnanny/procnanny/runtime/store"
 	"github.com/procnanny/procnanny/spec"
 )
@@ -27,12 +26,14 @@ type recorder struct {
 	early map[uint64]store.Event
 	// pending are the written events of this turn, until Publish.
 	pending []store.Event
-	acks    []keeper.Order
+	acks    acks
 	// adopting are the facts of what was found, until the engine runs.
 	adopting []reconcile.Fact
 }
 
-func newRecorder(c *Control) *recorder { return &recorder{c: c, early: map[uint64]store.Event{}} }
+func newRecorder(c *Control) *recorder {
+	return &recorder{c: c, early: map[uint64]store.Event{}, acks: acks{send: c.cfg.Keeper.Send, log: c.log}}
+}
 
 // attach says where to publish from now on.
 func (r *recorder) attach(t Transport) { r.net.Store(&t) }
@@ -60,7 +61,7 @@ func (r *recorder) Record(b reconcile.Batch) {
 	for i := range b.Events {
 		ev := &b.Events[i]
 		if over(ev) {
-			r.acknowledge(ev)
+			r.acks.add(ev.Run, ev.ID)
 		}
 		if topic, fields := describe(ev); topic != "" {
 			drafts = append(drafts, draft(topic, ev.At, fields))
@@ -80,28 +81,11 @@ func over(ev *reconcile.Event) bool {
 	return ev.Kind == reconcile.EventRunEnded || ev.Kind == reconcile.EventState && ev.From == reconcile.StateStopping
 }
 
-// acknowledge tells the keeper, after this turn, that what is over is written
-// down. Mostly both events of a run come together, and one word is enough.
-func (r *recorder) acknowledge(ev *reconcile.Event) {
-	if n := len(r.acks); n > 0 && r.acks[n-1].Run == uint64(ev.Run) {
-		return
-	}
-	r.acks = append(r.acks, keeper.Order{Kind: keeper.OrderAck, Run: uint64(ev.Run), Program: ev.ID.Program, Index: ev.ID.Index})
-}
-
 // Publish tells others, and the keeper that the ends of runs are known.
 func (r *recorder) Publish(reconcile.Batch) {
 	r.publish(r.pending)
 	r.pending = nil
-	if len(r.acks) == 0 {
-		return
-	}
-	crashpoint.Here(crashpoint.EventsTold)
-	if err := r.c.cfg.Keeper.Send(r.acks); err != nil {
-		r.c.log.Warn("cannot acknowledge ends", "error", err)
-	}
-	r.acks = nil
-	crashpoint.Here(crashpoint.AcksSent)
+	r.acks.later()
 }
 
 // number has the store write a turn down and number its events.
