@@ -91,6 +91,10 @@ func (h *Hooks) set(wanted []wantedHook, last uint64) {
 			if raw := h.c.Saved[hookNote+k.ID]; !h.known && raw != nil {
 				k.recall(raw)
 			} else {
+				if k.from < h.pos { // what came since it was asked for was looked at without it
+					k.lag = k.from
+					h.busy[k] = true
+				}
 				k.note()
 			}
 		}

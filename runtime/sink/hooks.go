@@ -247,6 +247,10 @@ func (h *Hooks) read() {
 	if !h.known {
 		return
 	}
+	if len(h.hooks) == 0 { // one that comes begins with what happens then
+		h.pos = max(h.pos, h.c.Last())
+		return
+	}
 	for range 64 { // then others have their turn
 		events, next, err := h.c.Read(h.pos, pageLen, func(name string) bool { return len(h.byEvent[name]) > 0 })
 		if err != nil {
