@@ -50,7 +50,8 @@ int main(int argc, char **argv) {
 `
 
 // stampRoom is where a latency is measured: a directory in memory, with the
-// program that stamps.
+// program that stamps. The stamps have a directory of their own: the one above
+// the configuration is watched.
 type stampRoom struct {
 	b   *testing.B
 	dir string
@@ -64,7 +65,7 @@ func newStampRoom(b *testing.B) *stampRoom {
 		b.Skip("needs /dev/shm:", err)
 	}
 	b.Cleanup(func() { os.RemoveAll(dir) })
-	for _, sub := range []string{"config", "state", "run", "log"} {
+	for _, sub := range []string{"config", "state", "run", "log", "stamps"} {
 		check(b, os.Mkdir(filepath.Join(dir, sub), 0o755))
 	}
 	check(b, os.WriteFile(dir+"/stamp.c", []byte(stampSource), 0o644))
@@ -79,7 +80,7 @@ func newStampRoom(b *testing.B) *stampRoom {
 func (r *stampRoom) daemon(on string) {
 	r.b.Helper()
 	const config = `programs: web: {command: %q, args: [%q, "wait"], start: min_uptime: "0s", restart: {delay: "30ms", factor: 1, jitter: 0, flap: count: 1000000}%s}`
-	text := fmt.Sprintf(config, r.dir+"/stamp", r.dir+"/end", on)
+	text := fmt.Sprintf(config, r.dir+"/stamp", r.dir+"/stamps/end", on)
 	check(r.b, os.WriteFile(r.dir+"/config/web.cue", []byte(text), 0o644))
 	d := daemontest.New(r.b)
 	d.Dir = r.dir
@@ -98,7 +99,7 @@ func monotonic() int64 {
 
 func (r *stampRoom) stamp(name string) int64 {
 	r.b.Helper()
-	raw, err := os.ReadFile(filepath.Join(r.dir, name))
+	raw, err := os.ReadFile(filepath.Join(r.dir, "stamps", name))
 	check(r.b, err)
 	return int64(binary.NativeEndian.Uint64(raw))
 }
@@ -185,7 +186,7 @@ func measureExits(b *testing.B, hook bool) {
 	defer cancel()
 	on := ""
 	if hook {
-		on = fmt.Sprintf(", on: crashed: [{run: {command: %q, args: [%q]}}]", r.dir+"/stamp", r.dir+"/hooked")
+		on = fmt.Sprintf(", on: crashed: [{run: {command: %q, args: [%q]}}]", r.dir+"/stamp", r.dir+"/stamps/hooked")
 	}
 	r.daemon(on)
 	bare := r.hop(ctx)
