@@ -1,10 +1,6 @@
 package keeper
 
-import (
-	"time"
-
-	"golang.org/x/sys/unix"
-)
+import "time"
 
 // alarm is a reason to wake up by the clock. There is one of each, and none is
 // set while nothing waits: an idle keeper sleeps for ever.
@@ -92,10 +88,3 @@ func (k *keeper) now() int64 { return sinceBegan() }
 
 // sinceBegan is now for those who have no keeper.
 func sinceBegan() int64 { return int64(time.Since(began)) + 1 }
-
-// boottime is CLOCK_BOOTTIME in nanoseconds: what facts are dated in.
-func boottime() int64 {
-	var ts unix.Timespec
-	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts) // cannot fail for this clock
-	return ts.Nano()
-}

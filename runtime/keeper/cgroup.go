@@ -162,7 +162,12 @@ func subdirectories(dir string) (names []string) {
 
 func (c *cgroups) describe() (kind, degraded string) { return "cgroup", "" }
 
-func (c *cgroups) leaf(in *instance) string { return filepath.Join(c.dir, leafName(in.instanceKey)) }
+func (c *cgroups) leaf(in *instance) string {
+	if in.leaf == "" {
+		in.leaf = leafName(in.instanceKey)
+	}
+	return c.dir + "/" + in.leaf
+}
 
 func (c *cgroups) enter(k *keeper, in *instance, limits *spec.Cgroup) (int, error) {
 	leaf := c.leaf(in)
@@ -287,7 +292,7 @@ func (c *cgroups) emptied(k *keeper, r *run) bool {
 // last removes the leaf of an instance while everything is being stopped: that it
 // can be removed says, too, that nobody is in it.
 func (c *cgroups) last(in *instance) bool {
-	if !c.family.k.stopping() || unix.Rmdir(c.leaf(in)) != nil {
+	if !c.family.k.stopping() || quickRemove(c.leaf(in)) != nil {
 		return false
 	}
 	in.entered = false
@@ -301,7 +306,7 @@ func (c *cgroups) forget(in *instance) {
 
 // removeCgroup removes a cgroup that nobody is in, with those below it.
 func removeCgroup(dir string, depth int) {
-	if unix.Rmdir(dir) == nil {
+	if quickRemove(dir) == nil {
 		return // most have none below them
 	}
 	for _, sub := range subdirectories(dir) {
@@ -309,7 +314,7 @@ func removeCgroup(dir string, depth int) {
 			removeCgroup(filepath.Join(dir, sub), depth+1)
 		}
 	}
-	_ = unix.Rmdir(dir) // what is not empty stays, and is found again
+	_ = quickRemove(dir) // what is not empty stays, and is found again
 }
 
 func (c *cgroups) close(all bool) {
@@ -319,4 +324,7 @@ func (c *cgroups) close(all bool) {
 		}
 	}
 	_ = os.Remove(c.dir)
+	if c.family != nil {
+		c.family.close(all)
+	}
 }

@@ -230,7 +230,7 @@ func (c *Conn) read(gather bool) (n int, parcel bool, err error) {
 	rights, flags := 0, 0
 	waited := c.raw.Read(func(fd uintptr) bool {
 		for {
-			n, rights, flags, _, err = unix.Recvmsg(int(fd), c.room, c.rights, unix.MSG_CMSG_CLOEXEC)
+			n, rights, flags, err = quickReceive(int(fd), c.room, c.rights)
 			switch {
 			case err == unix.EAGAIN && gather:
 				gather = false

@@ -222,7 +222,7 @@ func (k *keeper) flush() {
 		k.facts = k.facts[:0]
 	}
 	for len(k.ctl.out) > 0 && !k.ctl.full {
-		n, err := unix.SendmsgN(k.ctl.sock, k.ctl.out, nil, nil, unix.MSG_NOSIGNAL)
+		n, err := quickSend(k.ctl.sock, k.ctl.out)
 		switch {
 		case err == unix.EAGAIN:
 			k.ctl.full = true

@@ -3,7 +3,6 @@ package keeper
 import (
 	"errors"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -42,12 +41,7 @@ type siginfo struct {
 func wait(idType, id, options int) (e ending, ok bool, err error) {
 	var si siginfo
 	var used unix.Rusage
-	for {
-		err = unix.Waitid(idType, id, (*unix.Siginfo)(unsafe.Pointer(&si)), unix.WEXITED|unix.WNOHANG|options, &used)
-		if err != unix.EINTR {
-			break
-		}
-	}
+	err = quickWait(idType, id, &si, unix.WEXITED|options, &used)
 	if err != nil || si.pid == 0 {
 		return ending{}, false, err
 	}
@@ -87,7 +81,7 @@ func (k *keeper) mainGone(r *run) {
 	}
 	delete(k.mains, r.pid)
 	delete(k.exiting, r)
-	k.poll.removeClose(r.pidfd)
+	k.spent = append(k.spent, r.pidfd) // control need not wait until it is closed
 	r.pidfd, r.ended = -1, true
 	crashpoint.Here(crashpoint.ExitReaped)
 	f := r.fact(FactExited)

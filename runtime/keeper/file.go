@@ -14,15 +14,15 @@ import (
 // its environment, or a cgroup's list, as long as it likes.
 const maxRead = 8 << 20
 
-// readSome reads a file that the kernel gives in one piece, like a line of
-// /proc or a cgroup's events; at most len(b) bytes.
+// readSome reads a file that the kernel gives in one piece and without waiting
+// for its process, like /proc/PID/stat or a cgroup's events; at most len(b) bytes.
 func readSome(path string, b []byte) ([]byte, error) {
-	fd, err := open(path, unix.O_RDONLY)
+	fd, err := quickOpen(path)
 	if err != nil {
-		return nil, err
+		return nil, &os.PathError{Op: "open", Path: path, Err: err}
 	}
-	defer unix.Close(fd)
-	n, err := read(fd, b)
+	defer quickClose(fd)
+	n, err := quickRead(fd, b)
 	return b[:max(n, 0)], err
 }
 

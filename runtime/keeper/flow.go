@@ -269,9 +269,8 @@ func (f *flow) empty() bool {
 	if f.pipe < 0 {
 		return true
 	}
-	fds := []unix.PollFd{{Fd: int32(f.pipe), Events: unix.POLLIN}}
-	n, err := unix.Poll(fds, 0)
-	return err == nil && (n == 0 || fds[0].Revents&unix.POLLIN == 0)
+	more, err := quickPoll(f.pipe)
+	return err == nil && !more
 }
 
 // flush moves all that is in the pipe, then has the loop do something.

@@ -84,6 +84,7 @@ type keeper struct {
 	exiting map[*run]struct{} // adopted, ended, exit status not yet known
 	ended   []*run            // main process reaped in this turn, see tellEnds
 	gone    []*run            // the end of the main process told in this turn
+	spent   []int             // pidfds of theirs that are still watched and open
 	over    []*run            // emptied in this turn
 	unheard []*run            // ended, and control has perhaps not written it down
 	// childless is true when no orphan was ours after all were reaped whose end we
@@ -210,7 +211,8 @@ func (k *keeper) close() {
 		k.deps.closeOutput()
 	}
 	k.box.close(k.nobodyLives())
-	closeSome(k.poll.fd, k.escrow.in, k.escrow.out)
+	_ = k.poll.file.Close()
+	closeSome(k.escrow.in, k.escrow.out)
 }
 
 func (k *keeper) loop() (int, error) {
@@ -241,7 +243,7 @@ func (k *keeper) loop() (int, error) {
 }
 
 // tidyRuns does what can wait until control has heard of the ends of this turn:
-// marks in the index of the output; and it sees to it that an end which control
+// marks in the index of the output, descriptors that nobody needs; and it sees to it that an end which control
 // does not acknowledge is noted.
 func (k *keeper) tidyRuns() {
 	for _, r := range k.gone {
@@ -256,6 +258,10 @@ func (k *keeper) tidyRuns() {
 		k.unheard = append(append(k.unheard, k.gone...), k.over...)
 		k.set(alarmNotes, k.ackWait())
 	}
+	for _, fd := range k.spent {
+		k.poll.removeClose(fd)
+	}
+	k.spent = k.spent[:0]
 	clear(k.gone)
 	clear(k.over)
 	k.gone, k.over = k.gone[:0], k.over[:0]

@@ -94,7 +94,7 @@ func (r *run) reused() bool { return r.adopted && pollIn(r.pidfd, 0) }
 // got the same number. Kernels before 6.9 cannot send to a group by pidfd; main
 // is not reaped yet, so its number is still its own.
 func (k *keeper) signalMain(r *run, sig spec.Signal, flags int) {
-	err := unix.PidfdSendSignal(r.pidfd, unix.Signal(sig), nil, flags)
+	err := quickSignal(r.pidfd, sig, flags)
 	if err == unix.EINVAL && flags == unix.PIDFD_SIGNAL_PROCESS_GROUP && !r.reused() {
 		err = unix.Kill(-r.pid, unix.Signal(sig))
 	}

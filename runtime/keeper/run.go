@@ -19,6 +19,8 @@ type instance struct {
 	instanceKey
 	// run is the current one, or the last one until it is acknowledged.
 	run *run
+	// leaf is the name of its cgroup, once somebody asked for it.
+	leaf string
 	// entered is true once its cgroup was made or found empty by us.
 	entered bool
 	// killed is true once its cgroup was killed, or may have been: it is made

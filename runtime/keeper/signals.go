@@ -90,7 +90,7 @@ func (s *signals) close() {
 // for a look at our children does no harm.
 func (s *signals) ready(k *keeper, _ uint32) {
 	var count [8]byte
-	_, _ = unix.Read(s.fd, count[:])
+	_, _ = quickRead(s.fd, count[:])
 	got := s.pending.Swap(0)
 	has := func(sig syscall.Signal) bool { return got&(1<<sig) != 0 }
 	// What ended is reaped after this turn's news is out: it looks through all

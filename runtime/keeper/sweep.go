@@ -23,6 +23,8 @@ const sweepEvery = 50 * time.Millisecond
 type sweep struct {
 	k   *keeper
 	why string
+	// kids is the list of the first thread's children, 0 before it was opened.
+	kids int
 }
 
 // family is what was seen of a run while its main process lived.
@@ -45,7 +47,12 @@ func (s *sweep) place(*instance) string { return "" }
 
 func (s *sweep) forget(*instance) {}
 
-func (s *sweep) close(bool) {}
+func (s *sweep) close(bool) {
+	if s.kids != 0 {
+		quickClose(s.kids)
+		s.kids = 0
+	}
+}
 
 // remember takes down who is below the main process, before its end scatters
 // them.
@@ -123,12 +130,30 @@ func (s *sweep) orphans(r *run) []int {
 func (s *sweep) orphanage() (list []int, sure bool) {
 	self := os.Getpid()
 	if unix.Gettid() != self {
-		path := fmt.Sprintf("/proc/self/task/%d/children", self)
-		if b, err := readWhole(path); err == nil {
+		if b, err := s.firstThreads(self); err == nil {
 			return pids(b), true
 		}
 	}
 	return s.childrenOf(self), false
+}
+
+// firstThreads is what the kernel lists as children of our first thread. The list
+// stays open: to find it anew takes longer than to read it.
+func (s *sweep) firstThreads(self int) ([]byte, error) {
+	path := fmt.Sprintf("/proc/self/task/%d/children", self)
+	if s.kids == 0 {
+		fd, err := quickOpen(path)
+		if err != nil {
+			return nil, err
+		}
+		s.kids = fd
+	}
+	b := make([]byte, 4096)
+	n, err := quickReadAgain(s.kids, b)
+	if err != nil || n > len(b)/2 { // the kernel gives a page at a time
+		return readWhole(path)
+	}
+	return b[:n], nil
 }
 
 // belongs reports whether an orphan is of run r.
