@@ -74,16 +74,19 @@ func parseYAML(name string, data []byte) (*ast.File, error) {
 }
 
 // extractYAML decodes YAML. The decoder counts lines by every line break that YAML
-// 1.1 knows and then looks them up among those that end with LF, which others can
-// take it beyond the last one: CR is as good (YAML 1.2, 5.4), the others are text.
+// 1.1 knows and then looks them up among those that end with LF. CR is as good
+// (YAML 1.2, 5.4); the others, which are text now, would be folded into a blank
+// here and put every later problem on another line: they are refused.
 func extractYAML(name string, data []byte) (f *ast.File, err error) {
-	data = loneCR(data)
+	if i := bytes.IndexAny(data, "\u0085\u2028\u2029"); i >= 0 {
+		return nil, oldBreak(name, data, i)
+	}
 	defer func() {
 		if r := recover(); r != nil {
-			f, err = nil, cannotDecode(name, data, r)
+			f, err = nil, errors.Newf(token.NoPos, "%s: cannot be decoded: %v", name, r)
 		}
 	}()
-	return yaml.Extract(name, data)
+	return yaml.Extract(name, loneCR(data))
 }
 
 // loneCR has each CR that ends a line by itself be an LF: no position changes.
@@ -100,12 +103,8 @@ func loneCR(data []byte) []byte {
 	return data
 }
 
-// cannotDecode is the error for a file that the decoder could not cope with.
-func cannotDecode(name string, data []byte, cause any) error {
-	i := bytes.IndexAny(data, "\u0085\u2028\u2029")
-	if i < 0 {
-		return errors.Newf(token.NoPos, "%s: cannot be decoded: %v", name, cause)
-	}
+// oldBreak is the error for a line break at i that is none any more.
+func oldBreak(name string, data []byte, i int) error {
 	file := token.NewFile(name, -1, len(data))
 	file.SetLinesForContent(data)
 	r, _ := utf8.DecodeRune(data[i:])
