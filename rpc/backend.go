@@ -25,8 +25,10 @@ type Backend interface {
 	// Override sets overrides (all or none) after the files' own constraints
 	// allowed them. It fills in what each Replaced: only it knows the files.
 	Override(ctx context.Context, os []spec.Override) error
-	// Reset takes overrides of a program away: those of field, or all when
-	// field is empty; program "" is every program. It returns what it took.
+	// Reset takes overrides of a program away, as one change: those of field, or
+	// all when field is empty; program "" is every program. That a program was
+	// created is taken away by its name, spec.FieldProgram, with all else that was
+	// set of it. It returns what it took.
 	Reset(ctx context.Context, program, field string, by spec.Requester) ([]spec.Override, error)
 	// Overrides lists those in force.
 	Overrides() []spec.Override

@@ -248,10 +248,11 @@ func keepInstances(next, now *View) {
 }
 
 func (f *fake) Reset(_ context.Context, program, field string, _ spec.Requester) ([]spec.Override, error) {
-	f.tell("reset %s %s", program, field)
+	f.tell("reset %q %q", program, field)
 	var taken []spec.Override
 	f.overrides = slices.DeleteFunc(slices.Clone(f.overrides), func(o spec.Override) bool {
-		fits := (program == "" || o.Program == program) && (field == "" || o.Field == field)
+		fits := (program == "" || o.Program == program) &&
+			(field == spec.FieldProgram || o.Field == field || field == "" && o.Field != spec.FieldProgram)
 		if fits {
 			taken = append(taken, o)
 		}

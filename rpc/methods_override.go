@@ -276,7 +276,7 @@ func remove(ctx context.Context, c *Call) (any, error) {
 	case !created(p):
 		return nil, Errorf(CodeConflict, "cannot delete %s: %s", p.Name, c.whose(p))
 	default:
-		if _, err := c.Backend.Reset(ctx, p.Name, "", c.by()); err != nil {
+		if _, err := c.Backend.Reset(ctx, p.Name, spec.FieldProgram, c.by()); err != nil {
 			return nil, err
 		}
 	}
@@ -322,7 +322,7 @@ func reset(ctx context.Context, c *Call) (any, error) {
 		}
 	}
 	start := c.now()
-	taken, err := c.resetFields(ctx, name, field)
+	taken, err := c.Backend.Reset(ctx, name, field, c.by())
 	if err != nil {
 		return nil, err
 	}
@@ -332,26 +332,4 @@ func reset(ctx context.Context, c *Call) (any, error) {
 		what.keys[o.Program] = append(what.keys[o.Program], o.Field)
 	}
 	return Map{{"reset", out}}, c.awaitSettled(ctx, what)
-}
-
-// resetFields takes overrides away one field at a time, because "all of a
-// program" would take a created program itself.
-func (c *Call) resetFields(ctx context.Context, name, field string) ([]spec.Override, error) {
-	type pair struct{ program, field string }
-	done := map[pair]bool{}
-	var taken []spec.Override
-	for _, o := range c.Backend.Overrides() {
-		p := pair{o.Program, o.Field}
-		fits := (name == "" || o.Program == name) && (field == "" || o.Field == field)
-		if !fits || done[p] || o.Field == spec.FieldProgram {
-			continue
-		}
-		done[p] = true
-		list, err := c.Backend.Reset(ctx, p.program, p.field, c.by())
-		if err != nil {
-			return nil, err
-		}
-		taken = append(taken, list...)
-	}
-	return taken, nil
 }

@@ -300,22 +300,39 @@ func sameJSON(a, b json.RawMessage) bool {
 	return bytes.Equal(ca.Bytes(), cb.Bytes())
 }
 
-// Put returns overrides with o in it: one with the same key is replaced, and a
-// program-wide admin override takes those of its indexes away.
-func Put(overrides []Override, o Override) []Override {
-	out := make([]Override, 0, len(overrides)+1)
-	for _, v := range overrides {
-		whole := o.Field == FieldAdmin && o.Index == nil && v.Field == FieldAdmin && v.Program == o.Program
-		if v.Key() == o.Key() {
-			if o.Field != FieldAdmin && o.Replaced == nil {
-				o.Replaced = v.Replaced // what the file said when the first of them was set
-			}
-			continue
+// Put returns overrides with those added in it, one after the other: each takes
+// the place of one with the same key, and a program-wide admin override takes
+// those of its indexes away.
+func Put(overrides []Override, added ...Override) []Override {
+	last, whole := map[string]int{}, map[string]int{} // the last of those added, by key, and by program
+	for n, o := range added {
+		last[o.Key()] = n
+		if o.Field == FieldAdmin && o.Index == nil {
+			whole[o.Program] = n
 		}
-		if whole {
-			continue
-		}
-		out = append(out, v)
 	}
-	return append(out, o)
+	said := map[string]json.RawMessage{} // what the file said when the first of a key was set
+	displaced := func(o Override, n int) bool {
+		at, again := last[o.Key()]
+		if again = again && at > n; again && o.Field != FieldAdmin {
+			said[o.Key()] = o.Replaced
+		}
+		at, all := whole[o.Program]
+		return again || o.Field == FieldAdmin && all && at > n
+	}
+	out := make([]Override, 0, len(overrides)+len(added))
+	for _, o := range overrides {
+		if !displaced(o, -1) {
+			out = append(out, o)
+		}
+	}
+	for n, o := range added {
+		if o.Field != FieldAdmin && o.Replaced == nil {
+			o.Replaced = said[o.Key()]
+		}
+		if !displaced(o, n) {
+			out = append(out, o)
+		}
+	}
+	return out
 }

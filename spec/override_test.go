@@ -176,6 +176,7 @@ func TestPut(t *testing.T) {
 		"same key":       {[]spec.Override{set("a", "nice", "1"), set("b", "nice", "2"), set("a", "nice", "3")}, "b/nice=2 a/nice=3"},
 		"index":          {[]spec.Override{spec.AdminOverride("a", new(1), true), spec.AdminOverride("a", new(2), true)}, `a/admin/1="down" a/admin/2="down"`},
 		"whole takes":    {[]spec.Override{spec.AdminOverride("a", new(1), true), spec.AdminOverride("b", new(1), true), spec.AdminOverride("a", nil, false)}, `b/admin/1="down" a/admin="up"`},
+		"whole between":  {[]spec.Override{spec.AdminOverride("a", new(1), true), spec.AdminOverride("a", nil, true), spec.AdminOverride("a", new(1), false), spec.AdminOverride("a", new(2), false)}, `a/admin="down" a/admin/1="up" a/admin/2="up"`},
 		"index on whole": {[]spec.Override{spec.AdminOverride("a", nil, true), spec.AdminOverride("a", new(1), false)}, `a/admin="down" a/admin/1="up"`},
 	}
 	for name, c := range cases {
@@ -186,11 +187,19 @@ func TestPut(t *testing.T) {
 		if got := keys(list); got != c.want {
 			t.Errorf("%s: %s, expected %s", name, got, c.want)
 		}
+		for n := range c.list { // all at once, or some, are the same
+			if got := keys(spec.Put(spec.Put(nil, c.list[:n]...), c.list[n:]...)); got != c.want {
+				t.Errorf("%s, from %d on at once: %s, expected %s", name, n, got, c.want)
+			}
+		}
 	}
 	// What the file said when the first of them was set is kept.
 	first := set("a", "nice", "1")
 	first.Replaced = json.RawMessage("0")
 	if list := spec.Put(spec.Put(nil, first), set("a", "nice", "2")); string(list[0].Replaced) != "0" {
 		t.Errorf("replaced: %s", list[0].Replaced)
+	}
+	if list := spec.Put(nil, first, set("a", "nice", "2"), set("a", "nice", "3")); len(list) != 1 || string(list[0].Replaced) != "0" {
+		t.Errorf("replaced, all at once: %+v", list)
 	}
 }

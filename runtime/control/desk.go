@@ -344,9 +344,11 @@ func (d *desk) drop(ended []spec.EndedOverride) {
 	if len(ended) == 0 {
 		return
 	}
-	d.overrides = slices.DeleteFunc(d.overrides, func(o spec.Override) bool {
-		return slices.ContainsFunc(ended, func(e spec.EndedOverride) bool { return e.Key() == o.Key() })
-	})
+	gone := map[string]bool{}
+	for _, e := range ended {
+		gone[e.Key()] = true
+	}
+	d.overrides = slices.DeleteFunc(d.overrides, func(o spec.Override) bool { return gone[o.Key()] })
 	if err := d.c.store.SetOverrides(d.overrides); err != nil {
 		d.c.log.Error("cannot write down that overrides ended", "error", err)
 	}

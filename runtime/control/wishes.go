@@ -23,14 +23,14 @@ func (d *desk) override(ctx context.Context, list []spec.Override) error {
 	if d.current.Number == 0 {
 		return rpc.Errorf(rpc.CodeUnavailable, "the daemon has not read its files yet")
 	}
-	all, judge := d.overrides, false
-	for _, o := range list {
+	set, judge := slices.Clone(list), false
+	for n, o := range list {
 		if p, ok := d.shelf.programs[o.Program]; ok && o.Field != spec.FieldAdmin && o.Field != spec.FieldProgram {
-			o.Replaced = p.Get(o.Field)
+			set[n].Replaced = p.Get(o.Field)
 		}
-		all = spec.Put(all, o)
 		judge = judge || o.Field != spec.FieldAdmin
 	}
+	all := spec.Put(d.overrides, set...)
 	if judge {
 		if err := d.allowed(ctx, all, list); err != nil {
 			return err
@@ -99,7 +99,7 @@ func deed(o spec.Override) string {
 func (d *desk) reset(ctx context.Context, program, field string, by spec.Requester) ([]spec.Override, error) {
 	var keep, took []spec.Override
 	for _, o := range d.overrides {
-		if (program == "" || o.Program == program) && (field == "" || o.Field == field) {
+		if (program == "" || o.Program == program) && takes(field, o.Field) {
 			took = append(took, o)
 		} else {
 			keep = append(keep, o)
@@ -120,6 +120,19 @@ func (d *desk) reset(ctx context.Context, program, field string, by spec.Request
 		d.c.emit(programTopic("override", o.Program), overrideFields("override-ended", o, "reset"))
 	}
 	return took, nil
+}
+
+// takes reports whether a reset of field takes an override of another away: see
+// rpc.Backend.
+func takes(field, other string) bool {
+	switch field {
+	case "":
+		return other != spec.FieldProgram
+	case spec.FieldProgram:
+		return true
+	default:
+		return field == other
+	}
 }
 
 // howFile is how a generation came about that nobody asked for: by a save.
