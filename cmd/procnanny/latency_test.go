@@ -79,7 +79,7 @@ func newStampRoom(b *testing.B) *stampRoom {
 // crashes.
 func (r *stampRoom) daemon(on string) {
 	r.b.Helper()
-	const config = `programs: web: {command: %q, args: [%q, "wait"], start: min_uptime: "0s", restart: {delay: "30ms", factor: 1, jitter: 0, flap: count: 1000000}%s}`
+	const config = `programs: web: {command: %q, args: [%q, "wait"], start: min_uptime: "0s", restart: {delay: "30ms", factor: 1, jitter: 0, flap: {count: 2, within: "1ms"}}%s}`
 	text := fmt.Sprintf(config, r.dir+"/stamp", r.dir+"/stamps/end", on)
 	check(r.b, os.WriteFile(r.dir+"/config/web.cue", []byte(text), 0o644))
 	d := daemontest.New(r.b)
