@@ -15,6 +15,7 @@ const (
 	alarmTidy                  // give memory back after a burst of starts
 	alarmNotes                 // note ends that control has not acknowledged
 	alarmWatchdog              // tell the service manager that we are not stuck
+	alarmChild                 // hear of each child's end again
 	alarms
 )
 
@@ -32,6 +33,7 @@ func init() {
 		alarmTidy:     (*keeper).tidy,
 		alarmNotes:    (*keeper).noteEnds,
 		alarmWatchdog: (*keeper).feedWatchdog,
+		alarmChild:    (*keeper).unhush,
 	}
 }
 

@@ -225,6 +225,9 @@ func (k *keeper) loop() (int, error) {
 			k.poll.dispatch(k, ev)
 		}
 		k.tellEnds()
+		if len(k.dying) > 0 {
+			k.unhush() // the end of an orphan may be what they wait for
+		}
 		if k.ctl.backlog {
 			k.obeyAll()
 		}

@@ -43,6 +43,7 @@ func (k *keeper) askStop() {
 	}
 	k.tell(Fact{Kind: FactAsked, Signal: spec.SIGTERM, AtNS: boottime()})
 	debug.SetGCPercent(stopGC)
+	k.hush()
 	if k.c.ShutdownTimeout > 0 {
 		k.set(alarmShutdown, k.c.ShutdownTimeout)
 	}

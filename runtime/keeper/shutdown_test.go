@@ -100,6 +100,18 @@ func TestTermWithoutControl(t *testing.T) {
 	})
 }
 
+// While everything is being stopped CHLD is not heard for a while; who has no pidfd
+// is reaped all the same.
+func TestOrphansAreReapedInAStop(t *testing.T) {
+	r := startRig(t, testConfig{})
+	r.begin(0, brood)
+	pid := grandchild(r)
+	must(t, r.cmd.Process.Signal(syscall.SIGTERM))
+	r.next(FactAsked, 0)
+	must(t, syscall.Kill(pid, syscall.SIGKILL))
+	until(t, "an orphan is reaped", func() bool { return !readStat(pid).known })
+}
+
 // A control that does not get it done in time is overruled.
 func TestShutdownTimeout(t *testing.T) {
 	r := startRig(t, testConfig{ShutdownTimeout: 200 * time.Millisecond})

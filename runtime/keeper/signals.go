@@ -6,6 +6,7 @@ import (
 	"os/signal"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -37,6 +38,7 @@ type signals struct {
 	pending atomic.Uint32
 	caught  chan os.Signal
 	untell  func() // ends CHLD
+	hushed  bool   // see hush
 	stop    chan struct{}
 	stopped chan struct{}
 }
@@ -76,6 +78,32 @@ func (s *signals) carry() {
 			_, _ = unix.Write(s.fd, one[:])
 		}
 	}
+}
+
+// hushFor is how long we do without CHLD at the most.
+const hushFor = time.Second
+
+// hush ends CHLD for a while: a thousand that are being stopped together have
+// pidfds that tell of their ends, and the signal would interrupt a thread for each.
+// Orphans, who have none, wait to be reaped.
+func (k *keeper) hush() {
+	if err := launch.HushChildren(true); err == nil {
+		k.signals.hushed = true
+		k.set(alarmChild, hushFor)
+	}
+}
+
+// unhush has CHLD told again: that time is over, or ends of orphans matter.
+func (k *keeper) unhush() {
+	if !k.signals.hushed {
+		return
+	}
+	if err := launch.HushChildren(false); err != nil {
+		k.log.Error("cannot hear of children that end", "error", err)
+		return
+	}
+	k.signals.hushed, k.reapDue = false, true
+	k.unset(alarmChild)
 }
 
 func (s *signals) close() {

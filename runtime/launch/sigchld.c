@@ -20,11 +20,18 @@ static void tell(int sig) {
 		errno = saved;
 }
 
+/* Go's threads have small stacks: every handler must use the other one. */
+static const struct sigaction telling = {.sa_handler = tell, .sa_flags = SA_ONSTACK | SA_RESTART};
+
 int pn_tell_children(int fd) {
-	/* Go's threads have small stacks: every handler must use the other one. */
-	struct sigaction sa = {.sa_handler = tell, .sa_flags = SA_ONSTACK | SA_RESTART};
 	told = fd;
-	return sigaction(SIGCHLD, &sa, &before) == 0 ? 0 : errno;
+	return sigaction(SIGCHLD, &telling, &before) == 0 ? 0 : errno;
+}
+
+/* By default the kernel does not even wake anybody; children stay to be reaped. */
+int pn_hush_children(int hush) {
+	static const struct sigaction none = {.sa_handler = SIG_DFL};
+	return sigaction(SIGCHLD, hush ? &none : &telling, 0) == 0 ? 0 : errno;
 }
 
 int pn_untell_children(void) { return sigaction(SIGCHLD, &before, 0) == 0 ? 0 : errno; }

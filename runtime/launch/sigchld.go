@@ -18,3 +18,16 @@ func TellChildren(eventfd int) (stop func(), err error) {
 	}
 	return func() { C.pn_untell_children() }, nil
 }
+
+// HushChildren has nobody told of SIGCHLD for a while, or again, between
+// TellChildren and its stop. Children that end meanwhile stay to be reaped.
+func HushChildren(hush bool) error {
+	var on C.int
+	if hush {
+		on = 1
+	}
+	if errno := C.pn_hush_children(on); errno != 0 {
+		return fmt.Errorf("cannot handle SIGCHLD: %w", syscall.Errno(errno))
+	}
+	return nil
+}
