@@ -80,6 +80,7 @@ const lastGasp = 5 * time.Second
 func (c *Control) stopAll(ctx context.Context, by spec.Requester) error {
 	c.log.Info("stopping everything")
 	debug.SetGCPercent(stopGC)
+	c.store.Ending()
 	crashpoint.Here(crashpoint.ShutdownBegun)
 	if _, err := c.engine.Command(ctx, reconcile.Command{Kind: reconcile.CommandShutdown, By: by}); err != nil {
 		return err

@@ -45,6 +45,9 @@ func (s *Store) commitLoop() {
 		case <-s.kick:
 		}
 		s.patience(rest)
+		if s.putOff(rest) {
+			continue
+		}
 		began := time.Now()
 		more, err := s.commit(false)
 		pause := min(max(3*time.Since(began), restMin), restMax)
@@ -97,6 +100,9 @@ func (s *Store) urgentUnless(err error) chan struct{} {
 
 // last commits what is left and says that the end was orderly.
 func (s *Store) last() {
+	if s.leaveRest() {
+		return
+	}
 	for range maxQueueLen/commitRuns + maxQueueLen/commitEvents + maxQueueBytes/commitBytes + 8 {
 		more, err := s.commit(true)
 		if err != nil {
@@ -143,6 +149,9 @@ func (s *Store) commit(closing bool) (more bool, err error) {
 	s.took(w, t, err)
 	if err == nil {
 		unmap(d)
+	}
+	if err == nil && !more {
+		s.dropRest()
 	}
 	return more || t.more, err
 }
@@ -197,6 +206,7 @@ func (s *Store) took(w *work, t trimmed, err error) {
 	q.busy, q.inflight = nil, 0
 	if err == nil {
 		q.drop(w)
+		s.committed = w.seq
 		s.runBytes += t.runBytes + w.runBytes
 		for topic, seq := range t.topics {
 			if s.m.topics[topic] == seq {

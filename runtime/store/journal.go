@@ -40,6 +40,7 @@ const (
 	itemRun      = 7  // a run that ended, or in a snapshot one that lives
 	itemDropped  = 8  // events, runs given up because the disk did not take them
 	itemNote     = 9  // name, a note of somebody else's; an empty one is gone
+	itemRest     = 11 // the database has events up to this number
 	itemClock    = 10 // when the machine was booted by the wall clock that times are of, from here on
 )
 

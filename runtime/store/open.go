@@ -56,6 +56,10 @@ func (s *Store) recover(losses []string) (Recovered, error) {
 	if err != nil {
 		return Recovered{}, err
 	}
+	if past, err = s.orRest(past, l); err != nil {
+		return Recovered{}, err
+	}
+	s.committed = l.seq
 	losses = append(losses, s.settle(l, past)...)
 	rec := Recovered{Rebooted: rebooted(s.c.BootID, l.boot, past)}
 	bad := 0

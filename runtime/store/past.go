@@ -19,6 +19,7 @@ type past struct {
 	events  []Event
 	runs    map[reconcile.RunID]*Run
 	after   uint64 // events up to it are in the database
+	base    uint64 // in a rest: what the database had when it was left; see rest.go
 
 	droppedEvents, droppedRuns uint64
 }
@@ -78,6 +79,7 @@ var pastItems = [256]func(*past, *reader) error{
 	itemDropped:  (*past).dropped,
 	itemNote:     (*past).note,
 	itemClock:    (*past).clock,
+	itemRest:     (*past).rest,
 }
 
 func (p *past) header(r *reader) error {
@@ -133,6 +135,11 @@ func (p *past) note(r *reader) error {
 
 func (p *past) clock(r *reader) error {
 	p.m.booted = r.time()
+	return nil
+}
+
+func (p *past) rest(r *reader) error {
+	p.base = r.uvarint()
 	return nil
 }
 

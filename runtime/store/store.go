@@ -33,6 +33,8 @@ type Store struct {
 	scratch []byte // the frame that is being built
 	retryAt time.Time
 	closed  bool
+	// committed is the number of the last event in the database.
+	committed uint64
 
 	// db is nil while there is none. The committer exchanges it; queries go on
 	// with the one they have.
@@ -45,6 +47,8 @@ type Store struct {
 	// which uptime that clock has gone evenly.
 	booted  time.Time
 	steady  time.Duration
+	rested  bool          // a rest may be there, of which the database has nothing yet
+	ending  atomic.Bool   // see Ending
 	kick    chan struct{} // something is queued
 	urgent  chan struct{} // much is queued
 	closing chan struct{}
@@ -246,7 +250,7 @@ func (s *Store) write(f *frame) {
 	}
 	first := s.j.broken == nil
 	err := s.j.append(b)
-	if err == nil && s.j.size < s.j.limit {
+	if err == nil && (s.j.size < s.j.limit || s.ending.Load() && s.j.size < restBytes) {
 		return
 	}
 	now := s.c.Now()
