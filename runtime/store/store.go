@@ -245,7 +245,7 @@ func (s *Store) number(f *frame, drafts []Draft) []Event {
 func (s *Store) write(f *frame) {
 	b := f.finish()
 	s.scratch = b[:0]
-	if cap(b) > 64<<10 { // the frame of a thousand starts is not kept
+	if cap(b) > 64<<10 && !s.ending.Load() { // the frame of a thousand starts is not kept
 		s.scratch = nil
 	}
 	first := s.j.broken == nil
