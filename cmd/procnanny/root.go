@@ -116,8 +116,10 @@ var flagKinds = map[string]string{"int": "an integer", "uint64": "an integer, 0 
 // where people write one.
 var negatives = map[string]func(digits string) error{
 	"scale": func(digits string) error { return errCount("-" + digits) },
-	"set":   func(digits string) error { return fmt.Errorf("cannot set -%s: a negative value is written KEY=-%[1]s", digits) },
-	"logs":  func(digits string) error { return fmt.Errorf("cannot show -%s: the last lines are -n %[1]s", digits) },
+	"set": func(digits string) error {
+		return fmt.Errorf("cannot set -%s: a negative value is written KEY=-%[1]s", digits)
+	},
+	"logs": func(digits string) error { return fmt.Errorf("cannot show -%s: the last lines are -n %[1]s", digits) },
 }
 
 // flagError says more about a flag that cannot be used.
