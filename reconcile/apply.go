@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/procnanny/procnanny/spec"
@@ -200,7 +201,7 @@ func (t *turn) detail(to State, at time.Time) string {
 	i := t.i
 	switch {
 	case to == StateBackoff:
-		return fmt.Sprintf("attempt %d, next start in %s", i.Attempt, max(i.Until.Sub(at), 0).Round(time.Millisecond))
+		return "attempt " + strconv.Itoa(i.Attempt) + ", next start in " + max(i.Until.Sub(at), 0).Round(time.Millisecond).String()
 	case to == StateExited && i.Finished != "":
 		return i.Finished
 	case to == StateExited && i.Waits != "":

@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"fmt"
+	"strconv"
 )
 
 // startAfter is why an instance starts again after a stop that was ordered for
@@ -101,9 +102,9 @@ func (x *Exit) Words() string {
 	case x.Unknown:
 		return "nobody knows how it ended"
 	case x.Signal != 0 && x.Core:
-		return fmt.Sprintf("signal %s (core dumped)", x.Signal)
+		return "signal " + x.Signal.String() + " (core dumped)"
 	case x.Signal != 0:
-		return fmt.Sprintf("signal %s", x.Signal)
+		return "signal " + x.Signal.String()
 	}
-	return fmt.Sprintf("exit code %d", x.Code)
+	return "exit code " + strconv.Itoa(x.Code)
 }
