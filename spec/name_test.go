@@ -44,14 +44,14 @@ func FuzzCheckName(f *testing.F) {
 func TestParseSignal(t *testing.T) {
 	good := map[string]spec.Signal{
 		"TERM": 15, "SIGTERM": 15, "term": 15, "sigterm": 15, "15": 15, "KILL": 9, "HUP": 1, "USR1": 10, "SYS": 31, "64": 64,
-		"RTMIN+0": 32, "RTMIN+2": 34, "SIGRTMIN+32": 64, "STKFLT": 16,
+		"RTMIN": 34, "RTMIN+0": 34, "rtmin+3": 37, "SIGRTMIN+30": 64, "RTMAX": 64, "SIGRTMAX-2": 62, "RTMAX-30": 34, "32": 32, "STKFLT": 16,
 	}
 	for text, want := range good {
 		if got, err := spec.ParseSignal(text); err != nil || got != want {
 			t.Errorf("%q is %d, %v; expected %d", text, got, err, want)
 		}
 	}
-	for _, text := range []string{"", "0", "65", "-1", "KABOOM", "SIG", "RTMIN+33", "RTMIN+-1", "RTMIN", "TERM ", "15.0", "SIGSIGTERM"} {
+	for _, text := range []string{"", "0", "65", "-1", "KABOOM", "SIG", "RTMIN+31", "RTMIN+-1", "RTMIN++1", "RTMAX-31", "RTMAX+1", "RTMIN-1", "+9", "TERM ", "15.0", "SIGSIGTERM"} {
 		if got, err := spec.ParseSignal(text); err == nil {
 			t.Errorf("%q is %d", text, got)
 		}

@@ -25,21 +25,27 @@ var signalNames = [...]string{
 	22: "TTOU", 23: "URG", 24: "XCPU", 25: "XFSZ", 26: "VTALRM", 27: "PROF", 28: "WINCH", 29: "IO", 30: "PWR", 31: "SYS",
 }
 
-// signalMax is SIGRTMAX as the kernel counts.
-const signalMax = 64
+// The real-time signals, as programs, kill(1) and systemd count them: the kernel
+// begins at 32, but glibc keeps the first two to itself. They have no name.
+const (
+	signalRTMin = 34
+	signalRTMax = 64
+)
 
-// String is the name without SIG: "TERM"; "RTMIN+n" counts from the kernel's 32.
+// String is the name without SIG: "TERM", "RTMIN+3".
 func (s Signal) String() string {
-	if s > 0 && int(s) < len(signalNames) {
+	switch {
+	case s > 0 && int(s) < len(signalNames):
 		return signalNames[s]
-	}
-	if s >= 32 && s <= signalMax {
-		return "RTMIN+" + strconv.Itoa(int(s)-32)
+	case s == signalRTMin:
+		return "RTMIN"
+	case s > signalRTMin && s <= signalRTMax:
+		return "RTMIN+" + strconv.Itoa(int(s)-signalRTMin)
 	}
 	return strconv.Itoa(int(s))
 }
 
-// ParseSignal reads "TERM", "SIGTERM", "term", "RTMIN+3" or "15".
+// ParseSignal reads "TERM", "SIGTERM", "term", "RTMIN+3", "RTMAX-2" or "15".
 func ParseSignal(text string) (Signal, error) {
 	name := strings.TrimPrefix(strings.ToUpper(text), "SIG")
 	for n, v := range signalNames {
@@ -47,15 +53,24 @@ func ParseSignal(text string) (Signal, error) {
 			return Signal(n), nil
 		}
 	}
-	if rest, ok := strings.CutPrefix(name, "RTMIN+"); ok {
-		if n, err := strconv.Atoi(rest); err == nil && n >= 0 && n+32 <= signalMax {
-			return Signal(n + 32), nil
-		}
+	switch name {
+	case "RTMIN":
+		return signalRTMin, nil
+	case "RTMAX":
+		return signalRTMax, nil
 	}
-	if n, err := strconv.Atoi(name); err == nil && n > 0 && n <= signalMax {
-		return Signal(n), nil
+	first, sign, rest := 0, 1, name
+	if after, ok := strings.CutPrefix(name, "RTMIN+"); ok {
+		first, rest = signalRTMin, after
+	} else if after, ok := strings.CutPrefix(name, "RTMAX-"); ok {
+		first, sign, rest = signalRTMax, -1, after
 	}
-	return 0, fmt.Errorf("unknown signal %q", text)
+	n, err := strconv.ParseUint(rest, 10, 8)
+	v := Signal(first + sign*int(n))
+	if err != nil || v < 1 || v > signalRTMax || first > 0 && v < signalRTMin {
+		return 0, fmt.Errorf("unknown signal %q", text)
+	}
+	return v, nil
 }
 
 // MarshalJSON writes the name.
