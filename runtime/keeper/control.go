@@ -121,13 +121,15 @@ func forkControl(c Control) (pid, pidfd, sock int, err error) {
 	}
 	defer unix.Close(null)
 	pidfd = -1
-	err = oom.AsBorn(func() (err error) {
-		pid, err = syscall.ForkExec(c.Path, append([]string{c.Path}, c.Args...), &syscall.ProcAttr{
-			Dir: "/", Env: c.Env,
-			Files: []uintptr{uintptr(null), 2, 2, uintptr(pair[1])},
-			Sys:   &syscall.SysProcAttr{Setpgid: true, PidFD: &pidfd},
+	err = calmly(func() error {
+		return oom.AsBorn(func() (err error) {
+			pid, err = syscall.ForkExec(c.Path, append([]string{c.Path}, c.Args...), &syscall.ProcAttr{
+				Dir: "/", Env: c.Env,
+				Files: []uintptr{uintptr(null), 2, 2, uintptr(pair[1])},
+				Sys:   &syscall.SysProcAttr{Setpgid: true, PidFD: &pidfd},
+			})
+			return err
 		})
-		return err
 	})
 	if err == nil {
 		err = unix.SetNonblock(pair[0], true)

@@ -211,7 +211,7 @@ func (k *keeper) close() {
 		k.deps.closeOutput()
 	}
 	k.box.close(k.nobodyLives())
-	_ = k.poll.file.Close()
+	k.poll.close()
 	closeSome(k.escrow.in, k.escrow.out)
 }
 

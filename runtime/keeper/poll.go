@@ -25,43 +25,54 @@ type slot struct {
 // poller is one epoll set. Descriptor numbers are small and dense, so the table
 // is a slice.
 //
-// It is not waited for in the kernel itself but by Go's own poller, in which the
-// set is one descriptor. A goroutine that waits in a system call has to get its
-// processor back afterwards, and wakes a thread of the runtime for that, which
-// then runs before whoever waits for our news, and fifty times more.
+// It is not waited for in the kernel itself but by Go's own poller. A goroutine
+// that waits in a system call has to get its processor back afterwards, and wakes
+// a thread of the runtime for that, which then runs before whoever waits for our
+// news, and fifty times more. Between the two is the gate, a set of which ours is
+// the only member: it opens once for each wait, so that what comes while the loop
+// works wakes nobody.
 type poller struct {
 	fd     int
-	file   *os.File
-	raw    syscall.RawConn
+	gateFD int
+	gate   *os.File
+	raw    syscall.RawConn // the gate's
+	opened func(gate uintptr) bool
 	gen    int32
 	slots  []slot
 	events [256]unix.EpollEvent
-	// look asks the kernel without waiting: n and err are what it said.
-	look func(fd uintptr) bool
-	n    int
-	err  error
-	// until is when the wait ends at the latest, by CLOCK_MONOTONIC as time.Now has
-	// it; zero is never.
+	// until is when the wait ends at the latest; zero is never.
 	until time.Time
 }
 
 func newPoller() (*poller, error) {
 	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
-	if err == nil {
-		err = unix.SetNonblock(fd, true)
-	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot make an epoll set: %w", err)
 	}
-	p := &poller{fd: fd, file: os.NewFile(uintptr(fd), "epoll")}
-	if p.raw, err = p.file.SyscallConn(); err != nil {
+	gate, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err == nil {
+		err = errors.Join(unix.SetNonblock(gate, true), unix.EpollCtl(gate, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{}))
+	}
+	if err != nil {
+		closeSome(fd, gate)
+		return nil, fmt.Errorf("cannot make an epoll set: %w", err)
+	}
+	p := &poller{fd: fd, gateFD: gate, gate: os.NewFile(uintptr(gate), "epoll")}
+	if p.raw, err = p.gate.SyscallConn(); err != nil {
+		p.close()
 		return nil, fmt.Errorf("cannot watch an epoll set: %w", err)
 	}
-	p.look = func(fd uintptr) bool {
-		p.n, p.err = quickEvents(int(fd), p.events[:])
-		return p.n != 0 || p.err != nil
+	p.opened = func(gate uintptr) bool {
+		var through [1]unix.EpollEvent
+		n, err := quickEvents(int(gate), through[:])
+		return n > 0 || err != nil
 	}
 	return p, nil
+}
+
+func (p *poller) close() {
+	_ = p.gate.Close()
+	unix.Close(p.fd)
 }
 
 // add watches fd until remove. EPOLLHUP and EPOLLERR come always.
@@ -104,22 +115,34 @@ func (p *poller) removeClose(fd int) {
 // wait returns what is ready; timeout is in milliseconds, -1 for ever. It may
 // return nothing sooner.
 func (p *poller) wait(timeout int) ([]unix.EpollEvent, error) {
-	if timeout == 0 {
-		p.look(uintptr(p.fd))
-	} else {
-		p.limit(timeout)
-		p.n, p.err = 0, nil
-		if err := p.raw.Read(p.look); errors.Is(err, os.ErrDeadlineExceeded) {
-			p.until = time.Time{}
-			_ = p.file.SetReadDeadline(p.until)
-		} else if err != nil {
-			p.err = err
+	n, err := quickEvents(p.fd, p.events[:])
+	if n == 0 && err == nil && timeout != 0 {
+		if err = p.sleep(timeout); err == nil {
+			n, err = quickEvents(p.fd, p.events[:])
 		}
 	}
-	if p.err != nil {
-		return nil, fmt.Errorf("cannot wait for events: %w", p.err)
+	if err != nil {
+		return nil, fmt.Errorf("cannot wait for events: %w", err)
 	}
-	return p.events[:p.n], nil
+	return p.events[:n], nil
+}
+
+// sleep waits until something is ready.
+func (p *poller) sleep(timeout int) error {
+	p.limit(timeout)
+	p.set(unix.EPOLLIN | unix.EPOLLONESHOT)
+	err := p.raw.Read(p.opened)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		p.set(0)
+		p.until = time.Time{}
+		err = p.gate.SetReadDeadline(p.until)
+	}
+	return err
+}
+
+// set opens the gate for the next that comes, or closes it.
+func (p *poller) set(events uint32) {
+	_ = unix.EpollCtl(p.gateFD, unix.EPOLL_CTL_MOD, p.fd, &unix.EpollEvent{Events: events}) // it is a member
 }
 
 // limit has the wait end after timeout. One that ends sooner is left as it is: to
@@ -131,7 +154,7 @@ func (p *poller) limit(timeout int) {
 	at := time.Now().Add(time.Duration(timeout) * time.Millisecond)
 	if p.until.IsZero() || at.Before(p.until) {
 		p.until = at
-		_ = p.file.SetReadDeadline(at)
+		_ = p.gate.SetReadDeadline(at)
 	}
 }
 

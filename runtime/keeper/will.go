@@ -130,8 +130,10 @@ func (w *Will) Execute(e Exec) error {
 	defer unix.Close(fd)
 	w.descriptors(func(fd *int) { _, _ = unix.FcntlInt(uintptr(*fd), unix.F_SETFD, 0) })
 	old := blockSignals(handOver)
-	err = oom.AsBorn(func() error {
-		return syscall.Exec(e.Path, append([]string{e.Path}, e.Args...), append(without(e.Env, WillVariable), WillVariable+"="+strconv.Itoa(fd)))
+	err = exactly(func() error {
+		return oom.AsBorn(func() error {
+			return syscall.Exec(e.Path, append([]string{e.Path}, e.Args...), append(without(e.Env, WillVariable), WillVariable+"="+strconv.Itoa(fd)))
+		})
 	})
 	_ = unix.PthreadSigmask(unix.SIG_SETMASK, &old, nil)
 	w.descriptors(func(fd *int) { unix.CloseOnExec(*fd) })
