@@ -12,7 +12,7 @@ import (
 // checks are the rules that relate values, or that a schema cannot say. Each
 // sees a program whose single values are all in range.
 var checks = []func(p spec.Program) []finding{
-	checkPaths, checkNUL, checkEnv, checkLimits, checkRestart, checkSched, checkCPUs, checkMode, checkProgramHooks,
+	checkPaths, checkNUL, checkEnv, checkLimits, checkRestart, checkSched, checkIONice, checkCPUs, checkMode, checkProgramHooks,
 }
 
 // check is every finding about p.
@@ -134,6 +134,13 @@ func checkSched(p spec.Program) []finding {
 		return []finding{found(fmt.Sprintf("policy %q has no priority: expected 0, found %d", p.Sched.Policy, p.Sched.Priority), "sched", "priority")}
 	}
 	return nil
+}
+
+func checkIONice(p spec.Program) []finding {
+	if p.IONice == nil || p.IONice.Class != "none" || p.IONice.Level == 0 {
+		return nil
+	}
+	return []finding{found(fmt.Sprintf("class %q has no level: expected 0, found %d", p.IONice.Class, p.IONice.Level), "ionice", "level")}
 }
 
 func checkCPUs(p spec.Program) []finding {

@@ -36,10 +36,17 @@ func (e *Evaluation) unknown(ps *spec.Problems, v cue.Value, path, known []strin
 	p := e.tree.problemAt(e.tree.labelPos(v))
 	key := path[len(path)-1]
 	p.Message = fmt.Sprintf("unknown key %q", key)
-	if from := cameFrom(key); from != "" && (len(path) == 1 || len(path) == 3 && path[0] == "programs") {
+	near, from := spec.Nearest(key, known), cameFrom(key)
+	if near != "" && len(path) == 1 || len(path) != 1 && (len(path) != 3 || path[0] != "programs") {
+		from = "" // a slip is likelier, or no place for other supervisors' keys
+	}
+	switch {
+	case from != "":
 		p.Hint = from
-	} else if n := spec.Nearest(key, known); n != "" {
-		p.Hint = fmt.Sprintf("did you mean %q?", n)
+	case near != "":
+		p.Hint = fmt.Sprintf("did you mean %q?", near)
+	case len(path) == 1 && v.LookupPath(cue.ParsePath("command")).Exists():
+		p.Hint = "a program stands below `programs`"
 	}
 	e.tree.add(ps, p, path)
 }

@@ -79,7 +79,11 @@ func drawLaunch(t *rapid.T, l *spec.Launch) {
 func drawTuning(t *rapid.T, u *spec.Tuning) {
 	u.Nice = maybePtr(t, "nice", rapid.IntRange(-20, 19))
 	u.IONice = maybePtr(t, "ionice", rapid.Custom(func(t *rapid.T) spec.IONice {
-		return spec.IONice{Class: rapid.SampledFrom([]string{"none", "realtime", "best-effort", "idle"}).Draw(t, "class"), Level: rapid.IntRange(0, 7).Draw(t, "level")}
+		io := spec.IONice{Class: rapid.SampledFrom([]string{"none", "realtime", "best-effort", "idle"}).Draw(t, "class")}
+		if io.Class != "none" {
+			io.Level = rapid.IntRange(0, 7).Draw(t, "level")
+		}
+		return io
 	}))
 	u.Limits = maybe(t, "limits", rapid.MapOfN(rapid.SampledFrom([]string{"as", "core", "nofile", "nice", "stack"}), limit, 1, 5))
 	u.CPUs = maybe(t, "cpus", rapid.SampledFrom([]string{"0", "0-3,6"}))
@@ -113,6 +117,12 @@ func drawPolicy(t *rapid.T, p *spec.Policy) {
 	p.SuccessExit = exitSets.Draw(t, "success")
 	p.Drift = rapid.SampledFrom([]string{"correct", "report", "ignore"}).Draw(t, "drift")
 	p.On = drawHooks(t)
+	for _, event := range []string{"accepted", "rejected", "rollback"} { // of no program
+		delete(p.On, event)
+	}
+	if len(p.On) == 0 {
+		p.On = nil
+	}
 	if rapid.Bool().Draw(t, "before") {
 		h := hook.Draw(t, "drain")
 		p.Stop.Before = &spec.Before{Run: h.Run, Webhook: h.Webhook}

@@ -108,10 +108,16 @@ func checkProgramHooks(p spec.Program) []finding {
 	return out
 }
 
+// ofNoProgram are events that are about the configuration as a whole.
+var ofNoProgram = []string{"accepted", "rejected", "rollback"}
+
 func checkHooks(on spec.Hooks, top bool) []finding {
 	var out []finding
 	taken := map[string]bool{}
 	for _, event := range sortedKeys(on) {
+		if !top && len(on[event]) > 0 && slices.Contains(ofNoProgram, event) {
+			out = append(out, found(event+" happens to no program: such hooks stand beside the programs", "on", event))
+		}
 		for i, h := range on[event] {
 			key := []string{"on", event, index(i)}
 			if h.Name != "" && taken[h.Name] {

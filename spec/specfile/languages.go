@@ -35,7 +35,14 @@ func parseCUE(name string, data []byte) (*ast.File, error) {
 	return f, nil
 }
 
+// byteOrderMark begins the files of some editors; in CUE and YAML it is left out
+// by who reads them.
+var byteOrderMark = []byte("\ufeff")
+
 func parseJSON(name string, data []byte) (*ast.File, error) {
+	if rest, ok := bytes.CutPrefix(data, byteOrderMark); ok { // blanks keep the places
+		data = append(bytes.Repeat([]byte(" "), len(byteOrderMark)), rest...)
+	}
 	expr, err := json.Extract(name, data)
 	if err != nil {
 		return nil, err
