@@ -120,7 +120,7 @@ func (m *Method) checkArgs(request map[any]any, admin bool) (Args, error) {
 			}
 		}
 		if arg.Admin && !admin {
-			return nil, Errorf(CodeForbidden, "only administrators may give '%s'", arg.Name)
+			return nil, Errorf(CodeForbidden, "only %s may %s with '%s'", admins, m.Name, arg.Name)
 		}
 		typed, ok := converters[arg.Type](v, arg)
 		if !ok {

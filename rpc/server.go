@@ -243,12 +243,15 @@ func encodeReply(v any) ([]byte, error) {
 	return b, nil
 }
 
+// admins are who may do all, in words.
+const admins = "root, the daemon's own uid, its admin group and keys with the role admin"
+
 func (s *Server) call(ctx context.Context, m *Method, peer Peer, request map[any]any) (any, error) {
 	// A quick method asks for rights only when its row demands them: looking up
 	// groups may be slow.
 	admin := needsRights(m) && s.Access.Admin(peer)
 	if m.Access == AccessAdmin && !admin {
-		return nil, Errorf(CodeForbidden, "%s may not %s: only root, the daemon's own uid, its admin group and keys with the role admin may", peer, m.Name)
+		return nil, Errorf(CodeForbidden, "%s may not %s: only %s may", peer, m.Name, admins)
 	}
 	args, err := m.checkArgs(request, admin)
 	if err != nil {
@@ -313,7 +316,14 @@ func (c *Call) program(name string) (*ProgramView, error) {
 	return nil, noProgram(name)
 }
 
-func noProgram(name string) error { return Errorf(CodeNotFound, "there is no program '%s'", name) }
+// noProgram says that there is none, and why there cannot be one: an instance or a
+// glob is no program.
+func noProgram(name string) error {
+	if err := spec.CheckName(name); err != nil && name != "" {
+		return Errorf(CodeNotFound, "there is no program '%s': %v", name, err)
+	}
+	return Errorf(CodeNotFound, "there is no program '%s'", name)
+}
 
 // unavailable says that this daemon was built or started without something.
 func unavailable(what string) error { return Errorf(CodeUnavailable, "this daemon has no %s", what) }

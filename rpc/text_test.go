@@ -57,3 +57,17 @@ func TestEchoOfBytes(t *testing.T) {
 		t.Errorf("%q, %v", reply, err)
 	}
 }
+
+// Who names an instance or a glob where a program is meant is told so.
+func TestWhatIsNoProgram(t *testing.T) {
+	s := exampleServer(newFake())
+	for name, want := range map[string]string{
+		"nobody": "there is no program 'nobody'",
+		"web/1":  "there is no program 'web/1': a program's name cannot contain '/'",
+		"w*":     "there is no program 'w*': a program's name cannot contain '*'",
+	} {
+		if _, err := call(t, s, "scale", args{"program": name, "instances": 2}); err == nil || err.Message != want || err.Code != CodeNotFound {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

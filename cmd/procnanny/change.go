@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/procnanny/procnanny/rpc"
 	"github.com/procnanny/procnanny/spec"
 )
 
@@ -117,17 +118,17 @@ func (a *app) signalCommand() *cobra.Command {
 			return []string{"HUP", "INT", "QUIT", "USR1", "USR2", "TERM", "KILL", "STOP", "CONT", "WINCH"}, cobra.ShellCompDirectiveNoFileComp
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
+			last := len(args) - 1
+			if last < 0 || last == 0 && !f.all {
 				return errors.New("expected targets and a signal, such as: web HUP")
 			}
-			last := len(args) - 1
 			list, err := targets(args[:last], f.all)
 			if err != nil {
 				return err
 			}
 			sig, err := spec.ParseSignal(args[last])
 			if err != nil {
-				return err
+				return fmt.Errorf("%w: the signal comes last, such as: web HUP", err)
 			}
 			return a.results(cmd.Context(), "signal", map[string]any{"targets": list, "signal": sig.String()}, "sent "+sig.String())
 		},
@@ -218,7 +219,7 @@ touched. The files' constraints bind.`,
 
 // errCount refuses a number of instances.
 func errCount(text string) error {
-	return fmt.Errorf("cannot scale to %q: how many instances are wanted is an integer, 0 or more", text)
+	return fmt.Errorf("cannot scale to %q: how many instances are wanted is an integer from 0 to %d", text, rpc.MaxIndex)
 }
 
 func (a *app) scale(ctx context.Context, ask map[string]any) error {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -197,7 +198,7 @@ func writePlan(path string, tree any) error {
 	}
 	f, err := os.CreateTemp(filepath.Dir(path), ".plan-*")
 	if err != nil {
-		return fmt.Errorf("cannot write plan %s: %w", path, err)
+		return fmt.Errorf("cannot write plan %s: %w", path, cause(err))
 	}
 	_, err = f.Write(append(raw, '\n'))
 	if err := errors.Join(err, f.Close()); err != nil {
@@ -211,6 +212,14 @@ func writePlan(path string, tree any) error {
 	return nil
 }
 
+// cause is what went wrong with a file, without its name.
+func cause(err error) error {
+	if e, ok := errors.AsType[*fs.PathError](err); ok {
+		return e.Err
+	}
+	return err
+}
+
 // maxPlan bounds a plan file.
 const maxPlan = 64 << 20
 
@@ -218,7 +227,7 @@ const maxPlan = 64 << 20
 func readPlan(path string) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return "", fmt.Errorf("cannot read plan %s: %w", path, err)
+		return "", fmt.Errorf("cannot read plan %s: %w", path, cause(err))
 	}
 	defer f.Close()
 	var doc struct {
@@ -308,7 +317,11 @@ func (a *app) rollbackCommand() *cobra.Command {
 func generation(text string) (int, error) {
 	n, err := strconv.Atoi(text)
 	if err != nil || n < 1 {
-		return 0, fmt.Errorf("expected the number of a generation, found %q: see procnanny generations", text)
+		return 0, errGeneration(text)
 	}
 	return n, nil
+}
+
+func errGeneration(text string) error {
+	return fmt.Errorf("expected the number of a generation, found %q: see procnanny generations", text)
 }

@@ -157,6 +157,9 @@ VALUE is JSON where it is JSON, else a string; or give all arguments as one map.
 				return err
 			}
 			tree, err := a.call(cmd.Context(), args[0], ask)
+			if e, ok := errors.AsType[*rpc.Error](err); ok && e.Code == rpc.CodeNoSuchMethod {
+				return fmt.Errorf("%w: see procnanny methods", err)
+			}
 			if err != nil {
 				return err
 			}

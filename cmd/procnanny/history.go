@@ -143,6 +143,9 @@ func (a *app) history(answers []answer, totals bool) error {
 		slices.SortStableFunc(runs, func(x, y runView) int { return cmp.Compare(x.RunID, y.RunID) })
 		runs = slices.CompactFunc(runs, func(x, y runView) bool { return x.RunID == y.RunID }) // web and web/0
 	}
+	if len(runs) == 0 {
+		return a.say("There is no such run on record.")
+	}
 	return a.grid(historyTable(runs))
 }
 

@@ -122,11 +122,12 @@ func (k *keyMaker) server() error {
 	if exists(d.ServerKey()) {
 		return fmt.Errorf("cannot make %s: it is there already; clients know the daemon by it, so it is never replaced", d.ServerKey())
 	}
-	if err := os.MkdirAll(filepath.Dir(filepath.Dir(d.Keys)), 0o755); err != nil {
-		return err
+	err = os.MkdirAll(filepath.Dir(filepath.Dir(d.Keys)), 0o755)
+	if err == nil {
+		err = os.Mkdir(filepath.Dir(d.Keys), 0o700)
 	}
-	if err := os.Mkdir(filepath.Dir(d.Keys), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("cannot make the directory %s: %w", filepath.Dir(d.Keys), cause(err))
 	}
 	if err := place.PrepareKeys(d.Keys); err != nil {
 		return err

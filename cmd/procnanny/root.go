@@ -69,6 +69,7 @@ func (a *app) root() *cobra.Command {
 	}
 	root.SetVersionTemplate("procnanny {{.Version}}\n")
 	root.SetFlagErrorFunc(flagError)
+	root.SetHelpCommand(helpCommand())
 	f := root.PersistentFlags()
 	f.SortFlags, root.Flags().SortFlags = false, false
 	f.StringVarP(&a.output, "output", "o", "text", "`FORMAT` of what is printed: text for people; json or yaml, stable, for scripts")
@@ -88,6 +89,37 @@ func (a *app) root() *cobra.Command {
 		expects(cmd)
 	}
 	return root
+}
+
+// helpCommand is help, of what there is.
+func helpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "help [COMMAND]...", Short: "Print the help of a command",
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
+			below, _, err := cmd.Root().Find(args)
+			if err != nil {
+				return nil, cobra.ShellCompDirectiveNoFileComp
+			}
+			var out []string
+			for _, c := range below.Commands() {
+				if strings.HasPrefix(c.Name(), word) {
+					out = append(out, c.Name()+"\t"+c.Short)
+				}
+			}
+			return out, cobra.ShellCompDirectiveNoFileComp
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			of, left, err := cmd.Root().Find(args)
+			if err == nil && len(left) > 0 && of.HasSubCommands() {
+				err = fmt.Errorf("unknown command %q for %q", left[0], of.CommandPath())
+			}
+			if err != nil {
+				return err
+			}
+			of.InitDefaultHelpFlag()
+			return of.Help()
+		},
+	}
 }
 
 // expects has a command, and those below it, say how it is used when the number
@@ -115,7 +147,9 @@ var flagKinds = map[string]string{"int": "an integer", "uint64": "an integer, 0 
 // negatives are what is meant by a number behind a dash, which is no flag of ours,
 // where people write one.
 var negatives = map[string]func(digits string) error{
-	"scale": func(digits string) error { return errCount("-" + digits) },
+	"scale":    func(digits string) error { return errCount("-" + digits) },
+	"rollback": func(digits string) error { return errGeneration("-" + digits) },
+	"diff":     func(digits string) error { return errGeneration("-" + digits) },
 	"set": func(digits string) error {
 		return fmt.Errorf("cannot set -%s: a negative value is written KEY=-%[1]s", digits)
 	},

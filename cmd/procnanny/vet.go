@@ -138,7 +138,7 @@ func vetTree(result spec.EvalResult, bad bool) any {
 	for i, p := range result.Problems {
 		problems[i] = map[string]any{
 			"file": p.File, "line": p.Line, "column": p.Column, "path": p.Path, "message": p.Message,
-			"source_line": p.SourceLine, "hint": p.Hint, "also": p.Also, "warning": p.Warning,
+			"source_line": p.SourceLine, "hint": p.Hint, "also": append([]string{}, p.Also...), "warning": p.Warning,
 		}
 	}
 	programs, instances := 0, 0
