@@ -42,7 +42,7 @@ with -f only, and by their topic.`,
 	}
 	cmd.Flags().BoolVarP(&e.follow, "follow", "f", false, "go on, until ctrl-C")
 	cmd.Flags().Uint64Var(&e.since, "since", 0, "only events after this `SEQ`")
-	cmd.Flags().IntVar(&e.limit, "limit", 100, "without --since, how many of the last (0 with -f, unless given)")
+	cmd.Flags().IntVar(&e.limit, "limit", 100, "without --since, the last `N` (0 with -f, unless given)")
 	return cmd
 }
 

@@ -44,7 +44,7 @@ exactly as they were written. With -o json each line is an object.`,
 	f.BoolVar(&l.all, "all", false, "every program")
 	f.BoolVar(&l.raw, "raw", false, "every byte of one instance exactly as written")
 	f.IntVarP(&l.tail, "tail", "n", 0, "only the last `LINES` of each instance; with -f, 0 is only what comes")
-	f.StringVar(&l.stream, "stream", "", "`stdout` or stderr, where output.mode is separate")
+	f.StringVar(&l.stream, "stream", "", "one `STREAM`, stdout or stderr, where output.mode is separate")
 	f.StringVar(&since, "since", "", "only what came since then: a `TIME` such as 2h (ago), \"2006-01-02 15:04\" or seconds since 1970")
 	f.StringVar(&until, "until", "", "only what came until then: a `TIME` as for --since")
 	f.Var(runFlag{l}, "run", "only what the run with this `ID` wrote (see history); a number is an ID, anything else the daemon's run directory")

@@ -2,9 +2,14 @@ package main
 
 import (
 	"encoding/json"
+	"io"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/procnanny/procnanny/rpc"
 	"github.com/procnanny/procnanny/spec"
@@ -200,4 +205,20 @@ func TestAFullDiskIsNoSuccess(t *testing.T) {
 			t.Errorf("%s: exit %d, %q", line, code, s.err.String())
 		}
 	}
+}
+
+// A flag's help names its value, not its type in Go.
+func TestFlagsNameTheirValues(t *testing.T) {
+	var look func(cmd *cobra.Command)
+	look = func(cmd *cobra.Command) {
+		cmd.Flags().VisitAll(func(f *pflag.Flag) {
+			if name, _ := pflag.UnquoteUsage(f); f.Value.Type() != "bool" && !regexp.MustCompile(`[A-Z]`).MatchString(name) {
+				t.Errorf("%s --%s %s", cmd.CommandPath(), f.Name, name)
+			}
+		})
+		for _, below := range cmd.Commands() {
+			look(below)
+		}
+	}
+	look((&app{out: io.Discard, err: io.Discard}).root())
 }
