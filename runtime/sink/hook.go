@@ -109,8 +109,11 @@ func (h *Hooks) set(wanted []wantedHook, last uint64) {
 	if !h.known {
 		h.known = true
 		h.recall()
-		h.Wake()
 	}
+	if h.idle.Swap(len(h.hooks) == 0) { // nobody looked at what came before
+		h.pos = max(h.pos, last)
+	}
+	h.Wake() // also for what came while it was idle
 }
 
 func (k *hook) recall(raw []byte) {

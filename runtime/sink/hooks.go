@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/procnanny/procnanny/runtime/crashpoint"
@@ -20,6 +22,7 @@ type Hooks struct {
 	c     Config
 	inbox chan func()
 	wake  chan struct{} // there are new events
+	idle  atomic.Bool   // there are no hooks: events wake nobody
 	done  chan struct{} // Run has ended
 	web   *poster
 
@@ -47,7 +50,10 @@ func New(c Config) *Hooks {
 		c: c, inbox: make(chan func(), inboxLen), wake: make(chan struct{}, 1), done: make(chan struct{}), web: newPoster(c.Version),
 		hooks: map[string]*hook{}, byEvent: map[string][]*hook{}, busy: map[*hook]bool{}, notes: map[string][]byte{}, tries: map[uint64]*try{},
 	}
-	if n, err := strconv.ParseUint(string(c.Saved[posNote]), 10, 64); err == nil {
+	// Without hooks nobody looks at events, and what is saved may be long ago.
+	ours := func(name string) bool { return strings.HasPrefix(name, hookNote) }
+	n, err := strconv.ParseUint(string(c.Saved[posNote]), 10, 64)
+	if err == nil && slices.ContainsFunc(slices.Collect(maps.Keys(c.Saved)), ours) {
 		h.pos = n
 	} else {
 		h.pos = c.Last()
@@ -64,8 +70,12 @@ func New(c Config) *Hooks {
 // They count on from the clock, so that none comes again.
 const firstRun = 1 << 62
 
-// Wake says that there are new events. It never blocks.
+// Wake says that there are new events. It never blocks, and costs nothing while
+// there are no hooks.
 func (h *Hooks) Wake() {
+	if h.idle.Load() {
+		return
+	}
 	select {
 	case h.wake <- struct{}{}:
 	default:
@@ -244,11 +254,7 @@ func (h *Hooks) note(name string, v any) {
 // read looks at new events. A hook that has too much to do stays behind, and
 // delays nobody.
 func (h *Hooks) read() {
-	if !h.known {
-		return
-	}
-	if len(h.hooks) == 0 { // one that comes begins with what happens then
-		h.pos = max(h.pos, h.c.Last())
+	if !h.known || len(h.hooks) == 0 { // one that comes begins with what happens then
 		return
 	}
 	for range 64 { // then others have their turn

@@ -28,6 +28,7 @@ type world struct {
 	killed  []uint64
 	told    []Outcome
 	dropped []string
+	reads   []uint64 // after which event
 	// exits says how a command ends at once; nil or false: it lives on.
 	exits func(Command) (Ended, bool)
 	hooks *Hooks
@@ -41,6 +42,7 @@ func newWorld(t *testing.T) *world {
 func (w *world) read(since uint64, limit int, wanted func(string) bool) (out []Event, next uint64, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.reads = append(w.reads, since)
 	next = since
 	for _, ev := range w.events[min(since, uint64(len(w.events))):] {
 		if limit == 0 {
@@ -238,6 +240,53 @@ func TestHooksAreRunForWhatComes(t *testing.T) {
 			t.Errorf("ends that nobody acknowledged: %v", w.living)
 		}
 		w.die()
+	})
+}
+
+// While there are no hooks an event wakes nobody; a hook that comes then begins
+// with what happens after it was asked for, also before anybody has heard of it,
+// and what was before is not read.
+func TestWithoutHooksEventsWakeNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.exitAs(done)
+		set := func(s spec.Spec) {
+			if err := w.hooks.Set(t.Context(), s); err != nil {
+				t.Fatal(err)
+			}
+		}
+		idle := func() {
+			w.crash("web", 0, 1)
+			synctest.Wait()
+			if !w.hooks.idle.Load() {
+				t.Error("an event wakes somebody, and there are no hooks")
+			}
+		}
+		w.begin(spec.Spec{})
+		idle()
+		idle()
+		set(desired(t, page))
+		w.crash("web", 0, 1) // nobody has waited
+		synctest.Wait()
+		set(spec.Spec{})
+		synctest.Wait()
+		idle()
+		set(desired(t, page)) // it was there before
+		w.crash("web", 0, 1)
+		synctest.Wait()
+		set(spec.Spec{})
+		synctest.Wait()
+		w.die()
+		equal(t, "read after", slices.Compact(w.reads), 2, 3, 4, 5)
+
+		w.reads = nil
+		w.crash("web", 0, 1)
+		w.begin(desired(t, page))
+		w.crash("web", 0, 1)
+		synctest.Wait()
+		w.die()
+		equal(t, "a new control read after", slices.Compact(w.reads), 6, 7)
+		equal(t, "hooks were run for", w.seqs("page"), 3, 5, 7)
 	})
 }
 
