@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -164,7 +166,7 @@ func knock(ctx context.Context, endpoint string, within time.Duration) error {
 			return conn.Close()
 		}
 		if !worthWaiting(path, err) || time.Now().After(deadline) {
-			return reason(err)
+			return reason(path, err)
 		}
 		select {
 		case <-ctx.Done():
@@ -190,8 +192,11 @@ func worthWaiting(path string, err error) bool {
 }
 
 // reason says in words what a connect ended with.
-func reason(err error) error {
+func reason(path string, err error) error {
+	st, statErr := os.Stat(path)
 	switch {
+	case statErr == nil && st.Mode()&fs.ModeSocket == 0:
+		return errors.New("that is no socket")
 	case errors.Is(err, syscall.ENOENT):
 		return errors.New("there is no such socket")
 	case errors.Is(err, syscall.ECONNREFUSED):

@@ -74,6 +74,9 @@ func (o overrideView) note() string {
 		return "created, in no file"
 	}
 	note := fmt.Sprintf("%s set to %s", o.Field, o.Value)
+	if strings.Contains(string(o.Value), `"***"`) { // hidden: nobody can say whether it is another
+		return note
+	}
 	if string(o.Replaced) == string(o.Value) {
 		return note + " (as in the file)"
 	}
