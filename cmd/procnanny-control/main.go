@@ -100,6 +100,11 @@ func serve(d place.Daemon, conn *keeper.Conn, hello keeper.Hello, orphaned func(
 	if err := checkKeys(&d, len(hello.Runs) == 0, log); err != nil {
 		return err
 	}
+	if hello.First && hello.Origin == "" && len(hello.Runs) == 0 {
+		if err := tryEndpoints(d, log); err != nil {
+			return err
+		}
+	}
 	installed := hello.Exec // a function that knows hello would hold all of it
 	return control.Run(context.Background(), control.Config{
 		Place: d, Keeper: conn, Hello: hello, Eval: eval, Version: version, Rights: rights, Environ: os.Environ(), Log: log,
@@ -129,9 +134,7 @@ func listen(d place.Daemon, h rpc.RequestHandler, log *slog.Logger) (control.Tra
 	if err != nil {
 		return nil, err
 	}
-	s, err := zmq.Listen(zmq.Config{
-		RPC: d.Listen, Events: d.Events, LegacyEvents: d.LegacyEvents, InsecureLoopback: d.InsecureLoopback, Keys: keys(d), Group: gid, Log: log,
-	}, h)
+	s, err := zmq.Listen(endpoints(d, gid, log), h)
 	if err != nil {
 		return nil, err
 	}
