@@ -321,16 +321,11 @@ func Put(overrides []Override, added ...Override) []Override {
 		return again || o.Field == FieldAdmin && all && at > n
 	}
 	out := make([]Override, 0, len(overrides)+len(added))
-	for _, o := range overrides {
-		if !displaced(o, -1) {
-			out = append(out, o)
+	for n, o := range slices.Concat(overrides, added) {
+		if o.Replaced == nil {
+			o.Replaced = said[o.Key()] // nothing yet for one that was there before
 		}
-	}
-	for n, o := range added {
-		if o.Field != FieldAdmin && o.Replaced == nil {
-			o.Replaced = said[o.Key()]
-		}
-		if !displaced(o, n) {
+		if !displaced(o, n-len(overrides)) {
 			out = append(out, o)
 		}
 	}
