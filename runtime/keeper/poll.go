@@ -40,8 +40,10 @@ type poller struct {
 	gen    int32
 	slots  []slot
 	events [256]unix.EpollEvent
-	// until is when the wait ends at the latest; zero is never.
-	until time.Time
+	// timer ends a wait at until, by k.now; 0 is never. It is the kernel's: one of
+	// Go's would have another thread wait for it, and not the one that is awake.
+	timer int
+	until int64
 }
 
 func newPoller() (*poller, error) {
@@ -49,30 +51,51 @@ func newPoller() (*poller, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot make an epoll set: %w", err)
 	}
-	gate, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
-	if err == nil {
-		err = errors.Join(unix.SetNonblock(gate, true), unix.EpollCtl(gate, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{}))
+	p := &poller{fd: fd, gateFD: -1, timer: -1}
+	if err := p.build(); err != nil {
+		p.close()
+		return nil, err
+	}
+	return p, nil
+}
+
+// build makes the gate and the timer.
+func (p *poller) build() (err error) {
+	if p.gateFD, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err == nil {
+		err = errors.Join(unix.SetNonblock(p.gateFD, true), unix.EpollCtl(p.gateFD, unix.EPOLL_CTL_ADD, p.fd, &unix.EpollEvent{}))
 	}
 	if err != nil {
-		closeSome(fd, gate)
-		return nil, fmt.Errorf("cannot make an epoll set: %w", err)
+		return fmt.Errorf("cannot make an epoll set: %w", err)
 	}
-	p := &poller{fd: fd, gateFD: gate, gate: os.NewFile(uintptr(gate), "epoll")}
+	p.gate = os.NewFile(uintptr(p.gateFD), "epoll")
 	if p.raw, err = p.gate.SyscallConn(); err != nil {
-		p.close()
-		return nil, fmt.Errorf("cannot watch an epoll set: %w", err)
+		return fmt.Errorf("cannot watch an epoll set: %w", err)
+	}
+	if p.timer, err = unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_CLOEXEC|unix.TFD_NONBLOCK); err != nil {
+		return fmt.Errorf("cannot make a timer: %w", err)
 	}
 	p.opened = func(gate uintptr) bool {
 		var through [1]unix.EpollEvent
 		n, err := quickEvents(int(gate), through[:])
 		return n > 0 || err != nil
 	}
-	return p, nil
+	return p.add(p.timer, unix.EPOLLIN, p)
 }
 
 func (p *poller) close() {
-	_ = p.gate.Close()
-	unix.Close(p.fd)
+	closeSome(p.fd, p.timer)
+	if p.gate != nil {
+		_ = p.gate.Close()
+	} else {
+		closeSome(p.gateFD)
+	}
+}
+
+// ready is the timer's.
+func (p *poller) ready(*keeper, uint32) {
+	var times [8]byte
+	_, _ = quickRead(p.timer, times[:])
+	p.until = 0
 }
 
 // add watches fd until remove. EPOLLHUP and EPOLLERR come always.
@@ -130,19 +153,11 @@ func (p *poller) wait(timeout int) ([]unix.EpollEvent, error) {
 // sleep waits until something is ready.
 func (p *poller) sleep(timeout int) error {
 	p.limit(timeout)
-	p.set(unix.EPOLLIN | unix.EPOLLONESHOT)
-	err := p.raw.Read(p.opened)
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		p.set(0)
-		p.until = time.Time{}
-		err = p.gate.SetReadDeadline(p.until)
+	once := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLONESHOT}
+	if err := unix.EpollCtl(p.gateFD, unix.EPOLL_CTL_MOD, p.fd, &once); err != nil {
+		return err
 	}
-	return err
-}
-
-// set opens the gate for the next that comes, or closes it.
-func (p *poller) set(events uint32) {
-	_ = unix.EpollCtl(p.gateFD, unix.EPOLL_CTL_MOD, p.fd, &unix.EpollEvent{Events: events}) // it is a member
+	return p.raw.Read(p.opened)
 }
 
 // limit has the wait end after timeout. One that ends sooner is left as it is: to
@@ -151,10 +166,10 @@ func (p *poller) limit(timeout int) {
 	if timeout < 0 {
 		return
 	}
-	at := time.Now().Add(time.Duration(timeout) * time.Millisecond)
-	if p.until.IsZero() || at.Before(p.until) {
+	after := time.Duration(timeout) * time.Millisecond
+	if at := sinceBegan() + int64(after); p.until == 0 || at < p.until {
 		p.until = at
-		_ = p.gate.SetReadDeadline(at)
+		setTimer(p.timer, after)
 	}
 }
 
