@@ -144,11 +144,10 @@ struct kernel_sigaction {
 
 /* ---- the steps ---- */
 
-/* CLONE_CLEAR_SIGHAND leaves ignored signals ignored, so each is set. */
-static long default_signals(void) {
+static long default_signals(uint64_t these) {
 	struct kernel_sigaction dfl = {0};
 	for (int s = 1; s <= KERNEL_SIGNALS; s++) {
-		if (s == SIGKILL || s == SIGSTOP)
+		if (s == SIGKILL || s == SIGSTOP || !(these >> (s - 1) & 1))
 			continue;
 		long r = CALL(SYS_rt_sigaction, s, &dfl, 0, KERNEL_SIGSET);
 		if (r < 0)
@@ -304,7 +303,7 @@ static long take(struct pn_job *job, const struct pn_step *s) {
 	case PN_CALL:    return raw(s->nr, a[0], a[1], a[2], a[3], a[4], a[5]);
 	case PN_OPEN:    return open_as(a);
 	case PN_WRITE:   return write_file(a);
-	case PN_SIGNALS: return default_signals();
+	case PN_SIGNALS: return default_signals(job->legacy ? ~(uint64_t)0 : a[0]);
 	case PN_JOIN:    return job->legacy ? join_cgroup(a[0]) : 0;
 	case PN_BOUND:   return bound_capabilities(a[0]);
 	case PN_CAPS:    return set_capabilities(a[0], a[1] != 0);
@@ -443,5 +442,19 @@ int pn_launch(struct pn_job *job, struct pn_step *steps, const void *arena) {
 		CALL(SYS_close, job->pidfd, 0, 0, 0);
 		job->pidfd = -1;
 	}
+	/* The kernel lets us go on once the child executes, but before it has executed:
+	 * it goes first where we share a processor, for it is what somebody waits for. */
+	if (!job->error && !job->reap)
+		CALL(SYS_sched_yield, 0, 0, 0, 0);
 	return job->error ? -1 : 0;
+}
+
+uint64_t pn_ignored(void) {
+	uint64_t ignored = 0;
+	for (int s = 1; s <= KERNEL_SIGNALS; s++) {
+		struct kernel_sigaction now = {0};
+		if (CALL(SYS_rt_sigaction, s, 0, &now, KERNEL_SIGSET) == 0 && now.handler == (void *)SIG_IGN)
+			ignored |= (uint64_t)1 << (s - 1);
+	}
+	return ignored;
 }

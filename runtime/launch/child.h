@@ -9,7 +9,7 @@ enum pn_op {
 	PN_CALL = 1,   /* system call nr with a[0..5] */
 	PN_OPEN,       /* open path a[0], openat2 flags a[1], mode a[2], resolve a[3]; make it descriptor a[4] */
 	PN_WRITE,      /* write the a[2] bytes at a[1] into file a[0] */
-	PN_SIGNALS,    /* every signal's disposition to default */
+	PN_SIGNALS,    /* disposition to default of the signals in the set a[0]; of all where clone3 could not */
 	PN_JOIN,       /* move into the cgroup whose directory is descriptor a[0]; only where clone3 could not */
 	PN_BOUND,      /* drop what is not in the set a[0] from the capability bounding set */
 	PN_CAPS,       /* inheritable = a[0]; permitted and effective too unless a[1] (still root) */
@@ -57,6 +57,9 @@ struct pn_job {
  * as it should. Addresses in steps point into arena, which is named only so
  * that Go keeps it in its place. */
 int pn_launch(struct pn_job *job, struct pn_step *steps, const void *arena);
+
+/* The set of signals that this process ignores: bit 0 is signal 1. */
+uint64_t pn_ignored(void);
 
 /* The soft and hard limit of open files as this process was started, before
  * Go's runtime raised the soft one. */

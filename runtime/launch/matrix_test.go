@@ -23,6 +23,7 @@ import (
 func dirty(t *testing.T) {
 	t.Helper()
 	signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE, syscall.SIGUSR1)
+	ignored = askIgnored // what is asked once may have been asked before
 	runtime.LockOSThread()
 	var block, before unix.Sigset_t
 	block.Val[0] = 1<<(unix.SIGTERM-1) | 1<<(unix.SIGUSR2-1)
