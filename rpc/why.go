@@ -134,13 +134,19 @@ func (r reason) waitsFor() (what string, until time.Time) {
 	case reconcile.StateBackoff:
 		return "its next start", i.Until
 	case reconcile.StateRunning:
+		if i.Cycle && len(r.program.Spec.Start.After) > 0 {
+			return "its turn to be restarted, and for " + r.after(sortedKeys(r.program.Spec.Start.After)), i.Until
+		}
 		if i.Cycle {
 			return "its turn to be restarted", i.Until
 		}
 	default: // nothing but others, or a roll, can be waited for
 	}
 	if i.Waits != "" {
-		return r.others(), time.Time{}
+		if names := r.after(reconcile.Awaited(i.Waits)); names != "" {
+			return names, time.Time{}
+		}
+		return i.Waits, time.Time{}
 	}
 	if r.program.Held != "" {
 		return "the roll, which is held: " + r.program.Held, time.Time{}
@@ -148,10 +154,9 @@ func (r reason) waitsFor() (what string, until time.Time) {
 	return "", time.Time{}
 }
 
-// others are the programs that it waits for, and how each has to be.
-func (r reason) others() string {
+// after says of the programs named in start.after how each has to be.
+func (r reason) after(names []string) string {
 	var parts []string
-	names := reconcile.Awaited(r.instance.Waits)
 	for _, name := range sortedKeys(r.program.Spec.Start.After) {
 		if !slices.Contains(names, name) {
 			continue
@@ -163,7 +168,7 @@ func (r reason) others() string {
 		parts = append(parts, part)
 	}
 	if len(parts) == 0 {
-		return r.instance.Waits
+		return ""
 	}
 	return strings.Join(parts, " and ") + " (start.after)"
 }

@@ -33,6 +33,9 @@ var situations = []struct {
 		i.Flapping, i.Pending, i.Drift = true, map[string]string{"nofile": "operation not permitted"}, map[string]string{"nice": "nice is 3, should be 5"}
 	}},
 	{"running, restart owed", func(_ *ProgramView, i *InstanceView) { i.Cycle = true }},
+	{"running, restart owed, after another", func(p *ProgramView, i *InstanceView) {
+		i.Cycle, p.Spec.Start.After = true, map[string]string{"db": "running"}
+	}},
 	{"running, roll held", func(p *ProgramView, _ *InstanceView) { p.Held = "preflight: no such file or directory" }},
 	{"stopping", func(p *ProgramView, i *InstanceView) {
 		p.Spec.Admin = spec.Admin{Down: true}
