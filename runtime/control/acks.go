@@ -15,6 +15,10 @@ import (
 // that all of them share. The keeper waits longer before it wonders (its endWait).
 const ackAfter = 10 * time.Millisecond
 
+// ackAfterStop is that while everything is being stopped: mostly the order comes
+// sooner that says it of all.
+const ackAfterStop = 300 * time.Millisecond
+
 // acks are ends that are written down, of which the keeper is still to be told.
 type acks struct {
 	send func([]keeper.Order) error
@@ -23,6 +27,7 @@ type acks struct {
 	mu     sync.Mutex
 	orders []keeper.Order
 	timer  *time.Timer // runs while there are orders
+	ending bool
 }
 
 // add notes that the end of a run is written down. Mostly both events of an end
@@ -44,7 +49,18 @@ func (a *acks) later() {
 		return
 	}
 	crashpoint.Here(crashpoint.EventsTold)
-	a.timer = time.AfterFunc(ackAfter, a.tell)
+	after := ackAfter
+	if a.ending {
+		after = ackAfterStop
+	}
+	a.timer = time.AfterFunc(after, a.tell)
+}
+
+// end is for when everything is being stopped.
+func (a *acks) end() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.ending = true
 }
 
 func (a *acks) tell() {

@@ -81,6 +81,7 @@ func (c *Control) stopAll(ctx context.Context, by spec.Requester) error {
 	c.log.Info("stopping everything")
 	debug.SetGCPercent(stopGC)
 	c.store.Ending()
+	c.rec.acks.end()
 	crashpoint.Here(crashpoint.ShutdownBegun)
 	if _, err := c.engine.Command(ctx, reconcile.Command{Kind: reconcile.CommandShutdown, By: by}); err != nil {
 		return err

@@ -126,6 +126,8 @@ func (k *keeper) drop(r *run) {
 	delete(k.runs, r.id)
 	if r.in.run == r {
 		r.in.run = nil
-		k.closePipes(r.in) // the next run did not come yet: it would have them, too
+		if !k.stopping() { // else our own end closes them, for less
+			k.closePipes(r.in) // the next run did not come yet: it would have them, too
+		}
 	}
 }
