@@ -3,6 +3,7 @@ package zmq
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	zmq4 "github.com/pebbe/zmq4"
@@ -271,23 +272,13 @@ func (l *loop) wait(busy bool, end time.Time) (woken bool) {
 }
 
 func (l *loop) readable() bool {
-	for _, s := range l.sockets() {
-		if readable(s) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(l.sockets(), readable)
 }
 
 // heard reports whether a publisher has something for us: what it sends may use
 // up what its descriptor had to tell, and only that of its own.
 func (l *loop) heard() bool {
-	for _, p := range l.publishers {
-		if readable(p.socket) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(l.publishers, func(p *publisher) bool { return readable(p.socket) })
 }
 
 func readable(s *zmq4.Socket) bool {

@@ -20,6 +20,7 @@ import (
 // runs: <mount>/<our own>/procnanny-<run dir>/<program>.<index>.
 type cgroups struct {
 	dir     string // the base
+	base    int    // the same, open; -1 where it could not be, 0 not yet
 	parent  string // the cgroup we are in
 	enabled bool   // controllers were looked after
 	bare    bool   // no controller is passed on, so nothing counts what ran out
@@ -48,6 +49,9 @@ func newCgroups(runDir string) (*cgroups, error) {
 	if err := c.probe(); err != nil {
 		_ = os.Remove(c.dir)
 		return nil, err
+	}
+	if c.base, err = unix.Open(c.dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
+		c.base = -1
 	}
 	return c, nil
 }
@@ -220,9 +224,18 @@ func writeFile(path, text string) error { return writeText(path, text, 0) }
 func (c *cgroups) place(in *instance) string { return c.leaf(in) }
 
 func (c *cgroups) populated(in *instance) bool {
+	leaf := c.leaf(in)
+	fd, err := quickOpenAt(c.base, in.leaf+"/cgroup.events")
+	if err != nil { // somebody removed the base, and it was made again
+		fd, err = quickOpen(leaf + "/cgroup.events")
+	}
+	if err != nil {
+		return false
+	}
+	defer quickClose(fd)
 	var room [256]byte
-	b, err := readSome(c.leaf(in)+"/cgroup.events", room[:])
-	return err == nil && bytes.Contains(b, []byte("populated 1"))
+	n, err := quickRead(fd, room[:])
+	return err == nil && bytes.Contains(room[:n], []byte("populated 1"))
 }
 
 func (c *cgroups) left(r *run) (n int, empty bool) {
@@ -324,6 +337,9 @@ func (c *cgroups) close(all bool) {
 		}
 	}
 	_ = os.Remove(c.dir)
+	if c.base > 0 {
+		unix.Close(c.base)
+	}
 	if c.family != nil {
 		c.family.close(all)
 	}

@@ -232,11 +232,11 @@ func (c *Conn) read(gather bool) (n int, parcel bool, err error) {
 		for {
 			n, rights, flags, err = quickReceive(int(fd), c.room, c.rights)
 			switch {
-			case err == unix.EAGAIN && gather:
+			case errors.Is(err, unix.EAGAIN) && gather:
 				gather = false
 				time.Sleep(gatherFor)
-			case err != unix.EINTR:
-				return err != unix.EAGAIN
+			case !errors.Is(err, unix.EINTR):
+				return !errors.Is(err, unix.EAGAIN)
 			}
 		}
 	})

@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -226,10 +227,10 @@ func (k *keeper) flush() {
 	for len(k.ctl.out) > 0 && !k.ctl.full {
 		n, err := quickSend(k.ctl.sock, k.ctl.out)
 		switch {
-		case err == unix.EAGAIN:
+		case errors.Is(err, unix.EAGAIN):
 			k.ctl.full = true
 			k.poll.change(k.ctl.sock, unix.EPOLLIN|unix.EPOLLOUT)
-		case err == unix.EINTR:
+		case errors.Is(err, unix.EINTR):
 		case err != nil:
 			k.lastOrders()
 			k.hangUp(err.Error())

@@ -1,6 +1,8 @@
 package keeper
 
 import (
+	"errors"
+
 	"golang.org/x/sys/unix"
 
 	"github.com/procnanny/procnanny/runtime/crashpoint"
@@ -98,7 +100,7 @@ func (k *keeper) signalMain(r *run, sig spec.Signal, flags int) {
 	if err == unix.EINVAL && flags == unix.PIDFD_SIGNAL_PROCESS_GROUP && !r.reused() {
 		err = unix.Kill(-r.pid, unix.Signal(sig))
 	}
-	if err != nil && err != unix.ESRCH {
+	if err != nil && !errors.Is(err, unix.ESRCH) {
 		k.log.Error("cannot send a signal", "program", r.in.program, "instance", r.in.index, "pid", r.pid, "signal", sig.String(), "error", err)
 	}
 }

@@ -28,14 +28,16 @@ func quick(trap, a, b, c uintptr) (int, error) {
 }
 
 // quickOpen opens one of the kernel's own files for reading.
-func quickOpen(path string) (int, error) {
+func quickOpen(path string) (int, error) { return quickOpenAt(unix.AT_FDCWD, path) }
+
+// quickOpenAt is quickOpen for a path below the directory dir.
+func quickOpenAt(dir int, path string) (int, error) {
 	name, err := unix.BytePtrFromString(path)
 	if err != nil {
 		return -1, err
 	}
-	at := unix.AT_FDCWD
 	for {
-		fd, _, errno := unix.RawSyscall6(unix.SYS_OPENAT, uintptr(at), uintptr(unsafe.Pointer(name)), unix.O_RDONLY|unix.O_CLOEXEC, 0, 0, 0)
+		fd, _, errno := unix.RawSyscall6(unix.SYS_OPENAT, uintptr(dir), uintptr(unsafe.Pointer(name)), unix.O_RDONLY|unix.O_CLOEXEC, 0, 0, 0)
 		if errno == 0 {
 			return int(fd), nil
 		}

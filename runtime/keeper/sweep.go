@@ -130,7 +130,8 @@ func (s *sweep) orphans(r *run) []int {
 func (s *sweep) orphanage() (list []int, sure bool) {
 	self := os.Getpid()
 	if unix.Gettid() != self {
-		if b, err := s.firstThreads(self); err == nil {
+		var room [256]byte
+		if b, err := s.firstThreads(self, room[:]); err == nil {
 			return pids(b), true
 		}
 	}
@@ -139,21 +140,20 @@ func (s *sweep) orphanage() (list []int, sure bool) {
 
 // firstThreads is what the kernel lists as children of our first thread. The list
 // stays open: to find it anew takes longer than to read it.
-func (s *sweep) firstThreads(self int) ([]byte, error) {
-	path := fmt.Sprintf("/proc/self/task/%d/children", self)
+func (s *sweep) firstThreads(self int, room []byte) ([]byte, error) {
+	path := func() string { return fmt.Sprintf("/proc/self/task/%d/children", self) }
 	if s.kids == 0 {
-		fd, err := quickOpen(path)
+		fd, err := quickOpen(path())
 		if err != nil {
 			return nil, err
 		}
 		s.kids = fd
 	}
-	b := make([]byte, 4096)
-	n, err := quickReadAgain(s.kids, b)
-	if err != nil || n > len(b)/2 { // the kernel gives a page at a time
-		return readWhole(path)
+	n, err := quickReadAgain(s.kids, room)
+	if err != nil || n > len(room)/2 { // the kernel gives no half of a number
+		return readWhole(path())
 	}
-	return b[:n], nil
+	return room[:n], nil
 }
 
 // belongs reports whether an orphan is of run r.
