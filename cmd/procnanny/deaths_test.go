@@ -456,12 +456,40 @@ func (m *mortal) output(target string) [][]byte {
 	cmd := exec.Command(daemontest.Bin("procnanny"), "--run", m.dir+"/run", "logs", "--raw", target)
 	out, err := cmd.Output()
 	check(m.t, err)
+	return linesOf(out)
+}
+
+// linesOf are the lines of an output. One that is empty has none: of a program
+// whose runs all ended while none of us lived, nothing may be there.
+func linesOf(out []byte) [][]byte {
+	if len(out) == 0 {
+		return nil
+	}
 	return bytes.Split(bytes.TrimSuffix(out, []byte("\n")), []byte("\n"))
+}
+
+// No output is no line, but a line that is empty is one: nobody wrote it, and
+// whoever judges must see it.
+func TestNoOutputIsNoLine(t *testing.T) {
+	for out, want := range map[string]int{"": 0, "\n": 1, "1 0": 1, "1 0\n": 1, "\n1 0\n": 2, "1 0\n\n": 2} {
+		lines := linesOf([]byte(out))
+		if len(lines) != want {
+			t.Errorf("%q has %d lines, it should have %d", out, len(lines), want)
+		}
+		for _, line := range lines {
+			if _, _, ok := nextLine(string(line), 0, map[int]int{}); ok != (len(line) > 0) {
+				t.Errorf("%q of %q may be a run's first line: %t", line, out, ok)
+			}
+		}
+	}
 }
 
 func (m *mortal) judgeWriter(i int) int {
 	m.t.Helper()
 	lines := m.output(fmt.Sprintf("writer/%d", i))
+	if len(lines) == 0 {
+		m.t.Errorf("writer/%d wrote nothing", i)
+	}
 	for n, line := range lines {
 		if string(line) != strconv.Itoa(n+1) {
 			m.t.Errorf("writer/%d: line %d is %q", i, n+1, line)
