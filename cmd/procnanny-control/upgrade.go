@@ -15,8 +15,13 @@ import (
 	"github.com/procnanny/procnanny/runtime/oom"
 )
 
-// checkTime bounds the run of a new binary that is asked what it knows.
-const checkTime = 10 * time.Second
+const (
+	// checkTime bounds the run of a new binary that is asked what it knows.
+	checkTime = 10 * time.Second
+	// answerTime bounds the wait for its answer after its end: on a machine with much
+	// to do, seconds may pass before we read what is in the pipe.
+	answerTime = 5 * time.Second
+)
 
 // printKnown answers --check-upgrade.
 func printKnown(out io.Writer) int {
@@ -38,7 +43,7 @@ func checkUpgrade(ctx context.Context, path string) error {
 	cmd := exec.CommandContext(ctx, path, "--check-upgrade")
 	var said, why bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &why
-	cmd.WaitDelay = time.Second
+	cmd.WaitDelay = answerTime
 	err := oom.AsBorn(cmd.Start)
 	if err == nil {
 		err = cmd.Wait()
