@@ -49,6 +49,7 @@ func (k *keeper) launch(p *pending) {
 	l := &k.launcher
 	if l.given == l.taken && !l.follows {
 		p.process, p.err = k.deps.start(&p.order.Launch, p.io, p.cgroup)
+		quickPause()
 		k.launched(p)
 		return
 	}

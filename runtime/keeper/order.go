@@ -97,7 +97,7 @@ func (r *run) reused() bool { return r.adopted && pollIn(r.pidfd, 0) }
 // is not reaped yet, so its number is still its own.
 func (k *keeper) signalMain(r *run, sig spec.Signal, flags int) {
 	err := quickSignal(r.pidfd, sig, flags)
-	if err == unix.EINVAL && flags == unix.PIDFD_SIGNAL_PROCESS_GROUP && !r.reused() {
+	if errors.Is(err, unix.EINVAL) && flags == unix.PIDFD_SIGNAL_PROCESS_GROUP && !r.reused() {
 		err = unix.Kill(-r.pid, unix.Signal(sig))
 	}
 	if err != nil && !errors.Is(err, unix.ESRCH) {

@@ -442,10 +442,6 @@ int pn_launch(struct pn_job *job, struct pn_step *steps, const void *arena) {
 		CALL(SYS_close, job->pidfd, 0, 0, 0);
 		job->pidfd = -1;
 	}
-	/* The kernel lets us go on once the child executes, but before it has executed:
-	 * it goes first where we share a processor, for it is what somebody waits for. */
-	if (!job->error && !job->reap)
-		CALL(SYS_sched_yield, 0, 0, 0, 0);
 	return job->error ? -1 : 0;
 }
 
