@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -60,4 +61,16 @@ func TestSlackIsForControlOnly(t *testing.T) {
 			t.Errorf("afterwards our slack is %d (%v), not %d", got, err, c.own)
 		}
 	}
+}
+
+// Where the timers are less exact, a pause would be as long as that.
+func TestNoPauseWithoutExactTimers(t *testing.T) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	was := slackNow(t)
+	defer func() { _ = unix.Prctl(unix.PR_SET_TIMERSLACK, uintptr(was), 0, 0, 0) }()
+	if err := unix.Prctl(unix.PR_SET_TIMERSLACK, uintptr(time.Hour), 0, 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	quickPause() // or this takes an hour
 }
