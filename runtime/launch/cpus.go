@@ -86,7 +86,7 @@ func tuneCPUs(l *live) {
 		l.refuse("cpus", err)
 		return
 	}
-	l.refuse("cpus", l.threads(func(tid int) error {
+	l.refuse("cpus", l.threads("cpus", func(tid int) error {
 		if _, _, e := unix.Syscall(unix.SYS_SCHED_SETAFFINITY, uintptr(tid), uintptr(len(mask)), uintptr(unsafe.Pointer(&mask[0]))); e != 0 {
 			return e
 		}

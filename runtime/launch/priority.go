@@ -53,7 +53,7 @@ func tuneNice(l *live) {
 	if n == nil {
 		return
 	}
-	err := l.threads(func(tid int) error {
+	err := l.threads("nice", func(tid int) error {
 		if err := unix.Setpriority(unix.PRIO_PROCESS, tid, *n); err != nil {
 			return err
 		}
@@ -117,7 +117,7 @@ func tuneIONice(l *live) {
 	if n == nil {
 		return
 	}
-	l.refuse("ionice", l.threads(func(tid int) error {
+	l.refuse("ionice", l.threads("ionice", func(tid int) error {
 		if _, _, e := unix.Syscall(unix.SYS_IOPRIO_SET, ioprioProcess, uintptr(tid), uintptr(ioprio(*n))); e != 0 {
 			return e
 		}
@@ -182,7 +182,7 @@ func tuneSched(l *live) {
 	if s == nil {
 		return
 	}
-	l.refuse("sched", l.threads(func(tid int) error {
+	l.refuse("sched", l.threads("sched", func(tid int) error {
 		if err := setScheduler(tid, *s); err != nil {
 			return err
 		}

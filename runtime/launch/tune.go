@@ -22,6 +22,7 @@ type live struct {
 	want    *spec.Tuning
 	cgroup  string
 	refused map[string]string
+	passes  []*pass
 }
 
 // Tune applies every attribute that t sets to the living process pid, whose
@@ -35,6 +36,9 @@ func Tune(pid int, t spec.Tuning, cgroupDir string) (refused map[string]string) 
 		if r.tune != nil {
 			r.tune(l)
 		}
+	}
+	for _, p := range l.passes { // by now those show that were being made meanwhile
+		l.refuse(p.key, l.over(p))
 	}
 	return l.refused
 }
@@ -59,30 +63,44 @@ func cause(err error) string {
 // differs is the error of a value that the kernel took and did not keep.
 func differs(got any) error { return fmt.Errorf("the kernel made it %v", got) }
 
+// pass is what an attribute does to each thread.
+type pass struct {
+	key  string
+	done map[string]bool
+	do   func(tid int) error
+}
+
 // threads calls do for each thread of the process, also for those that appear
-// meanwhile: most attributes belong to a thread.
-func (l *live) threads(do func(tid int) error) error {
-	done := map[string]bool{}
+// meanwhile: most attributes belong to a thread. One that is just being made has
+// its maker's attributes of before, and shows a moment later: see Tune.
+func (l *live) threads(key string, do func(tid int) error) error {
+	p := &pass{key, map[string]bool{}, do}
+	l.passes = append(l.passes, p)
+	return l.over(p)
+}
+
+// over goes over the threads that a pass has not come to yet.
+func (l *live) over(p *pass) error {
 	for range threadPasses {
 		list, err := os.ReadDir(procPath(l.pid, "task"))
 		if err != nil {
 			return gone(err)
 		}
-		before := len(done)
+		before := len(p.done)
 		for _, e := range list {
-			if done[e.Name()] {
+			if p.done[e.Name()] {
 				continue
 			}
-			done[e.Name()] = true
+			p.done[e.Name()] = true
 			tid, err := strconv.Atoi(e.Name())
 			if err != nil {
 				return err
 			}
-			if err := do(tid); err != nil && !errors.Is(err, unix.ESRCH) {
+			if err := p.do(tid); err != nil && !errors.Is(err, unix.ESRCH) {
 				return err
 			}
 		}
-		if len(done) == before {
+		if len(p.done) == before {
 			return nil
 		}
 	}
