@@ -71,6 +71,9 @@ func (m *image) instance(i *reconcile.Instance) (ended, living *Run) {
 		ended = m.ended(i.ID, &reconcile.Exit{Unknown: true, Code: -1, At: i.Since, Cause: reconcile.CauseLost, Run: r.Run, PID: r.PID, Start: r.Start}, nil)
 		r = nil
 	}
+	if over(i) {
+		return ended, nil
+	}
 	if r == nil {
 		r = &Run{ID: i.ID, Run: i.Run, Start: i.Since, StartCause: i.StartCause, Generation: i.Generation, By: clone(i.By)}
 		m.living[i.ID] = r
@@ -84,6 +87,10 @@ func (m *image) instance(i *reconcile.Instance) (ended, living *Run) {
 	}
 	return ended, nil
 }
+
+// over reports whether the run of an instance has ended, although the instance may
+// be alive still: somebody of its containment is left.
+func over(i *reconcile.Instance) bool { return i.LastExit != nil && i.LastExit.Run == i.Run }
 
 func clone[T any](p *T) *T {
 	if p == nil {
@@ -161,7 +168,7 @@ func (m *image) reboot(w *reconcile.World, booted, now time.Time) (ended []Run) 
 	for _, p := range w.Programs {
 		p.SetRoll(reconcile.Roll{})
 		for _, i := range p.Instances {
-			if r := m.living[i.ID]; r != nil || i.Alive() {
+			if r := m.living[i.ID]; r != nil || i.Alive() && !over(i) {
 				i.LastExit = bootExit(i, r, booted)
 				ended = append(ended, *m.ended(i.ID, i.LastExit, nil))
 			}
