@@ -1,6 +1,6 @@
-// Package engine is the single writer: one goroutine owns the world and what
-// is desired, takes messages from one bounded inbox, and lets the pure core
-// decide. Everybody else reads an immutable picture that it swaps each turn.
+// Package engine is the single writer: one loop owns the world and what is
+// desired, takes messages from one bounded inbox, and lets the pure core decide.
+// Everybody else reads an immutable picture that it swaps each turn.
 //
 // A turn: take a message and what else is waiting, let Apply and Execute say
 // what it means, let Diff say what follows for the programs that were touched,
@@ -13,8 +13,11 @@
 //
 // # Decisions
 //
-//   - No mutex: the picture is an atomic pointer, and waiting for a picture is
-//     a channel that each swap closes.
+//   - Readers take no lock: the picture is an atomic pointer, and waiting for a
+//     picture is a channel that each swap closes.
+//   - Who brings a few facts makes the turn itself while the loop's goroutine
+//     sleeps: a subscriber hears of an end a thirtieth sooner. The lock of the turn
+//     keeps the writer single, and nothing in the inbox is overtaken.
 //   - Messages are small structs with a method each, not closures from outside:
 //     what can happen to the loop is a list in one file.
 //   - Nothing is stopped or started before the first desired state arrived,

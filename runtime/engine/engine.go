@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -78,7 +79,15 @@ type Engine struct {
 	inbox   chan message
 	stopped chan struct{}
 	picture atomic.Pointer[picture]
+	// coming counts messages that are on their way through the inbox.
+	coming atomic.Int64
+
+	// turning is held by whoever makes a turn: what follows is theirs meanwhile.
+	turning sync.Mutex
+	running bool // Run has begun, and has not ended
 	loop    *loop
+	pace    pacer
+	timer   *time.Timer
 }
 
 // picture is a view and the channel that the next swap closes.
@@ -89,7 +98,8 @@ type picture struct {
 
 // New returns an engine that does nothing until Run.
 func New(c Config) *Engine {
-	e := &Engine{inbox: make(chan message, inboxLen), stopped: make(chan struct{})}
+	e := &Engine{inbox: make(chan message, inboxLen), stopped: make(chan struct{}), timer: time.NewTimer(time.Hour)}
+	e.timer.Stop()
 	e.loop = newLoop(c, e)
 	e.loop.swap()
 	return e
@@ -98,30 +108,70 @@ func New(c Config) *Engine {
 // Run is the loop; it returns when ctx ends.
 func (e *Engine) Run(ctx context.Context) {
 	defer close(e.stopped)
-	timer := time.NewTimer(time.Hour)
-	timer.Stop()
-	var pace pacer
+	e.setRunning(true)
+	defer e.setRunning(false)
 	for {
 		var first message
 		select {
 		case <-ctx.Done():
 			return
 		case first = <-e.inbox:
-		case <-timer.C:
+		case <-e.timer.C:
 		}
-		e.loop.followClock()
-		if first != nil {
-			first.take(e.loop)
-		}
-		e.drain()
-		now := e.loop.at()
-		e.loop.turn(now)
-		now = now.Add(time.Since(now)) // what is due was said by the clock as it was then
-		if wait, ok := pace.wait(e.loop.wakes.next(), now); ok {
-			timer.Reset(wait)
-		} else {
-			timer.Stop()
-		}
+		e.turning.Lock()
+		e.turn(first)
+		e.turning.Unlock()
+	}
+}
+
+func (e *Engine) setRunning(on bool) {
+	e.turning.Lock()
+	defer e.turning.Unlock()
+	e.running = on
+}
+
+// lend has the sender of a message make the turn, while the loop sleeps: to wake
+// it first takes longer than most turns. Nothing may be overtaken.
+func (e *Engine) lend(m message) bool {
+	if !e.turning.TryLock() {
+		return false
+	}
+	defer e.turning.Unlock()
+	if !e.running || e.coming.Load() > 0 {
+		return false
+	}
+	e.loop.followClock()
+	m.take(e.loop)
+	e.finish()
+	return true
+}
+
+// turn takes the message that came first, if there is one, and what else is
+// waiting.
+func (e *Engine) turn(first message) {
+	e.loop.followClock()
+	if first != nil {
+		e.take(first)
+	}
+	e.drain()
+	e.finish()
+}
+
+// take takes a message that came through the inbox.
+func (e *Engine) take(m message) {
+	e.coming.Add(-1)
+	m.take(e.loop)
+}
+
+// finish does what follows from the messages of a turn, and sets the timer.
+func (e *Engine) finish() {
+	now := e.loop.at()
+	e.loop.turn(now)
+	now = now.Add(time.Since(now)) // what is due was said by the clock as it was then
+	if wait, ok := e.pace.wait(e.loop.wakes.next(), now); ok {
+		e.timer.Reset(wait)
+	} else {
+		e.timer.Stop()
 	}
 }
 
@@ -147,7 +197,7 @@ func (e *Engine) drain() {
 	for range batchLen {
 		select {
 		case m := <-e.inbox:
-			m.take(e.loop)
+			e.take(m)
 		default:
 			return
 		}
@@ -155,14 +205,18 @@ func (e *Engine) drain() {
 }
 
 func (e *Engine) send(ctx context.Context, m message) error {
+	e.coming.Add(1)
+	var err error
 	select {
 	case e.inbox <- m:
 		return nil
 	case <-e.stopped:
-		return ErrStopped
+		err = ErrStopped
 	case <-ctx.Done():
-		return ctx.Err()
+		err = ctx.Err()
 	}
+	e.coming.Add(-1)
+	return err
 }
 
 // View is the current picture.
