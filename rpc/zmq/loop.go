@@ -38,6 +38,7 @@ type loop struct {
 	fds        []unix.PollFd // the sockets', then the waker's
 	pool       *pool
 	gate       *gate
+	unlearned  int // messages sent since learnRoom
 }
 
 // newLoop makes the sockets. What it returns is to be closed even when it
@@ -204,7 +205,7 @@ func (l *loop) publish(list []Message) {
 		l.expel(time.Now())
 	}
 	for i := range list {
-		if i%burst == 0 {
+		if l.unlearned++; l.unlearned > burst {
 			l.learnRoom()
 		}
 		for _, p := range l.publishers {
@@ -223,6 +224,7 @@ func (l *loop) publish(list []Message) {
 // looks once in three million ticks of the processor's clock only, and drops
 // what a subscriber that kept up has long had room for.
 func (l *loop) learnRoom() {
+	l.unlearned = 0
 	for _, p := range l.publishers {
 		_, _ = p.socket.GetEvents()
 	}
