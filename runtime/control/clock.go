@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/procnanny/procnanny/runtime/keeper"
 )
 
 // How exactly the wall clock is compared with the one that nobody sets: two
@@ -102,11 +104,7 @@ func beganAt(now time.Time) time.Time {
 }
 
 // uptime is CLOCK_BOOTTIME.
-func uptime() time.Duration {
-	var ts unix.Timespec
-	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts) // cannot fail for this clock
-	return time.Duration(ts.Nano())
-}
+func uptime() time.Duration { return time.Duration(keeper.BootTime()) }
 
 // farAway is a time that the kernel can count to, seconds since 1970.
 const farAway = 1 << 33

@@ -365,7 +365,7 @@ func (k *keeper) orderList(o *Order) {
 	}
 	k.ctl.listening = true
 	if o.Run != Version {
-		k.tell(Fact{Kind: FactHello, AtNS: boottime(), Hello: &h})
+		k.tell(Fact{Kind: FactHello, AtNS: BootTime(), Hello: &h})
 		k.ctl.listening = false
 		return
 	}
@@ -378,11 +378,11 @@ func (k *keeper) orderList(o *Order) {
 		h.Runs = append(h.Runs, r.list())
 		if len(h.Runs) == helloRuns {
 			h.More = true
-			k.tell(Fact{Kind: FactHello, AtNS: boottime(), Hello: &h})
+			k.tell(Fact{Kind: FactHello, AtNS: BootTime(), Hello: &h})
 			h.Runs, h.More = nil, false
 		}
 	}
-	k.tell(Fact{Kind: FactHello, AtNS: boottime(), Hello: &h})
+	k.tell(Fact{Kind: FactHello, AtNS: BootTime(), Hello: &h})
 	k.tellFaults()
 	k.flush()
 	crashpoint.Here(crashpoint.ControlListed)

@@ -148,7 +148,7 @@ func TestWithdrawalInTheLastMoment(t *testing.T) {
 	defer closeSome(b.in, b.out)
 	boot, err := bootID()
 	must(t, err)
-	v := note{Boot: boot, Run: 41, Program: "web", Index: 0, StartedNS: boottime(), Cookie: "PROCNANNY_RUN_ID=41"}
+	v := note{Boot: boot, Run: 41, Program: "web", Index: 0, StartedNS: BootTime(), Cookie: "PROCNANNY_RUN_ID=41"}
 	must(t, os.MkdirAll(filepath.Join(r.c.Dir, "keeper"), 0o700))
 	must(t, os.WriteFile(filepath.Join(r.c.Dir, "keeper", "41"), append(v.text(), '\n'), 0o600))
 	q := r.shell(0, "").Start.Launch

@@ -132,6 +132,6 @@ func (k *keeper) farewell() {
 		return
 	}
 	k.ctl.listening = true
-	k.tell(Fact{Kind: FactFarewell, AtNS: boottime()})
+	k.tell(Fact{Kind: FactFarewell, AtNS: BootTime()})
 	k.flush()
 }

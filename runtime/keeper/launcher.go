@@ -151,7 +151,7 @@ func (k *keeper) launched(p *pending) {
 		k.startFailed(in, p.order, p.err)
 		return
 	}
-	r.pid, r.pidfd, r.started = p.process.PID, p.process.PidFD, boottime()
+	r.pid, r.pidfd, r.started = p.process.PID, p.process.PidFD, BootTime()
 	r.inode = pidfdInode(r.pidfd)
 	k.register(r)
 	crashpoint.Here(crashpoint.StartCloned)

@@ -156,7 +156,7 @@ func (k *keeper) orderOutput(o *Order) {
 }
 
 func (k *keeper) orderPreflight(o *Order) {
-	f := Fact{Kind: FactPreflight, Digest: o.Digest, Program: o.Program, Index: o.Index, AtNS: boottime()}
+	f := Fact{Kind: FactPreflight, Digest: o.Digest, Program: o.Program, Index: o.Index, AtNS: BootTime()}
 	if o.Start == nil {
 		f.Reason = "the order names nothing to check"
 	} else {

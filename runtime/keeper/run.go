@@ -91,7 +91,7 @@ func (k *keeper) instance(key instanceKey) *instance {
 
 // fact is a fact about a run.
 func (r *run) fact(kind FactKind) Fact {
-	return Fact{Kind: kind, Run: r.id, Program: r.in.program, Index: r.in.index, PID: r.pid, AtNS: boottime()}
+	return Fact{Kind: kind, Run: r.id, Program: r.in.program, Index: r.in.index, PID: r.pid, AtNS: BootTime()}
 }
 
 // list is the run as control sees it.

@@ -41,7 +41,7 @@ func (k *keeper) askStop() {
 		k.leave()
 		return
 	}
-	k.tell(Fact{Kind: FactAsked, Signal: spec.SIGTERM, AtNS: boottime()})
+	k.tell(Fact{Kind: FactAsked, Signal: spec.SIGTERM, AtNS: BootTime()})
 	debug.SetGCPercent(stopGC)
 	k.hush()
 	if k.c.ShutdownTimeout > 0 {

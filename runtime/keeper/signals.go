@@ -125,7 +125,7 @@ func (s *signals) ready(k *keeper, _ uint32) {
 	// our children, and those with a pidfd are known already.
 	k.reapDue = true
 	if has(syscall.SIGHUP) {
-		k.tell(Fact{Kind: FactAsked, Signal: sigOf(syscall.SIGHUP), AtNS: boottime()})
+		k.tell(Fact{Kind: FactAsked, Signal: sigOf(syscall.SIGHUP), AtNS: BootTime()})
 	}
 	if has(syscall.SIGTERM) || has(syscall.SIGINT) || has(syscall.SIGQUIT) {
 		k.askStop()

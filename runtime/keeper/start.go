@@ -66,7 +66,7 @@ func (k *keeper) keepFailure(in *instance, s *Start, f Fact) {
 }
 
 func failed(s *Start, err error, reason string) Fact {
-	f := Fact{Kind: FactStartFailed, Run: s.Run, Program: s.Program, Index: s.Index, AtNS: boottime(), Reason: err.Error()}
+	f := Fact{Kind: FactStartFailed, Run: s.Run, Program: s.Program, Index: s.Index, AtNS: BootTime(), Reason: err.Error()}
 	if step, ok := errors.AsType[*launch.StepError](err); ok {
 		f.Step, f.Errno = step.Step, int(step.Errno)
 	}
@@ -101,7 +101,7 @@ func (k *keeper) prepare(in *instance, s *Start) (_ *pending, err error) {
 		}
 	}
 	r := p.run
-	r.started, r.cookie = boottime(), cookieOf(s)
+	r.started, r.cookie = BootTime(), cookieOf(s)
 	r.launch, r.tuning, r.generation = s.LaunchDigest, s.TuningDigest, s.Generation
 	if p.note, err = k.notes.begin(k, r); err != nil {
 		return nil, err

@@ -178,7 +178,7 @@ func (k *keeper) idle(in *instance) bool { return in.run == nil || in.run.emptie
 // is again.
 func (k *keeper) tellOutput(s *stream) {
 	f := Fact{
-		Kind: FactOutput, Program: s.in.program, Index: s.in.index, AtNS: boottime(),
+		Kind: FactOutput, Program: s.in.program, Index: s.in.index, AtNS: BootTime(),
 		Stream: s.name, Dropping: s.dropping, Dropped: s.dropped,
 	}
 	if s.in.run != nil {

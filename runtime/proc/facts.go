@@ -4,8 +4,6 @@ import (
 	"maps"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/procnanny/procnanny/reconcile"
 	"github.com/procnanny/procnanny/runtime/keeper"
 )
@@ -25,11 +23,8 @@ func (p *Proc) clock() clock {
 }
 
 func machineClock() (time.Time, int64) {
-	var ts unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
-		panic(err) // every kernel we run on has it
-	}
-	return time.Now(), ts.Nano()
+	boot := keeper.BootTime()
+	return time.Now(), boot
 }
 
 func (c clock) at(ns int64) time.Time {
