@@ -22,9 +22,7 @@ func (m numbered) take(*loop) { *m.taken = append(*m.taken, m.n) }
 func TestNothingIsOvertaken(t *testing.T) {
 	const senders, each = 4, 2000
 	e := New(Config{Executor: &nobody{}, Recorder: &nobody{}, World: reconcile.NewWorld()})
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	go e.Run(ctx)
+	go e.Run(t.Context())
 	var taken [senders][]int
 	seen := 0 // shared by all turns: the race detector watches it
 	var all sync.WaitGroup
@@ -35,7 +33,7 @@ func TestNothingIsOvertaken(t *testing.T) {
 				if n%3 != 0 && e.lend(m) {
 					continue
 				}
-				if err := e.send(ctx, m); err != nil {
+				if err := e.send(t.Context(), m); err != nil {
 					t.Error(err)
 				}
 				if n%100 == 0 { // let the loop fall asleep
