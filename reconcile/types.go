@@ -106,7 +106,11 @@ type Exit struct {
 	Signal spec.Signal `json:"signal,omitzero"` // 0 unless a signal ended it
 	Core   bool        `json:"core"`
 	// Unknown is true when the kernel could not tell; nothing is guessed then.
-	Unknown  bool          `json:"unknown,omitempty"`
+	Unknown bool `json:"unknown,omitempty"`
+	// OutOfMemory is true when the kernel killed it for want of memory, as far as
+	// its cgroup tells.
+	OutOfMemory bool `json:"out_of_memory,omitempty"`
+
 	At       time.Time     `json:"at"`
 	Duration time.Duration `json:"duration"` // from exec
 	Cause    Cause         `json:"cause"`
@@ -119,11 +123,8 @@ type Exit struct {
 	Generation uint64    `json:"generation"`
 	// CPU is the time on a CPU, and PeakMemory the largest resident set in bytes,
 	// of the main process and the children it waited for; 0 is not known.
-	CPU time.Duration `json:"cpu,omitempty"`
-	// OutOfMemory is true when the kernel killed it for want of memory, as far as
-	// its cgroup tells.
-	OutOfMemory bool  `json:"out_of_memory,omitempty"`
-	PeakMemory  int64 `json:"peak_memory,omitempty"`
+	CPU        time.Duration `json:"cpu,omitempty"`
+	PeakMemory int64         `json:"peak_memory,omitempty"`
 	// Drain is what came of what was done before the stop; nil: nothing was.
 	Drain *Drain `json:"drain,omitempty"`
 }
@@ -139,8 +140,7 @@ type Drain struct {
 
 // Instance is all we know of one instance.
 type Instance struct {
-	ID    InstanceID `json:"id"`
-	State State      `json:"state"`
+	ID InstanceID `json:"id"`
 	// Run is the current run, or the last one when nobody runs; 0 is none yet.
 	Run RunID `json:"run_id"`
 	// PID is of the current run, or of the last one; 0 is none yet.
@@ -162,12 +162,36 @@ type Instance struct {
 	// Attempt counts unplanned ends since the last long run: backoff and give_up.
 	Attempt int `json:"attempt,omitempty"`
 	// Ends are the times of unplanned ends, the newest last, at most flap.count.
-	Ends     []time.Time `json:"ends,omitempty"`
-	Flapping bool        `json:"flapping,omitempty"`
+	Ends []time.Time `json:"ends,omitempty"`
 	// Finished is why policy lets it rest: "", "done" or "gave up".
 	Finished string `json:"finished,omitempty"`
 	// Waits names the programs that it waits for, by start.after, to be started.
 	Waits string `json:"waits,omitempty"`
+	// Held is why this one's replacement did not get to run, until the roll that
+	// it holds goes on or is over; so a hold outlives control.
+	Held string `json:"held,omitempty"`
+	// EndCause is why a stop was ordered; the run's end takes it.
+	EndCause Cause `json:"end_cause,omitempty"`
+	// StartCause is why the current or next run starts.
+	StartCause Cause `json:"start_cause,omitempty"`
+	// By is who asked for the current or last start or stop; nil is policy.
+	By *spec.Requester `json:"by,omitempty"`
+	// Drain says what came of what stop.before says.
+	Drain    *Drain `json:"drain,omitempty"`
+	LastExit *Exit  `json:"last_exit,omitempty"`
+	// Pending maps a tuning key that the kernel refused to change to the reason.
+	Pending map[string]string `json:"pending,omitempty"`
+
+	// What is small stands together: there are thousands of instances, and pictures of
+	// them, and each of these between two large ones would take eight bytes.
+
+	State State `json:"state"`
+	// Tune is how far the order to bring Tuning to the living run is.
+	Tune TuneState `json:"tune,omitempty"`
+	// Owed is the next step of its stop, due now: ActionSignal after what was done
+	// before it, ActionSweep or ActionKill.
+	Owed     ActionKind `json:"owed,omitempty"`
+	Flapping bool       `json:"flapping,omitempty"`
 	// Cycle is set while a person's restart of this run is owed.
 	Cycle bool `json:"cycle,omitempty"`
 	// AtOnce means that Cycle does not wait for its turn in a roll.
@@ -175,35 +199,17 @@ type Instance struct {
 	// Rolling is set from the stop of the old process of a replacement until
 	// the new one is running.
 	Rolling bool `json:"rolling,omitempty"`
-	// Held is why this one's replacement did not get to run, until the roll that
-	// it holds goes on or is over; so a hold outlives control.
-	Held string `json:"held,omitempty"`
-	// Owed is the next step of its stop, due now: ActionSignal after what was done
-	// before it, ActionSweep or ActionKill.
-	Owed ActionKind `json:"owed,omitempty"`
 	// Unjudged is set when a run ended before its program's policy was known
 	// (control was away): the next Diff's policy judges it.
 	Unjudged bool `json:"unjudged,omitempty"`
 	// Draining is set while what stop.before says is awaited: nobody has asked the
-	// process to end yet. Drain says what came of it.
-	Draining bool   `json:"draining,omitempty"`
-	Drain    *Drain `json:"drain,omitempty"`
+	// process to end yet.
+	Draining bool `json:"draining,omitempty"`
 	// Escalated is set once KILL was ordered.
 	Escalated bool `json:"escalated,omitempty"`
-	// EndCause is why a stop was ordered; the run's end takes it.
-	EndCause Cause `json:"end_cause,omitempty"`
-	// StartCause is why the current or next run starts.
-	StartCause Cause `json:"start_cause,omitempty"`
-	// By is who asked for the current or last start or stop; nil is policy.
-	By *spec.Requester `json:"by,omitempty"`
 	// MainGone is set while stopping when the main process has ended and only
 	// others of its containment are left.
-	MainGone bool  `json:"main_gone,omitempty"`
-	LastExit *Exit `json:"last_exit,omitempty"`
-	// Pending maps a tuning key that the kernel refused to change to the reason.
-	Pending map[string]string `json:"pending,omitempty"`
-	// Tune is how far the order to bring Tuning to the living run is.
-	Tune TuneState `json:"tune,omitempty"`
+	MainGone bool `json:"main_gone,omitempty"`
 }
 
 // TuneState is how far a live change is.

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"sync"
 )
 
 // Spec is everything desired: what the files say, or what they say with
@@ -308,8 +309,21 @@ func (l Launch) Digest() Digest {
 	}{l, l.Mode, l.Identity})
 }
 
+// untuned is the digest of a tuning that sets nothing, as most do.
+var untuned = sync.OnceValue(func() Digest { return digest(Tuning{}) })
+
 // Digest identifies everything that can be changed on a live pid.
-func (t Tuning) Digest() Digest { return digest(t) }
+func (t Tuning) Digest() Digest {
+	if t.bare() {
+		return untuned()
+	}
+	return digest(t)
+}
+
+// bare reports whether nothing is set. It is not IsZero, as Program would have that, too.
+func (t Tuning) bare() bool {
+	return t.Nice == nil && t.IONice == nil && len(t.Limits) == 0 && t.CPUs == "" && t.Sched == nil && t.OOMScoreAdj == nil && t.Cgroup == nil
+}
 
 // Digest identifies the whole specification.
 func (s Spec) Digest() Digest { return digest(s) }

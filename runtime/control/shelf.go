@@ -23,13 +23,15 @@ type shelf struct {
 // shelve keeps what s says. A program that is as it was before stays the same.
 func shelve(s spec.Spec, before shelf) shelf {
 	out := shelf{programs: make(map[string]*spec.Program, len(s.Programs)), on: s.On, exitWhen: s.ExitWhen}
+	fresh := make(map[string]*spec.Program, len(s.Programs))
 	for name, p := range s.Programs {
 		if old := before.programs[name]; old != nil && reflect.DeepEqual(*old, p) {
 			out.programs[name] = old
 		} else {
-			out.programs[name] = new(p)
+			fresh[name] = new(p)
 		}
 	}
+	share(fresh, out.programs)
 	return out
 }
 
