@@ -56,10 +56,12 @@
 //     (no CLONE_VFORK), because the kernel then gives the child's oom_score_adj to
 //     us, too; and channels between the two, which cost what was won.
 //   - The wire is our own: fields by number, only what is not zero, unknown ones
-//     skipped, by reflection over the structs, so that a new field needs no
-//     code. Refused: JSON, which replaces bytes that are not UTF-8 (an inherited
-//     variable may hold any) and costs three times as much; gob, which sends
-//     types and whose decoder is large.
+//     skipped. Reflection makes a table of a struct's fields when the program starts,
+//     so that a new field needs no code; with it a message is written and read where
+//     it lies (form.go, wire.go). Refused: reflection over each message, which takes
+//     two to three times as long, on the way of every restart; JSON, which replaces
+//     bytes that are not UTF-8 (an inherited variable may hold any) and takes longer
+//     still; gob, which sends types and whose decoder is large.
 //   - A process is reaped as soon as its end is seen. Holding it unreaped would
 //     keep its number for signals to its group, but those who are left are found
 //     by cgroup or sweep, one by one, and signalled by pidfd.

@@ -3,7 +3,7 @@ package keeper
 import (
 	"encoding/binary"
 	"fmt"
-	"reflect"
+	"slices"
 )
 
 // A frame is a length (u32, little endian) and that many bytes: one message.
@@ -11,21 +11,23 @@ const (
 	frameHead = 4
 	// MaxFrame bounds a message: 1 MiB.
 	MaxFrame = 1 << 20
+	// frameRoom is what most frames fit in, in bytes.
+	frameRoom = 128
 )
 
 // AppendOrder appends o as a frame.
 func AppendOrder(b []byte, o *Order) ([]byte, error) {
-	return appendFrame(b, orderCoder, reflect.ValueOf(o).Elem())
+	return appendFrame(b, orderCodec, o)
 }
 
 // AppendFact appends f as a frame.
 func AppendFact(b []byte, f *Fact) ([]byte, error) {
-	return appendFrame(b, factCoder, reflect.ValueOf(f).Elem())
+	return appendFrame(b, factCodec, f)
 }
 
-func appendFrame(b []byte, c *coder, v reflect.Value) ([]byte, error) {
+func appendFrame[T any](b []byte, c *codec[T], v *T) ([]byte, error) {
 	start := len(b)
-	out := c.put(append(b, 0, 0, 0, 0), v)
+	out := c.append(append(slices.Grow(b, frameRoom), 0, 0, 0, 0), v)
 	n := len(out) - start - frameHead
 	if n > MaxFrame {
 		return b, fmt.Errorf("cannot send a message of %d bytes: the limit is %d", n, MaxFrame)
@@ -37,26 +39,15 @@ func appendFrame(b []byte, c *coder, v reflect.Value) ([]byte, error) {
 // DecodeOrder reads the order of one frame without its head.
 func DecodeOrder(body []byte) (Order, error) {
 	var o Order
-	err := decode(orderCoder, body, reflect.ValueOf(&o).Elem())
+	err := orderCodec.read(body, &o)
 	return o, err
 }
 
 // DecodeFact reads the fact of one frame without its head.
 func DecodeFact(body []byte) (Fact, error) {
 	var f Fact
-	err := decode(factCoder, body, reflect.ValueOf(&f).Elem())
+	err := factCodec.read(body, &f)
 	return f, err
-}
-
-func decode(c *coder, body []byte, v reflect.Value) error {
-	rest, err := c.get(body, v, 0)
-	if err == nil && len(rest) > 0 {
-		err = fmt.Errorf("%d bytes follow the message", len(rest))
-	}
-	if err != nil {
-		return fmt.Errorf("cannot read %v: %w", v.Type(), err)
-	}
-	return nil
 }
 
 // cutFrame takes the first whole frame off b. ok is false while there is none.

@@ -2,7 +2,6 @@ package keeper
 
 import (
 	"encoding/json"
-	"reflect"
 	"strings"
 
 	"github.com/procnanny/procnanny/spec"
@@ -27,7 +26,7 @@ type packedNote struct {
 	Out, Err     uint64 // inodes of the pipes
 }
 
-var noteCoder = coderOf(reflect.TypeFor[packedNote]())
+var packedCodec = codecOf[packedNote]()
 
 // pack packs the note. One that is not as we write them stays as it came.
 func (l *holding) pack() {
@@ -36,7 +35,7 @@ func (l *holding) pack() {
 		return
 	}
 	p := packedNote{v.Inode, v.Start, v.StartedNS, v.LaunchDigest, v.TuningDigest, v.Generation, v.Cookie, v.Stopping, v.Output, v.Pipes[0], v.Pipes[1]}
-	l.note = string(noteCoder.put([]byte(packedMark), reflect.ValueOf(p)))
+	l.note = string(packedCodec.append([]byte(packedMark), &p))
 }
 
 // unpack is the note, as far as it can be read: its file says the same, if need be.
@@ -47,7 +46,7 @@ func (l *holding) unpack() (v note) {
 		return v
 	}
 	var p packedNote
-	if _, err := noteCoder.get([]byte(text), reflect.ValueOf(&p).Elem(), 0); err != nil {
+	if packedCodec.read([]byte(text), &p) != nil {
 		return v
 	}
 	return note{

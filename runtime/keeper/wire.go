@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"unsafe"
 )
 
 // A message is a Go struct, written field by field: only what is not zero, each
@@ -24,267 +25,264 @@ const maxDepth = 16
 
 var errShort = errors.New("message ends too early")
 
-// coder writes and reads values of one type. Its value ends by itself: a
-// varint, or bytes behind their length.
-type coder struct {
-	wire uint64
-	put  func(b []byte, v reflect.Value) []byte
-	get  func(b []byte, v reflect.Value, depth int) ([]byte, error)
-}
-
-// coders is filled while the package initialises and only read afterwards.
-var coders = map[reflect.Type]*coder{}
-
-var (
-	orderCoder = coderOf(reflect.TypeFor[Order]())
-	factCoder  = coderOf(reflect.TypeFor[Fact]())
-)
-
-// coderOf returns the coder of a type, building it and those it needs. A type
-// that a message cannot have panics: at start, in every test.
-func coderOf(t reflect.Type) *coder {
-	if c, ok := coders[t]; ok {
-		return c
-	}
-	c := &coder{}
-	coders[t] = c // before its parts: Fact holds Hello holds Run holds Fact
-	*c = buildCoder(t)
-	return c
-}
-
-func buildCoder(t reflect.Type) coder {
-	switch t.Kind() {
-	case reflect.Bool:
-		return coder{wireVarint, putBool, getBool}
-	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
-		return coder{wireVarint, putInt, getInt}
-	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
-		return coder{wireVarint, putUint, getUint}
-	case reflect.String:
-		return coder{wireBytes, putString, getString}
-	case reflect.Pointer:
-		return pointerCoder(t)
-	case reflect.Slice:
-		return sliceCoder(t)
-	case reflect.Map:
-		return mapCoder(t)
-	case reflect.Struct:
-		return structCoder(t)
+// load reads an integer or bool of any size; the bits above are zero.
+func (f *form) load(p unsafe.Pointer) uint64 {
+	switch f.size {
+	case 1:
+		return uint64(*(*uint8)(p))
+	case 2:
+		return uint64(*(*uint16)(p))
+	case 4:
+		return uint64(*(*uint32)(p))
 	default:
-		panic(fmt.Sprintf("keeper: no wire form for %v", t))
+		return *(*uint64)(p)
 	}
 }
 
-func putBool(b []byte, v reflect.Value) []byte {
-	if v.Bool() {
-		return append(b, 1)
-	}
-	return append(b, 0)
-}
-
-func getBool(b []byte, v reflect.Value, _ int) ([]byte, error) {
-	n, rest, err := uvarint(b)
-	v.SetBool(n != 0)
-	return rest, err
-}
-
-func putInt(b []byte, v reflect.Value) []byte { return binary.AppendVarint(b, v.Int()) }
-
-func getInt(b []byte, v reflect.Value, _ int) ([]byte, error) {
-	n, size := binary.Varint(b)
-	if size <= 0 {
-		return nil, errShort
-	}
-	if v.OverflowInt(n) {
-		return nil, fmt.Errorf("%d does not fit in %v", n, v.Type())
-	}
-	v.SetInt(n)
-	return b[size:], nil
-}
-
-func putUint(b []byte, v reflect.Value) []byte { return binary.AppendUvarint(b, v.Uint()) }
-
-func getUint(b []byte, v reflect.Value, _ int) ([]byte, error) {
-	n, rest, err := uvarint(b)
-	if err == nil && v.OverflowUint(n) {
-		return nil, fmt.Errorf("%d does not fit in %v", n, v.Type())
-	}
-	v.SetUint(n)
-	return rest, err
-}
-
-func putString(b []byte, v reflect.Value) []byte {
-	return append(binary.AppendUvarint(b, uint64(v.Len())), v.String()...)
-}
-
-func getString(b []byte, v reflect.Value, _ int) ([]byte, error) {
-	s, rest, err := counted(b)
-	v.SetString(string(s))
-	return rest, err
-}
-
-// pointerCoder writes what it points to; that the field is there at all says
-// that it is not nil.
-func pointerCoder(t reflect.Type) coder {
-	elem := coderOf(t.Elem())
-	wire := uint64(wireBytes)
-	if k := t.Elem().Kind(); k != reflect.Struct && k != reflect.String {
-		wire = wireVarint
-	}
-	return coder{
-		wire: wire,
-		put:  func(b []byte, v reflect.Value) []byte { return elem.put(b, v.Elem()) },
-		get: func(b []byte, v reflect.Value, depth int) ([]byte, error) {
-			v.Set(reflect.New(t.Elem()))
-			return elem.get(b, v.Elem(), depth)
-		},
+func (f *form) store(p unsafe.Pointer, n uint64) {
+	switch f.size {
+	case 1:
+		*(*uint8)(p) = uint8(n)
+	case 2:
+		*(*uint16)(p) = uint16(n)
+	case 4:
+		*(*uint32)(p) = uint32(n)
+	default:
+		*(*uint64)(p) = n
 	}
 }
 
-func sliceCoder(t reflect.Type) coder {
-	if t == reflect.TypeFor[[]string]() {
-		return bodyCoder(putStrings, getStrings)
-	}
-	elem := coderOf(t.Elem())
-	put := func(b []byte, v reflect.Value) []byte {
-		for i := range v.Len() {
-			b = elem.put(b, v.Index(i))
+// signed and unsigned are what an integer of the form's size makes of n.
+func (f *form) signed(n uint64) int64    { return int64(n<<f.unused()) >> f.unused() }
+func (f *form) unsigned(n uint64) uint64 { return n << f.unused() >> f.unused() }
+func (f *form) unused() int              { return 64 - 8*int(f.size) }
+
+// zero reports whether a value is as if nobody had set it.
+func (f *form) zero(p unsafe.Pointer) bool {
+	switch f.kind {
+	case kindString:
+		return *(*string)(p) == ""
+	case kindPointer, kindSlice, kindMap: // all of them begin with a pointer
+		return *(*unsafe.Pointer)(p) == nil
+	case kindStruct:
+		for i := range f.parts.fields {
+			v := &f.parts.fields[i]
+			if !v.zero(unsafe.Add(p, v.offset)) {
+				return false
+			}
 		}
+		return true
+	default:
+		return f.load(p) == 0
+	}
+}
+
+// put appends a value. It ends by itself: a varint, or bytes behind their length.
+func (f *form) put(b []byte, p unsafe.Pointer) []byte {
+	switch f.kind {
+	case kindBool, kindUint:
+		return binary.AppendUvarint(b, f.load(p))
+	case kindInt:
+		return binary.AppendVarint(b, f.signed(f.load(p)))
+	case kindString:
+		return putString(b, *(*string)(p))
+	case kindPointer:
+		return f.parts.elem.put(b, *(*unsafe.Pointer)(p))
+	default:
+		return f.putCounted(b, p)
+	}
+}
+
+func putString(b []byte, s string) []byte {
+	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
+}
+
+// putCounted appends what has parts, behind the length.
+func (f *form) putCounted(b []byte, p unsafe.Pointer) []byte {
+	start := len(b)
+	b = f.putParts(append(b, 0), p) // room for the length, if it is small: it mostly is
+	n := len(b) - start - 1
+	if n < 0x80 {
+		b[start] = byte(n)
 		return b
 	}
-	get := func(b []byte, v reflect.Value, depth int) error {
-		for len(b) > 0 {
-			next := reflect.New(t.Elem()).Elem()
-			var err error
-			if b, err = elem.get(b, next, depth); err != nil {
-				return err
-			}
-			v.Set(reflect.Append(v, next))
-		}
-		return nil
-	}
-	return bodyCoder(put, get)
+	var head [binary.MaxVarintLen64]byte
+	return slices.Replace(b, start, start+1, head[:binary.PutUvarint(head[:], uint64(n))]...)
 }
 
-// putStrings and getStrings are what sliceCoder would do, faster: arguments and
-// environment are most of an order.
-func putStrings(b []byte, v reflect.Value) []byte {
-	for _, s := range *v.Addr().Interface().(*[]string) {
-		b = append(binary.AppendUvarint(b, uint64(len(s))), s...)
+// sliceHead is how a slice lies in memory.
+type sliceHead struct {
+	data     unsafe.Pointer
+	len, cap int
+}
+
+// putParts appends what comes behind the length.
+func (f *form) putParts(b []byte, p unsafe.Pointer) []byte {
+	switch f.kind {
+	case kindSlice:
+		list := (*sliceHead)(p)
+		for i := range list.len {
+			b = f.parts.elem.put(b, unsafe.Add(list.data, uintptr(i)*f.parts.step))
+		}
+	case kindMap:
+		b = f.parts.putMap(b, *(*unsafe.Pointer)(p))
+	default:
+		for i := range f.parts.fields {
+			v := &f.parts.fields[i]
+			if at := unsafe.Add(p, v.offset); !v.zero(at) {
+				b = v.put(binary.AppendUvarint(b, uint64(v.tag)), at)
+			}
+		}
 	}
 	return b
 }
 
-func getStrings(b []byte, v reflect.Value, _ int) error {
-	n := 0
-	for rest := b; len(rest) > 0; n++ {
-		var err error
-		if _, rest, err = counted(rest); err != nil {
+// putMap appends a map with its keys in order, so that equal messages have equal
+// bytes.
+func (s *parts) putMap(b []byte, m unsafe.Pointer) []byte {
+	v := reflect.NewAt(s.typ, unsafe.Pointer(&m)).Elem()
+	keys := v.MapKeys()
+	slices.SortFunc(keys, func(x, y reflect.Value) int { return strings.Compare(x.String(), y.String()) })
+	elem := reflect.New(s.typ.Elem())
+	for _, k := range keys {
+		elem.Elem().Set(v.MapIndex(k))
+		b = s.elem.put(putString(b, k.String()), elem.UnsafePointer())
+	}
+	return b
+}
+
+// get reads a value, and returns what comes behind it.
+func (f *form) get(b []byte, p unsafe.Pointer, depth int) (rest []byte, err error) {
+	switch f.kind {
+	case kindBool, kindInt, kindUint:
+		return f.getInteger(b, p)
+	case kindPointer:
+		to := reflect.New(f.parts.typ.Elem()).UnsafePointer()
+		*(*unsafe.Pointer)(p) = to
+		return f.parts.elem.get(b, to, depth)
+	default:
+		return f.getCounted(b, p, depth)
+	}
+}
+
+// getCounted reads what is behind a length.
+func (f *form) getCounted(b []byte, p unsafe.Pointer, depth int) (rest []byte, err error) {
+	body, rest, err := counted(b)
+	switch {
+	case err != nil:
+		return nil, err
+	case f.kind == kindString:
+		*(*string)(p) = string(body)
+		return rest, nil
+	case depth >= maxDepth:
+		return nil, errors.New("message is nested too deep")
+	case f.kind == kindSlice:
+		return rest, f.parts.getSlice(body, p, depth+1)
+	case f.kind == kindMap:
+		return rest, f.parts.getMap(body, p, depth+1)
+	default:
+		return rest, f.parts.getFields(body, p, depth+1)
+	}
+}
+
+func (f *form) getInteger(b []byte, p unsafe.Pointer) ([]byte, error) {
+	n, rest, err := uvarint(b)
+	if err != nil {
+		return nil, err
+	}
+	fits := true
+	switch f.kind {
+	case kindBool:
+		n = min(n, 1)
+	case kindInt:
+		n = n>>1 ^ -(n & 1) // zigzag
+		fits = f.signed(n) == int64(n)
+	default:
+		fits = f.unsigned(n) == n
+	}
+	if !fits {
+		return nil, fmt.Errorf("an integer does not fit in %d bytes", f.size)
+	}
+	f.store(p, n)
+	return rest, nil
+}
+
+func (s *parts) getFields(b []byte, p unsafe.Pointer, depth int) error {
+	for len(b) > 0 {
+		tag, rest, err := uvarint(b)
+		if err != nil {
+			return err
+		}
+		n, wire := tag>>1, tag&1
+		if n == 0 || n > uint64(len(s.fields)) {
+			b, err = skip(rest, wire)
+		} else {
+			f := &s.fields[n-1]
+			if uint64(f.tag) != tag {
+				return fmt.Errorf("field %d of %v has another type", n, s.typ)
+			}
+			b, err = f.get(rest, unsafe.Add(p, f.offset), depth)
+		}
+		if err != nil {
 			return err
 		}
 	}
-	list := make([]string, n)
-	all := string(b) // one allocation for all of them
-	for i := range list {
-		body, rest, _ := counted(b) // it was fine a moment ago
-		at := len(all) - len(rest) - len(body)
-		list[i], b = all[at:at+len(body)], rest
-	}
-	*v.Addr().Interface().(*[]string) = list
 	return nil
 }
 
-// mapCoder writes keys in order, so that equal messages have equal bytes.
-func mapCoder(t reflect.Type) coder {
-	key, elem := coderOf(t.Key()), coderOf(t.Elem())
-	put := func(b []byte, v reflect.Value) []byte {
-		keys := v.MapKeys()
-		slices.SortFunc(keys, func(x, y reflect.Value) int { return strings.Compare(x.String(), y.String()) })
-		for _, k := range keys {
-			b = elem.put(key.put(b, k), v.MapIndex(k))
+// getSlice counts the elements first: one allocation for all of them, and for
+// strings, which arguments and environment are and so most of an order, one for
+// all of their bytes.
+func (s *parts) getSlice(b []byte, p unsafe.Pointer, depth int) error {
+	n, wire := 0, uint64(s.elem.tag)
+	for rest := b; len(rest) > 0; n++ {
+		var err error
+		if rest, err = skip(rest, wire); err != nil {
+			return err
 		}
-		return b
 	}
-	get := func(b []byte, v reflect.Value, depth int) error {
-		v.Set(reflect.MakeMap(t))
-		for len(b) > 0 {
-			k, e := reflect.New(t.Key()).Elem(), reflect.New(t.Elem()).Elem()
-			var err error
-			if b, err = key.get(b, k, depth); err != nil {
-				return err
-			}
-			if b, err = elem.get(b, e, depth); err != nil {
-				return err
-			}
-			v.SetMapIndex(k, e)
-		}
+	if s.elem.kind == kindString {
+		*(*[]string)(p) = cutStrings(n, b)
 		return nil
 	}
-	return bodyCoder(put, get)
+	list := sliceHead{reflect.MakeSlice(s.typ, n, n).UnsafePointer(), n, n}
+	*(*sliceHead)(p) = list
+	for i := range n {
+		var err error
+		if b, err = s.elem.get(b, unsafe.Add(list.data, uintptr(i)*s.step), depth); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-func structCoder(t reflect.Type) coder {
-	fields := make([]*coder, t.NumField())
-	for i := range fields {
-		if !t.Field(i).IsExported() {
-			panic(fmt.Sprintf("keeper: %v.%s cannot be sent", t, t.Field(i).Name))
-		}
-		fields[i] = coderOf(t.Field(i).Type)
+// cutStrings returns the n strings that b is known to hold.
+func cutStrings(n int, b []byte) []string {
+	list, all := make([]string, n), string(b)
+	for i := range list {
+		body, rest, _ := counted(b)
+		end := len(all) - len(rest)
+		list[i], b = all[end-len(body):end], rest
 	}
-	put := func(b []byte, v reflect.Value) []byte {
-		for i, c := range fields {
-			if f := v.Field(i); !f.IsZero() {
-				b = c.put(binary.AppendUvarint(b, uint64(i+1)<<1|c.wire), f)
-			}
-		}
-		return b
-	}
-	get := func(b []byte, v reflect.Value, depth int) error {
-		for len(b) > 0 {
-			tag, rest, err := uvarint(b)
-			if err != nil {
-				return err
-			}
-			n, wire := tag>>1, tag&1
-			switch {
-			case n == 0 || n > uint64(len(fields)):
-				b, err = skip(rest, wire)
-			case fields[n-1].wire != wire:
-				return fmt.Errorf("field %d of %v has another type", n, t)
-			default:
-				b, err = fields[n-1].get(rest, v.Field(int(n-1)), depth)
-			}
-			if err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	return bodyCoder(put, get)
+	return list
 }
 
-// bodyCoder puts a length before a body.
-func bodyCoder(put func([]byte, reflect.Value) []byte, get func([]byte, reflect.Value, int) error) coder {
-	return coder{
-		wire: wireBytes,
-		put: func(b []byte, v reflect.Value) []byte {
-			start := len(b)
-			b = put(b, v)
-			var head [binary.MaxVarintLen64]byte
-			n := binary.PutUvarint(head[:], uint64(len(b)-start))
-			return slices.Insert(b, start, head[:n]...)
-		},
-		get: func(b []byte, v reflect.Value, depth int) ([]byte, error) {
-			body, rest, err := counted(b)
-			if err != nil {
-				return nil, err
-			}
-			if depth >= maxDepth {
-				return nil, errors.New("message is nested too deep")
-			}
-			return rest, get(body, v, depth+1)
-		},
+func (s *parts) getMap(b []byte, p unsafe.Pointer, depth int) error {
+	m := reflect.MakeMap(s.typ)
+	*(*unsafe.Pointer)(p) = m.UnsafePointer()
+	for len(b) > 0 {
+		body, rest, err := counted(b)
+		if err != nil {
+			return err
+		}
+		key, elem := reflect.New(s.typ.Key()).Elem(), reflect.New(s.typ.Elem())
+		key.SetString(string(body))
+		if b, err = s.elem.get(rest, elem.UnsafePointer(), depth); err != nil {
+			return err
+		}
+		m.SetMapIndex(key, elem.Elem())
 	}
+	return nil
 }
 
 func skip(b []byte, wire uint64) (rest []byte, err error) {

@@ -2,7 +2,6 @@ package keeper
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"os"
 	"reflect"
@@ -243,45 +242,4 @@ func FuzzCutFrame(f *testing.F) {
 			b = rest
 		}
 	})
-}
-
-func BenchmarkOrder(b *testing.B) {
-	o := fullOrder()
-	o.Tuning, o.Start.Launch.Tuning.Limits = nil, nil
-	for range 20 {
-		o.Start.Launch.Env = append(o.Start.Launch.Env, "SOME_VARIABLE=of the usual length, more or less")
-	}
-	b.Run("wire", func(b *testing.B) {
-		b.ReportAllocs()
-		var buf []byte
-		for range b.N {
-			buf, _ = AppendOrder(buf[:0], &o)
-			if _, err := DecodeOrder(buf[frameHead:]); err != nil {
-				b.Fatal(err)
-			}
-		}
-		b.ReportMetric(float64(len(buf)), "bytes")
-	})
-	b.Run("json", func(b *testing.B) {
-		b.ReportAllocs()
-		var got Order
-		for range b.N {
-			buf, _ := json.Marshal(&o)
-			if err := json.Unmarshal(buf, &got); err != nil {
-				b.Fatal(err)
-			}
-		}
-	})
-}
-
-func BenchmarkFact(b *testing.B) {
-	f := Fact{Kind: FactExited, Run: 12345, Program: "web", Index: 3, PID: 1 << 20, AtNS: 1 << 50, Code: -1, Signal: 9}
-	var buf []byte
-	b.ReportAllocs()
-	for range b.N {
-		buf, _ = AppendFact(buf[:0], &f)
-		if _, err := DecodeFact(buf[frameHead:]); err != nil {
-			b.Fatal(err)
-		}
-	}
 }
