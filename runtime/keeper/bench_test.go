@@ -5,6 +5,7 @@ import (
 	"os"
 	"testing"
 
+	"github.com/procnanny/procnanny/runtime/launch"
 	"github.com/procnanny/procnanny/spec"
 )
 
@@ -66,5 +67,57 @@ func BenchmarkColdStart(b *testing.B) {
 			r.next(FactEmptied, o.Start.Run)
 		}
 		b.StartTimer()
+	}
+}
+
+// BenchmarkWire is what a message costs each end.
+func BenchmarkWire(b *testing.B) {
+	end := Fact{
+		Kind: FactExited, Run: 12345, Program: "web", Index: 3, PID: 1 << 20, AtNS: 1 << 50, Code: -1, Signal: 9, CPUNS: 1 << 22, PeakBytes: 1 << 24,
+	}
+	start := Order{Kind: OrderStart, Start: &Start{
+		Program: "web", Index: 3, Run: 12345, LaunchDigest: "0123456789abcdef", TuningDigest: "fedcba9876543210", Generation: 12,
+		Output: Output{RotateBytes: 10 << 20, Keep: 10},
+		Launch: launch.Request{
+			Candidates: []string{"/usr/local/bin/web"}, Argv: []string{"web", "--port", "8080"}, Dir: "/", Umask: 0o22, Stdin: "null",
+			Mode: spec.OutputMode{Kind: "merged"},
+		},
+	}}
+	for range 20 {
+		start.Start.Launch.Env = append(start.Start.Launch.Env, "SOME_VARIABLE=of the usual length, more or less")
+	}
+	b.Run("end", func(b *testing.B) { benchMessage(b, &end, AppendFact, DecodeFact) })
+	b.Run("start", func(b *testing.B) { benchMessage(b, &start, AppendOrder, DecodeOrder) })
+}
+
+func benchMessage[T any](b *testing.B, v *T, write func([]byte, *T) ([]byte, error), read func([]byte) (T, error)) {
+	buf, err := write(nil, v)
+	must(b, err)
+	b.Run("write", func(b *testing.B) {
+		b.ReportAllocs()
+		for range b.N {
+			buf, _ = write(buf[:0], v)
+		}
+	})
+	b.Run("read", func(b *testing.B) {
+		b.ReportAllocs()
+		for range b.N {
+			if _, err := read(buf[frameHead:]); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
+
+// BenchmarkNote is the text of a note, of which a start writes two.
+func BenchmarkNote(b *testing.B) {
+	v := note{
+		Boot: "cb0a5b5e-7a6b-4a3e-8a59-2f1c7a4f6a11", Run: 12345, Program: "web", Index: 3, PID: 1 << 20, Inode: 1 << 33, StartedNS: 1 << 50,
+		LaunchDigest: "0123456789abcdef", TuningDigest: "fedcba9876543210", Generation: 12, Cookie: cookieName + "12345",
+		Output: Output{RotateBytes: 10 << 20, Keep: 10}, Pipes: [2]uint64{123456},
+	}
+	b.ReportAllocs()
+	for range b.N {
+		v.text()
 	}
 }

@@ -3,6 +3,7 @@ package keeper
 import (
 	"bytes"
 	"cmp"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"time"
+	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 
@@ -66,7 +68,7 @@ func openNotes(runDir string) (notes, error) {
 	return n, nil
 }
 
-func (n notes) path(id uint64) string { return filepath.Join(n.dir, strconv.FormatUint(id, 10)) }
+func (n notes) path(id uint64) string { return n.dir + "/" + strconv.FormatUint(id, 10) }
 
 // write writes a run's note, or writes it again. Without a note the run goes on
 // all the same; a keeper after us would not find it.
@@ -87,7 +89,8 @@ func (n notes) begin(k *keeper, r *run) (fd int, err error) {
 	}
 	if err == nil {
 		r.noted = true
-		if _, err = unix.Write(fd, append(k.noteOf(r).text(), '\n')); err == nil {
+		var room [noteRoom]byte
+		if _, err = unix.Write(fd, append(k.noteOf(r).append(room[:0]), '\n')); err == nil {
 			return fd, nil
 		}
 	}
@@ -122,13 +125,77 @@ func (n notes) line(k *keeper, r *run, fd int, text []byte) {
 	}
 }
 
+// noteRoom is more than the note of a run that lives has as a rule, in bytes.
+const noteRoom = 512
+
 // text is a note as it is written down.
-func (v note) text() []byte {
-	b, err := json.Marshal(v)
-	if err != nil {
-		panic(err) // texts and numbers always have a JSON form
+func (v note) text() []byte { return v.append(make([]byte, 0, noteRoom)) }
+
+// append appends the note's JSON, to the byte as encoding/json has it: that one
+// goes through all types anew for each of the two notes of a start.
+func (v note) append(b []byte) []byte {
+	b = appendText(append(b, `{"boot":`...), v.Boot)
+	b = strconv.AppendUint(append(b, `,"run":`...), v.Run, 10)
+	b = appendText(append(b, `,"program":`...), v.Program)
+	b = appendInt(append(b, `,"index":`...), v.Index)
+	b = appendInt(append(b, `,"pid":`...), v.PID)
+	if v.Inode != 0 {
+		b = strconv.AppendUint(append(b, `,"inode":`...), v.Inode, 10)
+	}
+	if v.Start != 0 {
+		b = strconv.AppendUint(append(b, `,"start":`...), v.Start, 10)
+	}
+	b = appendInt(append(b, `,"started_ns":`...), v.StartedNS)
+	b = appendText(append(b, `,"launch":`...), v.LaunchDigest)
+	b = appendText(append(b, `,"tuning":`...), v.TuningDigest)
+	b = strconv.AppendUint(append(b, `,"generation":`...), v.Generation, 10)
+	b = appendText(append(b, `,"cookie":`...), v.Cookie)
+	if v.Stopping {
+		b = append(b, `,"stopping":true`...)
+	}
+	b = v.Output.append(append(b, `,"output":`...))
+	b = strconv.AppendUint(append(b, `,"pipes":[`...), v.Pipes[0], 10)
+	b = append(strconv.AppendUint(append(b, ','), v.Pipes[1], 10), ']')
+	if v.OOMKills != nil {
+		b = appendInt(append(b, `,"oom_kills":`...), *v.OOMKills)
+	}
+	return append(v.appendEnd(b), '}')
+}
+
+func (v note) appendEnd(b []byte) []byte {
+	if v.Ended {
+		b = append(b, `,"ended":true`...)
+	}
+	if v.Emptied {
+		b = append(b, `,"emptied":true`...)
+	}
+	if len(v.Exit) > 0 {
+		b = append(base64.StdEncoding.AppendEncode(append(b, `,"exit":"`...), v.Exit), '"')
 	}
 	return b
+}
+
+func (o *Output) append(b []byte) []byte {
+	b = appendInt(append(b, `{"RotateBytes":`...), o.RotateBytes)
+	b = appendInt(append(b, `,"Keep":`...), o.Keep)
+	b = strconv.AppendBool(append(b, `,"Drop":`...), o.Drop)
+	b = strconv.AppendBool(append(b, `,"Timestamps":`...), o.Timestamps)
+	b = appendInt(append(b, `,"AgeNS":`...), o.AgeNS)
+	return append(appendInt(append(b, `,"TotalBytes":`...), o.TotalBytes), '}')
+}
+
+func appendInt[N int | int64](b []byte, n N) []byte { return strconv.AppendInt(b, int64(n), 10) }
+
+// appendText appends a string. What needs more than quotes is left to who knows
+// how it is done; of ours that is hardly any.
+func appendText[S ~string](b []byte, text S) []byte {
+	for i := range len(text) {
+		if c := text[i]; c < ' ' || c >= utf8.RuneSelf || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {
+			odd, _ := json.Marshal(string(text)) // a string always has a JSON form
+			return append(b, odd...)
+		}
+	}
+	return append(append(append(b, '"'), text...), '"')
 }
 
 // noteOf is what the next keeper must know of a run.

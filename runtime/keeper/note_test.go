@@ -2,8 +2,40 @@ package keeper
 
 import (
 	"bytes"
+	"encoding/json"
+	"reflect"
 	"testing"
+
+	"pgregory.net/rapid"
 )
+
+// A note is written by hand: to the byte what encoding/json makes of it, whatever
+// is in it, so that a keeper of any version reads it.
+func TestTextOfNotesIsJSON(t *testing.T) {
+	if got, want := string((note{}).text()), asJSON(t, note{}); got != want {
+		t.Errorf("an empty note is %s, not %s", got, want)
+	}
+	rapid.Check(t, func(rt *rapid.T) {
+		var v note
+		fill(rt, reflect.ValueOf(&v).Elem(), 0)
+		for _, text := range []*string{&v.Boot, &v.Program, &v.Cookie, (*string)(&v.LaunchDigest)} {
+			*text = rapid.OneOf(rapid.Just(*text), rapid.String(), rapid.StringMatching(`[ -~\x7f]*`), rapid.SampledFrom(oddTexts)).Draw(rt, "text")
+		}
+		if got, want := string(v.text()), asJSON(rt, v); got != want {
+			rt.Fatalf("is  %s\nnot %s", got, want)
+		}
+	})
+}
+
+var oddTexts = []string{`"`, `\`, "<a>", "a&b", "\x00\b\f\n\r\t\x1f", "\x7f", "\u2028\u2029", "\xff", "a\xc3", "\xed\xa0\x80", "\ufffd", "😀é"}
+
+func asJSON(t rapid.TB, v note) string {
+	b, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
 
 // FuzzNote reads what a disk may make of a note: what is understood is written
 // and read again as the same, and an end that it names is one or none.
