@@ -25,11 +25,22 @@ type turn struct {
 	next FactKind
 }
 
+// Room is what Apply and Commit work in, for whoever has much to apply: it is used
+// again. The zero value is ready.
+type Room struct {
+	t turn
+	w World
+}
+
 // Apply says what a fact means.
-func Apply(w World, f Fact, now time.Time) (World, []Event) {
-	t := turn{w: &w, now: now}
-	t.apply(f)
-	return w, t.events
+func Apply(w World, f Fact, now time.Time) (World, []Event) { return new(Room).Apply(w, f, now) }
+
+// Apply is the function of that name. The events hold until r is used again.
+func (r *Room) Apply(w World, f Fact, now time.Time) (World, []Event) {
+	r.w = w
+	r.t = turn{w: &r.w, now: now, events: r.t.events[:0]}
+	r.t.apply(f)
+	return r.w, r.t.events
 }
 
 func (t *turn) apply(fact Fact) {

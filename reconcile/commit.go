@@ -10,8 +10,20 @@ var orderedBy = [...]FactKind{VerbForget: FactUnset, VerbStart: FactStartOrdered
 
 // Commit lets the changes of a plan take effect in w: each becomes its ordered
 // fact. The caller then carries out p.Actions.
-func Commit(w World, p Plan, now time.Time) (World, []Event) {
-	t := turn{w: &w, now: now, by: p.By}
+func Commit(w World, p Plan, now time.Time) (World, []Event) { return new(Room).Commit(w, p, now) }
+
+// Commit is the function of that name. The events are the caller's.
+func (r *Room) Commit(w World, p Plan, now time.Time) (World, []Event) {
+	r.w = w
+	r.t = turn{w: &r.w, now: now, by: p.By, events: make([]Event, 0, p.ordered())}
+	r.t.commit(&p)
+	events := r.t.events
+	r.t.events = nil
+	return r.w, events
+}
+
+func (t *turn) commit(p *Plan) {
+	w := t.w
 	for n := range p.programs {
 		t.remember(&p.programs[n])
 	}
@@ -33,7 +45,16 @@ func Commit(w World, p Plan, now time.Time) (World, []Event) {
 	for _, c := range p.programs {
 		w.drop(c.name)
 	}
-	return w, t.events
+}
+
+// ordered is how many changes of p take effect; most become one event.
+func (p *Plan) ordered() (n int) {
+	for k := range p.Changes {
+		if !p.Changes[k].Later {
+			n++
+		}
+	}
+	return n
 }
 
 // drop takes a program out of the world that is neither desired nor there.

@@ -85,6 +85,9 @@ func (d *differ) walk() {
 	if missing := want - len(have); missing > 0 {
 		d.plan.Changes = slices.Grow(d.plan.Changes, missing)
 		d.plan.Actions = slices.Grow(d.plan.Actions, missing)
+	} else if leaving := d.leaving(want); leaving > 0 {
+		d.plan.Changes = slices.Grow(d.plan.Changes, leaving)
+		d.plan.Actions = slices.Grow(d.plan.Actions, leaving)
 	}
 	index := 0
 	for _, i := range have {
@@ -97,6 +100,18 @@ func (d *differ) walk() {
 	for ; index < want; index++ {
 		d.add(index)
 	}
+}
+
+// leaving is how many living instances nobody has asked to end yet, of those that
+// shall not be.
+func (d *differ) leaving(want int) (n int) {
+	have := d.p.Instances
+	for k := len(have) - 1; k >= 0 && have[k].ID.Index >= want; k-- {
+		if s := have[k].State; s == StateStarting || s == StateRunning {
+			n++
+		}
+	}
+	return n
 }
 
 // wanted is how many instances shall be; 0 while all is being shut down, when

@@ -25,9 +25,15 @@ type acks struct {
 	log  *slog.Logger
 
 	mu     sync.Mutex
-	orders []keeper.Order
-	timer  *time.Timer // runs while there are orders
+	ends   []end
+	timer  *time.Timer // runs while there are ends
 	ending bool
+}
+
+// end is one of them. There may be a thousand, and an order is large.
+type end struct {
+	run reconcile.RunID
+	id  reconcile.InstanceID
 }
 
 // add notes that the end of a run is written down. Mostly both events of an end
@@ -35,17 +41,17 @@ type acks struct {
 func (a *acks) add(run reconcile.RunID, id reconcile.InstanceID) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if n := len(a.orders); n > 0 && a.orders[n-1].Run == uint64(run) {
+	if n := len(a.ends); n > 0 && a.ends[n-1].run == run {
 		return
 	}
-	a.orders = append(a.orders, keeper.Order{Kind: keeper.OrderAck, Run: uint64(run), Program: id.Program, Index: id.Index})
+	a.ends = append(a.ends, end{run, id})
 }
 
 // later tells the keeper in a moment.
 func (a *acks) later() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if len(a.orders) == 0 || a.timer != nil {
+	if len(a.ends) == 0 || a.timer != nil {
 		return
 	}
 	crashpoint.Here(crashpoint.EventsTold)
@@ -65,9 +71,13 @@ func (a *acks) end() {
 
 func (a *acks) tell() {
 	a.mu.Lock()
-	orders := a.orders
-	a.orders, a.timer = nil, nil
+	ends := a.ends
+	a.ends, a.timer = nil, nil
 	a.mu.Unlock()
+	orders := make([]keeper.Order, len(ends))
+	for n, e := range ends {
+		orders[n] = keeper.Order{Kind: keeper.OrderAck, Run: uint64(e.run), Program: e.id.Program, Index: e.id.Index}
+	}
 	if err := a.send(orders); err != nil {
 		a.log.Warn("cannot acknowledge ends", "error", err)
 	}

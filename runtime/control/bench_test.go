@@ -79,7 +79,7 @@ func BenchmarkEvents(b *testing.B) {
 		}
 		batch.NextRun = run
 		c.rec.Record(batch)
-		c.rec.acks.orders = nil // there is no keeper here
+		c.rec.acks.ends = nil // there is no keeper here
 		c.rec.Publish(batch)
 		for sent += 2 * turnOf; got.Load() < sent-400; { // libzmq drops above 1000, and learns late what was read
 			time.Sleep(20 * time.Microsecond)

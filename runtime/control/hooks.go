@@ -288,15 +288,13 @@ type executor struct{ c *Control }
 
 // Do implements engine.Executor.
 func (x executor) Do(orders []reconcile.Order) {
-	rest := orders[:0:0]
-	for _, o := range orders {
-		if o.Kind == reconcile.ActionDrain {
+	x.c.proc.Do(slices.DeleteFunc(orders, func(o reconcile.Order) bool {
+		drains := o.Kind == reconcile.ActionDrain
+		if drains {
 			go x.c.hooks.drain(o)
-			continue
 		}
-		rest = append(rest, o)
-	}
-	x.c.proc.Do(rest)
+		return drains
+	}))
 	crashpoint.Here(crashpoint.OrdersSent)
 }
 

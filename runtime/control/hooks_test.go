@@ -19,7 +19,7 @@ import (
 // stored is an event of the core as the store has it.
 func stored(t *testing.T, ev *reconcile.Event) *store.Event {
 	t.Helper()
-	topic, fields := describe(ev)
+	topic, fields := topicFor(ev), describe(nil, ev)
 	if topic == "" {
 		t.Fatalf("%s is not published", ev.Kind)
 	}

@@ -24,6 +24,8 @@ type recorder struct {
 	// wait for those before them.
 	next  uint64
 	early map[uint64]store.Event
+	// fields are those of the event that is being encoded.
+	fields rpc.Map
 	// pending are the written events of this turn, until Publish.
 	pending []store.Event
 	acks    acks
@@ -32,7 +34,7 @@ type recorder struct {
 }
 
 func newRecorder(c *Control) *recorder {
-	return &recorder{c: c, early: map[uint64]store.Event{}, acks: acks{send: c.cfg.Keeper.Send, log: c.log}}
+	return &recorder{c: c, early: map[uint64]store.Event{}, fields: make(rpc.Map, 0, usualFields), acks: acks{send: c.cfg.Keeper.Send, log: c.log}}
 }
 
 // attach says where to publish from now on.
@@ -63,8 +65,8 @@ func (r *recorder) Record(b reconcile.Batch) {
 		if over(ev) {
 			r.acks.add(ev.Run, ev.ID)
 		}
-		if topic, fields := describe(ev); topic != "" {
-			drafts = append(drafts, draft(topic, ev.At, fields))
+		if topic := topicFor(ev); topic != "" {
+			drafts = append(drafts, r.draft(topic, ev))
 		}
 	}
 	r.pending = append(r.pending, r.number(b, drafts)...)
@@ -132,13 +134,27 @@ func (c *Control) emit(topic string, fields rpc.Map) {
 	c.rec.publish(c.rec.number(reconcile.Batch{}, []store.Draft{draft(topic, time.Now(), fields)}))
 }
 
+// draft is an event of the core, which is described only while it is encoded, and
+// all in the same room: a thousand end at once.
+func (r *recorder) draft(topic string, ev *reconcile.Event) store.Draft {
+	return store.Draft{Topic: topic, Time: ev.At, Encode: func(seq, prev uint64) []byte {
+		fields := describe(r.fields[:0], ev)
+		defer clear(fields)
+		return encode(rpc.Event{Seq: seq, Prev: prev, Time: ev.At, Topic: topic, Fields: fields})
+	}}
+}
+
 // draft is an event that the store still has to number.
 func draft(topic string, at time.Time, fields rpc.Map) store.Draft {
 	return store.Draft{Topic: topic, Time: at, Encode: func(seq, prev uint64) []byte {
-		body, err := rpc.EncodeEvent(&rpc.Event{Seq: seq, Prev: prev, Time: at, Topic: topic, Fields: fields})
-		if err != nil { // only our own plain values
-			panic(fmt.Sprintf("cannot encode event %s: %v", topic, err))
-		}
-		return body
+		return encode(rpc.Event{Seq: seq, Prev: prev, Time: at, Topic: topic, Fields: fields})
 	}}
+}
+
+func encode(e rpc.Event) []byte {
+	body, err := rpc.EncodeEvent(&e)
+	if err != nil { // only our own plain values
+		panic(fmt.Sprintf("cannot encode event %s: %v", e.Topic, err))
+	}
+	return body
 }

@@ -67,9 +67,9 @@ func TestWhatIsOverIsAcknowledged(t *testing.T) {
 	empty := reconcile.Event{Kind: reconcile.EventState, ID: id, Run: 3, From: reconcile.StateStopping, State: reconcile.StateExited, At: time.Now()}
 	begun := reconcile.Event{Kind: reconcile.EventState, ID: id, Run: 3, From: reconcile.StateStarting, State: reconcile.StateRunning, At: time.Now()}
 	acks := func(events ...reconcile.Event) int {
-		c.rec.acks.orders = nil // they were sent
+		c.rec.acks.ends = nil // they were sent
 		c.rec.Record(reconcile.Batch{Events: events})
-		return len(c.rec.acks.orders)
+		return len(c.rec.acks.ends)
 	}
 	for name, n := range map[string][2]int{
 		"the end":        {acks(ended), 1},

@@ -33,22 +33,25 @@ var rows = map[reconcile.EventKind]struct {
 // usualFields is room for the keys of an event, all but those of few.
 const usualFields = 16
 
-// describe is the topic and the map of an event of the core; an empty topic
-// means that it is not published.
-func describe(ev *reconcile.Event) (string, rpc.Map) {
-	row, ok := rows[ev.Kind]
-	if !ok {
-		return "", nil
+// topicFor is the topic of an event of the core; empty is that it is not published.
+func topicFor(ev *reconcile.Event) string {
+	if row, ok := rows[ev.Kind]; ok {
+		return row.topic(ev)
 	}
+	return ""
+}
+
+// describe appends to m what is published of an event of the core.
+func describe(m rpc.Map, ev *reconcile.Event) rpc.Map {
 	name := string(ev.Kind)
 	if ev.Kind == reconcile.EventState {
 		name = ev.State.String()
 	}
-	m := append(make(rpc.Map, 0, usualFields), rpc.Field{Key: "event", Value: name}, rpc.Field{Key: "program", Value: ev.ID.Program})
+	m = append(m, rpc.Field{Key: "event", Value: name}, rpc.Field{Key: "program", Value: ev.ID.Program})
 	if ev.ID.Index >= 0 {
 		m = append(m, rpc.Field{Key: "instance", Value: ev.ID.Index})
 	}
-	return row.topic(ev), row.fields(m, ev)
+	return rows[ev.Kind].fields(m, ev)
 }
 
 // stateFields begin as the daemon of 2011 had them: state, then code or signal

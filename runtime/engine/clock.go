@@ -24,6 +24,9 @@ func (l *loop) rebased(f reconcile.Fact) reconcile.Fact {
 		return f
 	}
 	d := l.booted.Sub(f.Booted)
+	if d == 0 {
+		return f
+	}
 	f.At = f.At.Add(d)
 	if f.Exit != nil {
 		x := *f.Exit

@@ -6,6 +6,7 @@ import (
 	"iter"
 	"maps"
 	"reflect"
+	"slices"
 	"sort"
 	"time"
 
@@ -58,6 +59,7 @@ type loop struct {
 	observedAt time.Time
 	gallery    gallery
 	turns      uint64
+	room       reconcile.Room
 	// rolls are what was recorded of each program beside its instances.
 	rolls map[string]*reconcile.Roll
 }
@@ -83,7 +85,7 @@ func (l *loop) apply(f reconcile.Fact, now time.Time) {
 	if l.witness != nil {
 		l.witness.Fact(l.world, f)
 	}
-	w, events := reconcile.Apply(l.world, f, now)
+	w, events := l.room.Apply(l.world, f, now)
 	l.world = w
 	l.note(events)
 	l.touch(f.ID)
@@ -107,14 +109,8 @@ func (l *loop) touchAll() {
 	}
 }
 
-func (l *loop) note(events []reconcile.Event) {
-	l.events = append(l.events, events...)
-	for _, ev := range events {
-		l.touch(ev.ID)
-	}
-}
-
 func (l *loop) order(actions []reconcile.Action) {
+	l.orders = slices.Grow(l.orders, len(actions))
 	for _, a := range actions {
 		l.orders = append(l.orders, reconcile.Order{Action: a, Program: l.programs[a.ID.Program], Generation: l.world.Generation})
 	}
@@ -259,16 +255,6 @@ func (l *loop) forgetTurn() {
 	l.dirty, l.moved, l.looked = emptied(l.dirty), emptied(l.moved), emptied(l.looked)
 }
 
-// emptied is m without its keys. A map that was large once costs its size each
-// time somebody walks or clears it, so that one is not used again.
-func emptied[K comparable, V any](m map[K]V) map[K]V {
-	if len(m) > 64 {
-		return map[K]V{}
-	}
-	clear(m)
-	return m
-}
-
 // afterwards has answer called at the end of the turn. It must not block.
 func (l *loop) afterwards(answer func()) { l.answers = append(l.answers, answer) }
 
@@ -311,9 +297,9 @@ func (l *loop) diff(name string, now time.Time) {
 		l.witness.Plan(l.world, name, desired, plan)
 	}
 	plan.By = l.askers[name]
-	w, events := reconcile.Commit(l.world, plan, now)
+	w, events := l.room.Commit(l.world, plan, now)
 	l.world = w
-	l.note(events)
+	l.take(events)
 	l.order(plan.Actions)
 	for _, c := range plan.Changes {
 		if !c.Later {

@@ -32,7 +32,8 @@ func newImage() *image {
 	}
 }
 
-// ended closes the living run of x, or one that was never seen living.
+// ended closes the living run of x, or one that was never seen living. Nobody else
+// holds it.
 func (m *image) ended(id reconcile.InstanceID, x *reconcile.Exit, by *spec.Requester) *Run {
 	r := m.living[id]
 	if r == nil || r.Run != x.Run {
@@ -40,8 +41,7 @@ func (m *image) ended(id reconcile.InstanceID, x *reconcile.Exit, by *spec.Reque
 	} else {
 		delete(m.living, id)
 	}
-	exit := *x
-	r.Exit, r.End = &exit, x.At
+	r.Exit, r.End = x, x.At // nobody changes an end
 	if !x.Start.IsZero() {
 		r.Start = x.Start
 	}

@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/procnanny/procnanny/reconcile"
@@ -54,9 +55,19 @@ func newFrame(b []byte) *frame {
 
 func (f *frame) empty() bool { return len(f.b) == frameHead+1 }
 
+// itemRoom is for an instance or an event, in bytes, mostly.
+const itemRoom = 256
+
+// expect makes room for so many instances and events: a frame of a thousand that
+// grew with each would be copied many times.
+func (f *frame) expect(items int) { f.b = slices.Grow(f.b, items*itemRoom) }
+
 // item appends an item whose body fill appends. The length takes five bytes
 // always, so that the body need not move.
 func (f *frame) item(kind byte, fill func([]byte) []byte) {
+	if cap(f.b)-len(f.b) < itemRoom { // twice as much: append would add a quarter
+		f.b = slices.Grow(f.b, max(len(f.b), itemRoom))
+	}
 	at := len(f.b) + 1
 	f.b = append(f.b, kind, 0x80, 0x80, 0x80, 0x80, 0)
 	f.b = fill(f.b)

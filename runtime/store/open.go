@@ -158,7 +158,7 @@ func (s *Store) takeNotes(p *past) {
 func (s *Store) queueLiving() {
 	for _, r := range s.m.living {
 		if r.PID != 0 {
-			s.q.addRun(r)
+			s.q.addRun(clone(r))
 		}
 	}
 }
@@ -204,7 +204,7 @@ func (s *Store) followClock(rec *Recovered, booted time.Time) {
 // rewriteWorld records what a boot made of the world.
 func (s *Store) rewriteWorld(rec Recovered) {
 	for n := range rec.Ended {
-		s.q.addRun(&rec.Ended[n])
+		s.q.addRun(clone(&rec.Ended[n]))
 	}
 	for _, p := range rec.World.Programs {
 		for _, i := range p.Instances {

@@ -91,12 +91,12 @@ func (q *queue) addEvent(e Event) {
 	q.bytes += eventCost(e)
 }
 
+// addRun takes r, which nobody changes from then on.
 func (q *queue) addRun(r *Run) {
 	if _, ok := q.runs[r.Run]; !ok {
 		q.bytes += runCost
 	}
-	v := *r
-	q.runs[r.Run] = &v
+	q.runs[r.Run] = r
 }
 
 // bound gives the oldest up until the queue is within its limits. An eighth
@@ -172,6 +172,7 @@ func (s *Store) Record(b reconcile.Batch, drafts []Draft) []Event {
 }
 
 func (s *Store) recordWorld(f *frame, b reconcile.Batch) {
+	f.expect(len(b.Changed) + len(b.Events))
 	if b.ClockSet != 0 {
 		s.m.booted = s.m.booted.Add(b.ClockSet)
 		f.clock(s.m.booted)
@@ -186,7 +187,7 @@ func (s *Store) recordWorld(f *frame, b reconcile.Batch) {
 		ended, living := s.m.instance(i)
 		s.endRun(f, ended)
 		if living != nil {
-			s.q.addRun(s.stamp(living))
+			s.q.addRun(clone(s.stamp(living)))
 		}
 		s.m.instances[i.ID] = f.changed(i)
 		s.q.instances[i.ID] = true
@@ -227,6 +228,7 @@ func (s *Store) endRun(f *frame, r *Run) {
 
 func (s *Store) number(f *frame, drafts []Draft) []Event {
 	events := make([]Event, len(drafts))
+	s.q.events = slices.Grow(s.q.events, len(drafts))
 	for n, d := range drafts {
 		s.m.seq++
 		topic := topicName(d.Topic)
