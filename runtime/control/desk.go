@@ -37,7 +37,8 @@ type desk struct {
 	overrides []spec.Override
 	config    reconcile.ConfigView
 	booted    bool // overrides until boot have not been ended yet
-	ready     bool // something was desired, and the keeper was told
+	wanted    bool // something was desired
+	ready     bool // and the world was told that we answer
 	tries     int  // in a row, at files that nobody could judge
 }
 
@@ -90,7 +91,7 @@ func (d *desk) do(ctx context.Context, op func()) error {
 // run serves the desk until ctx ends. The timer is for overrides that end by
 // themselves.
 func (d *desk) run(ctx context.Context) {
-	d.begin(ctx)
+	late := d.begin(ctx)
 	timer := time.NewTimer(time.Hour)
 	timer.Stop()
 	for {
@@ -101,24 +102,15 @@ func (d *desk) run(ctx context.Context) {
 		case op := <-d.ops:
 			op()
 		case <-timer.C:
-			if d.settle() && d.ready {
+			if d.settle() && d.wanted {
 				d.desire(ctx)
 			}
+		case <-late:
+			d.begun(ctx)
 		case <-ctx.Done():
 			return
 		}
 	}
-}
-
-// begin desires the last good generation at once when programs live already.
-func (d *desk) begin(ctx context.Context) {
-	if d.current.Number == 0 || !d.c.found {
-		return
-	}
-	d.config = reconcile.ConfigView{State: "ok"}
-	d.settle()
-	d.desire(ctx)
-	d.begun(ctx)
 }
 
 // nextEnd is when the next override ends by itself.
@@ -163,7 +155,7 @@ func (d *desk) accepted(ctx context.Context, r watch.Reading) {
 	rejected := d.config.State == "rejected"
 	d.config = reconcile.ConfigView{State: "ok", Ahead: d.pinned != 0}
 	d.committed(r.Commit)
-	if !d.ready {
+	if !d.wanted {
 		d.settle()
 		d.desire(ctx)
 		return
@@ -220,19 +212,10 @@ func texts(problems spec.Problems) string {
 
 // desireOnce desires the last good generation if nothing was desired yet.
 func (d *desk) desireOnce(ctx context.Context) {
-	if !d.ready && d.current.Number > 0 {
+	if !d.wanted && d.current.Number > 0 {
 		d.settle()
 		d.desire(ctx)
 	}
-}
-
-// begun tells the world, once, that there is something to be asked about.
-func (d *desk) begun(ctx context.Context) {
-	if d.ready || d.current.Number == 0 {
-		return
-	}
-	d.ready = true
-	d.c.ready(ctx)
 }
 
 // judge evaluates a source with overrides and adds what only this host knows.
@@ -363,6 +346,7 @@ func (d *desk) desire(ctx context.Context) { d.desireBy(ctx, nil) }
 
 // desireBy is desire when it is a person's wish.
 func (d *desk) desireBy(ctx context.Context, by *spec.Requester) {
+	d.wanted = true
 	d.stamp()
 	defined := d.current.Defined
 	d.c.defined.Store(&defined)

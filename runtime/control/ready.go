@@ -3,10 +3,38 @@ package control
 import (
 	"context"
 	"fmt"
+	"time"
 
+	"github.com/procnanny/procnanny/reconcile"
 	"github.com/procnanny/procnanny/runtime/crashpoint"
 	"github.com/procnanny/procnanny/runtime/keeper"
 )
+
+// judgeWait is how long the first answers wait at most for a verdict on the files,
+// when programs live already.
+const judgeWait = 2 * time.Second
+
+// begin desires the last good generation at once when programs live already. The
+// world is told when the files were judged, for what was said to be rejected would
+// be said to be ok until then; or when the channel says that this takes too long.
+func (d *desk) begin(ctx context.Context) (late <-chan time.Time) {
+	if d.current.Number == 0 || !d.c.found {
+		return nil
+	}
+	d.config = reconcile.ConfigView{State: "ok"}
+	d.settle()
+	d.desire(ctx)
+	return time.After(judgeWait)
+}
+
+// begun tells the world, once, that there is something to be asked about.
+func (d *desk) begun(ctx context.Context) {
+	if d.ready || d.current.Number == 0 {
+		return
+	}
+	d.ready = true
+	d.c.ready(ctx)
+}
 
 // ready answers status from now on, and tells whoever started us.
 func (c *Control) ready(ctx context.Context) {
