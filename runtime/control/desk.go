@@ -311,27 +311,24 @@ func refusedOverrides(overrides []spec.Override, refused map[string]spec.Problem
 // settle ends the overrides that no longer hold, and says whether there were any:
 // then somebody has to desire what is left.
 func (d *desk) settle() bool {
-	said := d.said()
-	keep, ended := spec.Settle(said, d.overrides, time.Now(), d.booted)
+	_, ended := spec.Settle(d.said(), d.overrides, time.Now(), d.booted)
 	d.booted = false
-	if len(ended) == 0 && len(prune(said, keep)) == len(keep) {
-		return false
-	}
-	d.drop(ended)
-	d.overrides = prune(said, keep)
-	return true
+	return d.drop(ended)
 }
 
-// drop takes ended overrides away, durably, and says why.
-func (d *desk) drop(ended []spec.EndedOverride) {
-	if len(ended) == 0 {
-		return
-	}
+// drop takes ended overrides away, and those that say nothing without them or of
+// what is desired now, durably: a stop that ended with its index must not come back
+// with us. It says why, and whether there were any.
+func (d *desk) drop(ended []spec.EndedOverride) bool {
 	gone := map[string]bool{}
 	for _, e := range ended {
 		gone[e.Key()] = true
 	}
-	d.overrides = slices.DeleteFunc(d.overrides, func(o spec.Override) bool { return gone[o.Key()] })
+	keep := slices.DeleteFunc(slices.Clone(d.overrides), func(o spec.Override) bool { return gone[o.Key()] })
+	if keep = prune(d.said(), keep); len(keep) == len(d.overrides) {
+		return false
+	}
+	d.overrides = keep
 	if err := d.c.store.SetOverrides(d.overrides); err != nil {
 		d.c.log.Error("cannot write down that overrides ended", "error", err)
 	}
@@ -339,6 +336,7 @@ func (d *desk) drop(ended []spec.EndedOverride) {
 		d.c.log.Info("override ended", "program", e.Program, "field", e.Field, "why", e.Why)
 		d.c.emit(programTopic("override", e.Program), overrideFields("override-ended", e.Override, e.Why))
 	}
+	return true
 }
 
 // desire hands what shall be to the engine.
