@@ -133,6 +133,15 @@ type Event struct {
 	Body Raw
 }
 
+// Message is an event as it goes to subscribers.
+type Message struct {
+	Topic string
+	Body  []byte
+	// Legacy is the single frame of 2011. It is made of Body when it is nil and
+	// somebody subscribed to such frames.
+	Legacy []byte
+}
+
 // Field is one key of a map whose order matters on the wire.
 type Field struct {
 	Key   string

@@ -138,14 +138,7 @@ func listen(d place.Daemon, h rpc.RequestHandler, log *slog.Logger) (control.Tra
 	if err != nil {
 		return nil, err
 	}
-	return transport{s}, nil
-}
-
-// transport is zmq's server as control knows it.
-type transport struct{ *zmq.Server }
-
-func (t transport) Publish(topic string, body []byte) {
-	t.Server.Publish([]zmq.Message{{Topic: topic, Body: body}})
+	return s, nil
 }
 
 // rights say who may do what.

@@ -231,7 +231,7 @@ func TestEvents(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	list := []Message{
+	list := []rpc.Message{
 		{Topic: "state.db.0", Body: []byte("\x81\xa1n\x01"), Legacy: []byte("\x85\xa5event\xa7running")},
 		{Topic: "state.web.0", Body: exited},
 		{Topic: "config", Body: []byte("\x81\xa1n\x03")},
@@ -263,9 +263,9 @@ func TestASubscriberThatReadsNothingHoldsUpNobody(t *testing.T) {
 	subscribe(t, endpoint)
 	waitUntil(t, "it is subscribed", func() bool { return s.Subscribed("x") })
 	body := make([]byte, 10_000)
-	list := make([]Message, 100)
+	list := make([]rpc.Message, 100)
 	for i := range list {
-		list[i] = Message{Topic: "x", Body: body}
+		list[i] = rpc.Message{Topic: "x", Body: body}
 	}
 	start := time.Now()
 	for range 200 {

@@ -240,7 +240,7 @@ func TestEventsAreForAllowedKeys(t *testing.T) {
 	hears := func(name string, patience time.Duration) bool {
 		deadline := time.Now().Add(patience)
 		for time.Now().Before(deadline) { // it may be in the middle of connecting
-			s.Publish([]Message{{Topic: name, Body: []byte("\x80")}})
+			s.Publish([]rpc.Message{{Topic: name, Body: []byte("\x80")}})
 			ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 			_, _, err := subs[name].Next(ctx)
 			cancel()
@@ -262,7 +262,7 @@ func TestEventsAreForAllowedKeys(t *testing.T) {
 	}
 	k.allow(list)
 	waitUntil(t, "the key that is gone is refused", func() bool {
-		s.Publish([]Message{{Topic: "x", Body: []byte("\x80")}, {Topic: "stays", Body: []byte("\x80")}}) // looking is done when there is something to tell
+		s.Publish([]rpc.Message{{Topic: "x", Body: []byte("\x80")}, {Topic: "stays", Body: []byte("\x80")}}) // looking is done when there is something to tell
 		return refused.have(func(r rpc.Refusal) bool { return r.Peer.Key == goes.Public })()
 	})
 	if hears("goes", time.Second) {

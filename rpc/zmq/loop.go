@@ -8,6 +8,8 @@ import (
 
 	zmq4 "github.com/pebbe/zmq4"
 	"golang.org/x/sys/unix"
+
+	"github.com/procnanny/procnanny/rpc"
 )
 
 // router is a ROUTER socket and the endpoints it is bound to, all of one kind.
@@ -119,7 +121,7 @@ func (l *loop) run() {
 }
 
 // take returns what other goroutines left.
-func (s *Server) take() (closing bool, done []finished, messages []Message) {
+func (s *Server) take() (closing bool, done []finished, messages []rpc.Message) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	done, messages = s.finished, s.queue.take()
@@ -200,7 +202,7 @@ func receive(s *zmq4.Socket) (frames [][]byte, meta map[string]string) {
 	return frames, meta
 }
 
-func (l *loop) publish(list []Message) {
+func (l *loop) publish(list []rpc.Message) {
 	if len(list) > 0 {
 		l.expel(time.Now())
 	}

@@ -175,7 +175,7 @@ func TestASubscriptionOutlivesItsConnection(t *testing.T) {
 		})
 		t.Cleanup(func() { second.Close() })
 		waitUntil(t, "it is subscribed again", func() bool { return second.Subscribed("x") })
-		second.Publish([]Message{{Topic: "x", Body: []byte("\x80")}})
+		second.Publish([]rpc.Message{{Topic: "x", Body: []byte("\x80")}})
 		if err := <-got; err != nil {
 			t.Errorf("%s: %v", at, err)
 		}

@@ -1,6 +1,7 @@
 package zmq
 
 import (
+	"slices"
 	"sort"
 	"strings"
 	"sync"
@@ -8,15 +9,6 @@ import (
 
 	"github.com/procnanny/procnanny/rpc"
 )
-
-// Message is one event for subscribers.
-type Message struct {
-	Topic string
-	Body  []byte
-	// Legacy is the single frame of 2011. It is made of Body when it is nil and
-	// somebody subscribed to such frames.
-	Legacy []byte
-}
 
 // Bounds of the queue between publishers and the thread.
 const (
@@ -26,11 +18,11 @@ const (
 
 // publishQueue is bounded in messages and bytes. Its owner locks.
 type publishQueue struct {
-	list  []Message
+	list  []rpc.Message
 	bytes int
 }
 
-func (q *publishQueue) push(m Message) bool {
+func (q *publishQueue) push(m rpc.Message) bool {
 	size := len(m.Topic) + len(m.Body) + len(m.Legacy)
 	if len(q.list) >= maxQueued || q.bytes+size > maxQueuedBytes {
 		return false
@@ -40,7 +32,7 @@ func (q *publishQueue) push(m Message) bool {
 	return true
 }
 
-func (q *publishQueue) take() []Message {
+func (q *publishQueue) take() []rpc.Message {
 	list := q.list
 	q.list, q.bytes = nil, 0
 	return list
@@ -49,11 +41,16 @@ func (q *publishQueue) take() []Message {
 // Publish hands events to the subscribers that want them. It never blocks:
 // what the queue has no room for is dropped and counted; subscribers see the
 // gap by prev and seq, and refill it by `events`.
-func (s *Server) Publish(list []Message) {
-	list = s.wantedOf(list)
-	if len(list) == 0 || s.lend(list) {
-		return
+func (s *Server) Publish(list []rpc.Message) {
+	for some := range slices.Chunk(s.wantedOf(list), burst) {
+		if !s.lend(some) {
+			s.enqueue(some)
+		}
 	}
+}
+
+// enqueue leaves events for the thread.
+func (s *Server) enqueue(list []rpc.Message) {
 	s.mu.Lock()
 	for _, m := range list {
 		if !s.queue.push(m) {
@@ -65,9 +62,9 @@ func (s *Server) Publish(list []Message) {
 }
 
 // wantedOf saves the way to the sockets for what nobody subscribed to.
-func (s *Server) wantedOf(list []Message) []Message {
+func (s *Server) wantedOf(list []rpc.Message) []rpc.Message {
 	legacy := s.legacy.any()
-	var out []Message
+	var out []rpc.Message
 	for _, m := range list {
 		if legacy && m.Legacy == nil {
 			m.Legacy = rpc.LegacyEvent(m.Body)
@@ -91,8 +88,8 @@ const (
 // lend has the publisher use the sockets itself while their thread sleeps: to
 // wake it first would take longer than all the rest. Nothing may be overtaken,
 // and where there are keys the thread first looks whose are still allowed.
-func (s *Server) lend(list []Message) bool {
-	if len(list) > burst || !s.lent.TryLock() {
+func (s *Server) lend(list []rpc.Message) bool {
+	if !s.lent.TryLock() {
 		return false
 	}
 	defer s.lent.Unlock()
@@ -117,7 +114,7 @@ func (s *Server) lend(list []Message) bool {
 }
 
 // wanted saves the way to the thread for what nobody subscribed to.
-func (s *Server) wanted(m *Message) bool {
+func (s *Server) wanted(m *rpc.Message) bool {
 	return s.events.matches(m.Topic) || m.Legacy != nil && s.legacy.matches(string(m.Legacy))
 }
 

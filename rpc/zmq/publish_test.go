@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"testing"
 	"time"
+
+	"github.com/procnanny/procnanny/rpc"
 )
 
 // Whoever sends, the publisher with its own hands or the thread when it is
@@ -28,10 +30,10 @@ func TestEventsKeepTheirOrderWhoeverSendsThem(t *testing.T) {
 	const events = 20_000
 	next := uint64(0)
 	for sent := uint64(0); sent < events; {
-		list := make([]Message, 1+rand.IntN(2*burst))
+		list := make([]rpc.Message, 1+rand.IntN(2*burst))
 		for i := range list {
 			sent++
-			list[i] = Message{Topic: "x", Body: binary.BigEndian.AppendUint64(nil, sent)}
+			list[i] = rpc.Message{Topic: "x", Body: binary.BigEndian.AppendUint64(nil, sent)}
 		}
 		s.Publish(list)
 		for next+eventWater/2-3*burst < sent { // libzmq learns of each half of its high water that was taken

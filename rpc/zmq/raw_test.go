@@ -264,7 +264,7 @@ func FuzzHandshake(f *testing.F) {
 			if err := client.Call(t.Context(), "dance", nil, nil); err != nil {
 				t.Fatalf("others are not served: %v", err)
 			}
-			s.Publish([]Message{{Topic: "x", Body: []byte("\x80")}})
+			s.Publish([]rpc.Message{{Topic: "x", Body: []byte("\x80")}})
 		}
 	})
 }

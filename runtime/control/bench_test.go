@@ -16,13 +16,6 @@ import (
 	"github.com/procnanny/procnanny/runtime/store"
 )
 
-// socket is the server as control knows it.
-type socket struct{ *zmq.Server }
-
-func (s socket) Publish(topic string, body []byte) {
-	s.Server.Publish([]zmq.Message{{Topic: topic, Body: body}})
-}
-
 // BenchmarkEvents is the way of an event from the end of a turn to a subscriber
 // and to the disk, as many as it takes: each crash of an instance is a turn's
 // part, with its instance, the end of its run and two events. It ends when all
@@ -55,7 +48,7 @@ func BenchmarkEvents(b *testing.B) {
 	}
 	c := &Control{store: st, log: slog.New(slog.DiscardHandler)}
 	c.rec = newRecorder(c)
-	c.rec.attach(socket{server})
+	c.rec.attach(server)
 	var got atomic.Int64
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})

@@ -24,8 +24,8 @@ import (
 
 // Transport carries replies and events; cmd wires the sockets.
 type Transport interface {
-	// Publish hands an event to whoever subscribed. It never blocks.
-	Publish(topic string, body []byte)
+	// Publish hands events to whoever subscribed. It never blocks.
+	Publish(list []rpc.Message)
 	// Subscribed reports whether somebody may want an event whose topic begins
 	// with prefix, and OnSubscribe calls changed whenever that may have changed;
 	// changed must not block.

@@ -107,7 +107,7 @@ func (r *recorder) number(b reconcile.Batch, drafts []store.Draft) []store.Event
 func (r *recorder) publish(events []store.Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	net := r.net.Load()
+	due := make([]rpc.Message, 0, len(events))
 	for _, e := range events {
 		if e.Seq != r.next {
 			r.early[e.Seq] = e
@@ -116,10 +116,11 @@ func (r *recorder) publish(events []store.Event) {
 		for ok := true; ok; e, ok = r.early[r.next] {
 			delete(r.early, r.next)
 			r.next++
-			if net != nil {
-				(*net).Publish(e.Topic, e.Body)
-			}
+			due = append(due, rpc.Message{Topic: e.Topic, Body: e.Body})
 		}
+	}
+	if net := r.net.Load(); net != nil && len(due) > 0 {
+		(*net).Publish(due)
 	}
 	if len(events) > 0 && r.c.hooks != nil {
 		r.c.hooks.Wake()

@@ -14,11 +14,15 @@ import (
 // topics is a transport that keeps what is published.
 type topics struct{ got []string }
 
-func (t *topics) Publish(topic string, _ []byte) { t.got = append(t.got, topic) }
-func (t *topics) Subscribed(string) bool         { return true }
-func (t *topics) OnSubscribe(func())             {}
-func (t *topics) Traffic() rpc.Traffic           { return rpc.Traffic{} }
-func (t *topics) Close() error                   { return nil }
+func (t *topics) Publish(list []rpc.Message) {
+	for _, m := range list {
+		t.got = append(t.got, m.Topic)
+	}
+}
+func (t *topics) Subscribed(string) bool { return true }
+func (t *topics) OnSubscribe(func())     {}
+func (t *topics) Traffic() rpc.Traffic   { return rpc.Traffic{} }
+func (t *topics) Close() error           { return nil }
 
 // What the desk says while the engine acts has a higher number than the turn's
 // own events, and goes out after them.

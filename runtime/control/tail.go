@@ -249,7 +249,7 @@ func (t *tail) publish(k streamKey) {
 		}
 		now := time.Now()
 		if body, err := rpc.EncodeEvent(&rpc.Event{Time: now, Topic: topic, Fields: outputFields(k, &c)}); err == nil {
-			(*net).Publish(topic, body)
+			(*net).Publish([]rpc.Message{{Topic: topic, Body: body}})
 		}
 	}
 	t.left[k] = true
