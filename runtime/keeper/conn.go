@@ -123,6 +123,7 @@ func (c *Conn) Send(orders []Order) error {
 		}
 	}
 	c.estate.forget(orders)
+	defer c.estate.tidy() // the keeper has its orders by then
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.broken != nil {
@@ -200,7 +201,6 @@ const gatherFor = 2 * time.Millisecond
 // Recv waits for the next facts and returns all that have come. The error is
 // io.EOF when the keeper is gone.
 func (c *Conn) Recv() ([]Fact, error) {
-	c.estate.tidy()
 	for parcels := 0; ; {
 		facts, err := c.decoded()
 		if err != nil || len(facts) > 0 {

@@ -2,7 +2,6 @@ package keeper
 
 import (
 	"errors"
-	"runtime"
 	"sync"
 	"time"
 
@@ -186,17 +185,15 @@ func (e *estate) forget(orders []Order) {
 	}
 }
 
-// tidy closes what ends have left, after others got their turn: a restart waits
-// for them.
+// tidy closes what ends have left. It comes with the next orders, of which each end
+// has one that acknowledges it, and so after everybody who waits for the end; of a
+// thousand that are stopped together it is left to our own end.
 func (e *estate) tidy() {
 	e.mu.Lock()
 	shed := e.shed
 	e.shed = nil
 	e.mu.Unlock()
-	if len(shed) > 0 {
-		runtime.Gosched()
-		closeAll(shed)
-	}
+	closeAll(shed)
 }
 
 // shed takes the descriptors from i up to j out and adds them to fds.
