@@ -258,7 +258,7 @@ func (d *desk) accept(ctx context.Context, r watch.Reading, by spec.Requester, a
 		Digest: r.Fingerprint.Digest, Commit: r.Commit, At: time.Now(), By: by, Spec: *result.Spec, Source: r.Source, Defined: result.Defined,
 	}
 	kept := shelve(gen.Spec, d.shelf)
-	gen.Shared = kept.programs
+	gen.Shared, result.Spec = kept.programs, nil // large: what follows from here on needs room
 	crashpoint.Here(crashpoint.ReloadJudged)
 	if gen, err = d.c.store.AddGeneration(gen); err != nil {
 		return result, fmt.Errorf("cannot keep the new generation: %w", err)
@@ -270,6 +270,7 @@ func (d *desk) accept(ctx context.Context, r watch.Reading, by spec.Requester, a
 	d.holdOn(gen, kept)
 	d.newest = gen
 	d.newest.Spec, d.newest.Shared, d.newest.Source = spec.Spec{}, nil, spec.Source{}
+	gen = d.newest
 	d.config = reconcile.ConfigView{State: "ok", Problems: result.Problems}
 	d.drop(refusedOverrides(d.overrides, result.Refused))
 	d.settle()

@@ -83,7 +83,8 @@ type desireMessage struct {
 
 func (m desireMessage) take(l *loop) {
 	l.desire(m.desired)
-	l.afterwards(func() { close(m.done) })
+	done := m.done // m holds all that is desired
+	l.afterwards(func() { close(done) })
 }
 
 // Desire makes d what shall be. The picture shows what follows from it when
