@@ -12,7 +12,7 @@ import (
 
 // judgeWait is how long the first answers wait at most for a verdict on the files,
 // when programs live already: status is to be back a second after our death.
-const judgeWait = 500 * time.Millisecond
+const judgeWait = 700 * time.Millisecond
 
 // begin desires the last good generation at once when programs live already. The
 // world is told when the files were judged, for what was said to be rejected would
