@@ -257,7 +257,11 @@ func emptied(t *turn, _ *Fact) string {
 
 func lost(t *turn, f *Fact) string {
 	if !t.i.MainGone {
-		t.end(Exit{Code: -1, Unknown: f.Reason == "", Error: f.Reason, At: f.At})
+		x := exitOf(f)
+		if x.Error = f.Reason; f.Exit == nil && f.Reason != "" {
+			x.Unknown = false // it never began
+		}
+		t.end(x)
 	}
 	t.vacate()
 	return ""

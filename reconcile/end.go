@@ -62,7 +62,7 @@ func (t *turn) hearStart(x *Exit) {
 // endCause is the cause that a run's record keeps.
 func (t *turn) endCause(x *Exit) Cause {
 	switch {
-	case x.Error != "":
+	case x.Error != "" && !x.Unknown:
 		return CauseNoStart
 	case t.i.EndCause != "":
 		return t.i.EndCause

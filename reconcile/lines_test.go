@@ -266,6 +266,8 @@ func (s *stage) fill(f *Fact, words []string) error {
 				return err
 			}
 			f.Exit.Code, f.Exit.Signal = -1, sig
+		case "unseen":
+			f.Exit, f.Reason = &Exit{Code: -1, Unknown: true}, "whether it ran nobody knows"
 		case "core":
 			f.Exit.Core = true
 		case "oom":

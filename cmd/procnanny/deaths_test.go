@@ -549,10 +549,10 @@ func (m *mortal) judgeCrasher(program string, happy bool, all *tally) {
 		switch {
 		case r.End == nil:
 			m.t.Errorf("%s: run %d has no end", program, r.ID)
+		case r.Unknown && strings.Contains(r.Error, "nobody knows") && (!happy || wrote[r.ID] == 0): // the keeper died between the note of a start and the start
+			all.never++
 		case r.Unknown:
 			all.unknown++
-		case strings.Contains(r.Error, "nobody knows") && (!happy || wrote[r.ID] == 0): // the keeper died between the note of a start and the start
-			all.never++
 		case r.Error != "" && wrote[r.ID] == 0: // told as what it is: nothing ran
 			all.never++
 			if !strings.Contains(r.Error, "the order to start it was lost") {

@@ -118,7 +118,8 @@ func (p *Proc) adopt(c clock, i *reconcile.Instance, r *keeper.Run) []reconcile.
 	if exit.Kind == keeper.FactStartFailed {
 		f := c.fact(&exit)
 		if i != nil && exit.Errno == int(syscall.EOWNERDEAD) { // our fault, not the program's
-			if f.Kind = reconcile.FactLost; i.State != reconcile.StateStarting {
+			f.Kind, f.Exit = reconcile.FactLost, &reconcile.Exit{Code: -1, Unknown: true}
+			if i.State != reconcile.StateStarting {
 				f.Reason = "" // it did run: its note was not finished for another reason
 			}
 		}

@@ -165,7 +165,9 @@ func TestAdopt(t *testing.T) {
 		if (fact.Kind == reconcile.FactAdopted || fact.Kind == reconcile.FactExited) && (fact.PID < 100 && fact.Exit == nil || fact.Launch != "l" || fact.Tuning != "t" || fact.Generation != 4) {
 			t.Errorf("adopted, or ended, as %+v", fact)
 		}
-		if fact.Exit != nil {
+		if unseen := fact.ID.Index == 10; unseen && (fact.Exit == nil || !fact.Exit.Unknown || fact.Reason == "") {
+			t.Errorf("a start that nobody saw is %+v", fact)
+		} else if fact.Exit != nil && !unseen {
 			near(t, &fact.Exit.Start, 2*time.Hour)
 			near(t, &fact.Exit.At, time.Hour)
 			if left := fact.ID.Index == 2; fact.Exit.Code != 7 || (fact.Left > 0) != left {
