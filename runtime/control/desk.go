@@ -39,6 +39,7 @@ type desk struct {
 	booted    bool // overrides until boot have not been ended yet
 	wanted    bool // something was desired
 	ready     bool // and the world was told that we answer
+	waiting   bool // the files are good, but nobody has said apply
 	tries     int  // in a row, at files that nobody could judge
 }
 
@@ -153,6 +154,7 @@ func (d *desk) sameAsAccepted(r watch.Reading) bool {
 // evaluated.
 func (d *desk) accepted(ctx context.Context, r watch.Reading) {
 	rejected := d.config.State == "rejected"
+	d.waiting = false
 	d.config = reconcile.ConfigView{State: "ok", Ahead: d.pinned != 0}
 	d.committed(r.Commit)
 	if !d.wanted {
@@ -173,7 +175,7 @@ func (d *desk) wait(ctx context.Context, r watch.Reading) {
 		d.refused(ctx, r, result.Unjudged, err)
 		return
 	}
-	d.tries = 0
+	d.tries, d.waiting = 0, true
 	d.config = reconcile.ConfigView{State: "ok", Ahead: true}
 	d.desireOnce(ctx)
 	d.show(ctx)
@@ -271,6 +273,7 @@ func (d *desk) accept(ctx context.Context, r watch.Reading, by spec.Requester, a
 	d.newest = gen
 	d.newest.Spec, d.newest.Shared, d.newest.Source = spec.Spec{}, nil, spec.Source{}
 	gen = d.newest
+	d.waiting = false
 	d.config = reconcile.ConfigView{State: "ok", Problems: result.Problems}
 	d.drop(refusedOverrides(d.overrides, result.Refused))
 	d.settle()

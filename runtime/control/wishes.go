@@ -277,7 +277,7 @@ func (d *desk) rollback(ctx context.Context, n uint64, by spec.Requester) (rpc.A
 	d.pinned = pin
 	d.hold(g)
 	d.drop(ended)
-	d.config.Ahead = pin != 0 || d.config.State == "rejected"
+	d.config.Ahead = pin != 0 || d.waiting || d.config.State == "rejected"
 	d.desireBy(ctx, &by)
 	d.c.emit("config", rpc.Map{
 		{Key: "event", Value: "rollback"}, {Key: "generation", Value: n}, {Key: "digest", Value: g.Digest}, {Key: "by", Value: byMap(by)},
