@@ -17,6 +17,9 @@
 //     again, also when the machine loses its power and the journal with it: then
 //     counting goes on above everything that may have been given out, and the
 //     loss says from where on. A run's id never comes again either.
+//   - A full run directory keeps nobody from opening: until there is room, what
+//     happens is in memory and in the history, and where the journal was left
+//     behind, the history is what a later start believes.
 //   - Queries see everything that Record has returned for.
 //   - Totals (Tallies) are of every run there ever was, each counted once.
 //   - No byte in any of the files can crash or hang us. What is broken is put

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -482,6 +483,48 @@ func TestAFullRunDirectory(t *testing.T) {
 		t.Errorf("found %+v, last number %d of %d", rec.World.Programs["web"], s.m.seq, n)
 	}
 	checkRead(t, s, n)
+}
+
+func TestOpensBesideAFullRunDirectory(t *testing.T) {
+	b := newBench(t)
+	b.c.RunDir = tmpfs(t, "2m")
+	s, _ := b.open()
+	s.Record(changed(living("web", 0, 1)), []Draft{draft("a")})
+	settled(t, s)
+	ballast := fillDisk(t, b.c.RunDir)
+	for s.j.broken == nil { // until the journal is no longer what is
+		s.Record(reconcile.Batch{}, []Draft{draft("a")})
+	}
+	s.Record(changed(living("web", 0, 7)), []Draft{draft("a")})
+	settled(t, s)
+	n := s.Seq()
+	abandon(s)
+	s, rec := b.open()
+	if at := rec.World.Programs["web"]; at == nil || at.Instances[0].Run != 7 || rec.World.NextRun < 8 {
+		t.Errorf("found %+v, next run %d: the database has run 7", at, rec.World.NextRun)
+	}
+	if !slices.ContainsFunc(rec.Loss, func(l string) bool { return strings.Contains(l, "remembered in memory only") }) {
+		t.Errorf("loss %q", rec.Loss)
+	}
+	e := s.Record(changed(living("web", 0, 9)), []Draft{draft("a")})[0]
+	if e.Seq <= n {
+		t.Errorf("number %d comes after %d", e.Seq, n)
+	}
+	settled(t, s)
+	removeAll(t, ballast)
+	eventually(t, "the journal is written again", func() bool {
+		s.Record(changed(living("web", 0, 11)), []Draft{draft("a")})
+		time.Sleep(20 * time.Millisecond)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.j.broken == nil
+	})
+	n = s.Seq()
+	abandon(s)
+	s, rec = b.open()
+	if rec.World.Programs["web"].Instances[0].Run != 11 || s.Seq() != n {
+		t.Errorf("found %+v, last number %d of %d", rec.World.Programs["web"], s.Seq(), n)
+	}
 }
 
 func TestASecondStoreIsRefused(t *testing.T) {

@@ -72,7 +72,12 @@ func (s *Store) recover(losses []string) (Recovered, error) {
 		s.rewriteWorld(rec)
 	}
 	if err := s.j.rewrite(s.snapshot); err != nil {
-		return Recovered{}, err
+		if !noRoom(err) {
+			return Recovered{}, err
+		}
+		// What lives must be answered for, and what ended started again, without it.
+		s.j.broken = err
+		losses = append(losses, err.Error()+untilRoom)
 	}
 	if err := s.unclean(l); err != nil {
 		losses = append(losses, err.Error())
@@ -81,6 +86,11 @@ func (s *Store) recover(losses []string) (Recovered, error) {
 	rec.Loss, rec.Notes = losses, maps.Clone(s.m.notes)
 	return rec, nil
 }
+
+// untilRoom follows why the run directory takes no more.
+const untilRoom = ": until it takes more, what happens is remembered in memory only"
+
+func noRoom(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }
 
 func appendSome(list []string, s string) []string {
 	if s == "" {
@@ -101,8 +111,10 @@ func rebooted(boot, db string, p *past) bool {
 // which numbers come next.
 func (s *Store) settle(l ledger, p *past) (losses []string) {
 	m, ours := s.m, false
-	if p.found {
-		// The journal is the newer picture of the world, and a whole one.
+	// The journal is the newer picture of the world, and a whole one, unless the run
+	// directory took no more of it while the database did.
+	stale := p.found && p.history == s.intent.history && p.m.seq < l.seq
+	if p.found && !stale {
 		m.instances, m.programs, m.living = p.m.instances, p.m.programs, p.m.living
 		m.nextRun = max(m.nextRun, p.m.nextRun)
 		if ours = s.intent.adopt(p.history, l.fresh); ours {
@@ -110,6 +122,9 @@ func (s *Store) settle(l ledger, p *past) (losses []string) {
 		} else {
 			losses = append(losses, "the run directory belongs to another state directory: its events were left there")
 		}
+	}
+	if stale {
+		losses = append(losses, s.j.path+" is older than the history: the run directory took no more of it")
 	}
 	s.queueLiving()
 	if p.err != nil {

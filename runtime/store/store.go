@@ -263,7 +263,7 @@ func (s *Store) write(f *frame) {
 		s.retryAt = now.Add(time.Second)
 		s.j.limit = s.j.size + minCompact // try again later, not each time
 		if err != nil && first {
-			s.lose("the run directory takes no more (" + err.Error() + "): until it does, what happens is remembered in memory only")
+			s.lose(err.Error() + untilRoom)
 		}
 	}
 }
