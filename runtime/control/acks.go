@@ -19,10 +19,19 @@ const ackAfter = 10 * time.Millisecond
 // sooner that says it of all.
 const ackAfterStop = 300 * time.Millisecond
 
+// While the run directory and the database are full the keeper goes on holding ends,
+// so that a control that starts hears of them; but no more than so many.
+const (
+	ackBehind = 100 * time.Millisecond
+	ackMost   = 1000
+)
+
 // acks are ends that are written down, of which the keeper is still to be told.
 type acks struct {
 	send func([]keeper.Order) error
 	log  *slog.Logger
+	// behind reports whether our death would lose ends that are written down.
+	behind func() bool
 
 	mu     sync.Mutex
 	ends   []end
@@ -70,7 +79,13 @@ func (a *acks) end() {
 }
 
 func (a *acks) tell() {
+	behind := a.behind()
 	a.mu.Lock()
+	if behind && len(a.ends) < ackMost {
+		a.timer = time.AfterFunc(ackBehind, a.tell)
+		a.mu.Unlock()
+		return
+	}
 	ends := a.ends
 	a.ends, a.timer = nil, nil
 	a.mu.Unlock()

@@ -2,6 +2,7 @@ package control
 
 import (
 	"log/slog"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,7 +18,7 @@ func TestEndsAreAcknowledgedTogether(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				sent := make(chan []keeper.Order, 3)
-				a := acks{log: slog.New(slog.DiscardHandler), send: func(o []keeper.Order) error {
+				a := acks{log: slog.New(slog.DiscardHandler), behind: func() bool { return false }, send: func(o []keeper.Order) error {
 					sent <- o
 					return nil
 				}}
@@ -44,4 +45,39 @@ func TestEndsAreAcknowledgedTogether(t *testing.T) {
 			})
 		})
 	}
+}
+
+// What our death would lose the keeper still holds, within bounds.
+func TestEndsThatAreInMemoryOnlyAreNotAcknowledged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var behind atomic.Bool
+		behind.Store(true)
+		sent := make(chan []keeper.Order, 3)
+		a := acks{log: slog.New(slog.DiscardHandler), behind: behind.Load, send: func(o []keeper.Order) error {
+			sent <- o
+			return nil
+		}}
+		more := func(from, n reconcile.RunID) {
+			for run := range n {
+				a.add(from+run, reconcile.InstanceID{Program: "web"})
+				a.later()
+			}
+			time.Sleep(time.Second)
+			synctest.Wait()
+		}
+		more(1, 2)
+		if len(sent) != 0 {
+			t.Fatalf("told: %v", <-sent)
+		}
+		behind.Store(false)
+		more(3, 1)
+		if o := <-sent; len(o) != 3 {
+			t.Errorf("told once the disk has them: %v", o)
+		}
+		behind.Store(true)
+		more(10, ackMost)
+		if o := <-sent; len(o) != ackMost {
+			t.Errorf("of %d ends %d were told", ackMost, len(o))
+		}
+	})
 }

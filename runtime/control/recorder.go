@@ -34,7 +34,7 @@ type recorder struct {
 }
 
 func newRecorder(c *Control) *recorder {
-	return &recorder{c: c, early: map[uint64]store.Event{}, fields: make(rpc.Map, 0, usualFields), acks: acks{send: c.cfg.Keeper.Send, log: c.log}}
+	return &recorder{c: c, early: map[uint64]store.Event{}, fields: make(rpc.Map, 0, usualFields), acks: acks{send: c.cfg.Keeper.Send, log: c.log, behind: func() bool { return c.store.Behind() }}}
 }
 
 // attach says where to publish from now on.

@@ -18,8 +18,9 @@
 //     counting goes on above everything that may have been given out, and the
 //     loss says from where on. A run's id never comes again either.
 //   - A full run directory keeps nobody from opening: until there is room, what
-//     happens is in memory and in the history, and where the journal was left
-//     behind, the history is what a later start believes.
+//     happens is in memory and in the history. The journal that says less is
+//     renamed, which takes no room: a later start believes a newer history more,
+//     and no number in it.
 //   - Queries see everything that Record has returned for.
 //   - Totals (Tallies) are of every run there ever was, each counted once.
 //   - No byte in any of the files can crash or hang us. What is broken is put

@@ -497,6 +497,9 @@ func TestOpensBesideAFullRunDirectory(t *testing.T) {
 	}
 	s.Record(changed(living("web", 0, 7)), []Draft{draft("a")})
 	settled(t, s)
+	if s.Behind() {
+		t.Error("behind, although the database has everything")
+	}
 	n := s.Seq()
 	abandon(s)
 	s, rec := b.open()
@@ -524,6 +527,30 @@ func TestOpensBesideAFullRunDirectory(t *testing.T) {
 	s, rec = b.open()
 	if rec.World.Programs["web"].Instances[0].Run != 11 || s.Seq() != n {
 		t.Errorf("found %+v, last number %d of %d", rec.World.Programs["web"], s.Seq(), n)
+	}
+}
+
+// No number and no run's id comes again when neither disk took what gave it out.
+func TestNumbersOfAFullRunDirectoryDoNotComeAgain(t *testing.T) {
+	b := newBench(t)
+	b.c.RunDir = tmpfs(t, "2m")
+	s, _ := b.open()
+	s.Record(changed(living("web", 0, 1)), []Draft{draft("a")})
+	settled(t, s)
+	s.fault = func() error { return syscall.ENOSPC }
+	ballast := fillDisk(t, b.c.RunDir)
+	for s.j.broken == nil {
+		s.Record(reconcile.Batch{}, []Draft{draft("a")})
+	}
+	given := s.Record(changed(living("web", 0, 9)), []Draft{draft("a")})[0].Seq
+	if !s.Behind() {
+		t.Error("not behind, although only memory has run 9")
+	}
+	abandon(s)
+	removeAll(t, ballast)
+	s, rec := b.open()
+	if next := s.Record(reconcile.Batch{}, []Draft{draft("a")})[0].Seq; next <= given || rec.World.NextRun <= 9 {
+		t.Errorf("number %d after %d, run %d after 9", next, given, rec.World.NextRun)
 	}
 }
 

@@ -131,6 +131,7 @@ func (f *frame) dropped(events, runs uint64) {
 // journal is the open file.
 type journal struct {
 	dir, path string
+	behind    string // its name once it does not say all: a name takes no room
 	f         *os.File
 	size      int64
 	limit     int64 // size at which it is rewritten
@@ -139,7 +140,7 @@ type journal struct {
 
 func newJournal(runDir string) *journal {
 	dir := filepath.Join(runDir, "control")
-	return &journal{dir: dir, path: filepath.Join(dir, "journal")}
+	return &journal{dir: dir, path: filepath.Join(dir, "journal"), behind: filepath.Join(dir, "journal.behind")}
 }
 
 // append writes one frame. After a failure the file is cut back to what it
@@ -153,11 +154,17 @@ func (j *journal) append(b []byte) error {
 		if n > 0 {
 			err = errors.Join(err, j.f.Truncate(j.size))
 		}
-		j.broken = fmt.Errorf("cannot write %s: %w", j.path, err)
+		j.fail(fmt.Errorf("cannot write %s: %w", j.path, err))
 		return j.broken
 	}
 	j.size += int64(n)
 	return nil
+}
+
+// fail lets the next start know that the file does not say all.
+func (j *journal) fail(err error) {
+	j.broken = err
+	_ = os.Rename(j.path, j.behind) // else it is believed, as it was
 }
 
 // rewrite puts a new file in place of the old one, all of it or nothing.
@@ -191,6 +198,7 @@ func (j *journal) tryRewrite(write func(w io.Writer) error) error {
 	if err = errors.Join(err, seekErr); err != nil {
 		return errors.Join(err, f.Close())
 	}
+	_ = os.Remove(j.behind) // beside the new one nobody reads it
 	j.close()
 	j.f, j.size, j.limit, j.broken = f, size, max(minCompact, compactFactor*size), nil
 	return nil

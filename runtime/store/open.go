@@ -52,7 +52,7 @@ func (s *Store) recover(losses []string) (Recovered, error) {
 	}
 	s.db.Store(d)
 	s.m, s.runBytes = l.image, totalRunBytes(d)
-	past, err := readJournal(s.j.path, l.seq)
+	past, err := s.readJournals(l.seq)
 	if err != nil {
 		return Recovered{}, err
 	}
@@ -76,7 +76,7 @@ func (s *Store) recover(losses []string) (Recovered, error) {
 			return Recovered{}, err
 		}
 		// What lives must be answered for, and what ended started again, without it.
-		s.j.broken = err
+		s.j.fail(err)
 		losses = append(losses, err.Error()+untilRoom)
 	}
 	if err := s.unclean(l); err != nil {
@@ -130,7 +130,7 @@ func (s *Store) settle(l ledger, p *past) (losses []string) {
 	if p.err != nil {
 		losses = append(losses, fmt.Sprintf("%s: %v; what was recorded after that is lost", s.j.path, p.err))
 	}
-	whole := ours && p.err == nil
+	whole := ours && p.err == nil && !p.behind
 	orderly := p.err == nil && l.clean && (!l.fresh || s.intent.seqFloor == 0)
 	if whole || orderly {
 		return losses

@@ -12,6 +12,7 @@ import (
 // past is what a journal says.
 type past struct {
 	found   bool
+	behind  bool  // the run directory took no more of it
 	err     error // what follows it is lost; an unfinished last record is none
 	boot    string
 	history string
@@ -22,6 +23,18 @@ type past struct {
 	base    uint64 // in a rest: what the database had when it was left; see rest.go
 
 	droppedEvents, droppedRuns uint64
+}
+
+// readJournals reads the journal or, where there is none, the one that was given up.
+func (s *Store) readJournals(after uint64) (*past, error) {
+	p, err := readJournal(s.j.path, after)
+	if err != nil || p.found || p.err != nil {
+		return p, err
+	}
+	if p, err = readJournal(s.j.behind, after); err == nil {
+		p.behind = p.found
+	}
+	return p, err
 }
 
 // readJournal fails only for a journal that a newer version wrote.

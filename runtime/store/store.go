@@ -268,6 +268,14 @@ func (s *Store) write(f *frame) {
 	}
 }
 
+// Behind reports whether something was recorded that our death would lose: the
+// journal does not take it, and the database does not have it yet.
+func (s *Store) Behind() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.j.broken != nil && len(s.q.events)+len(s.q.runs)+len(s.q.busy) > 0
+}
+
 // SetNotes writes down what others want to find again, by name; an empty note is
 // taken away. Like Record it survives our death at once, and a reboot a moment
 // later.
