@@ -14,6 +14,7 @@ import (
 	"github.com/procnanny/procnanny/runtime/crashpoint"
 	"github.com/procnanny/procnanny/runtime/engine"
 	"github.com/procnanny/procnanny/runtime/keeper"
+	"github.com/procnanny/procnanny/runtime/lean"
 	"github.com/procnanny/procnanny/runtime/output"
 	"github.com/procnanny/procnanny/runtime/place"
 	"github.com/procnanny/procnanny/runtime/proc"
@@ -123,6 +124,7 @@ func Run(ctx context.Context, cfg Config) error {
 	go c.wall.watch(ctx, func() { c.clockSet(ctx) })
 	go c.look.run(ctx)
 	go c.stall.run(ctx)
+	go lean.Pulse(ctx, c.log)
 	go c.trim.run(ctx)
 	go c.tail.run(ctx)
 	go c.watch.Run(ctx, func(r watch.Reading) { _ = c.desk.do(ctx, func() { c.desk.take(ctx, r) }) })

@@ -11,6 +11,8 @@
 //   - Those who look at something from time to time do so on one beat: what wakes a
 //     process is counted, not how many look then. Refused: one goroutine that does it
 //     for all, which would have to know them.
+//   - The beat is Go's timers, and a timerfd beside them that makes them punctual (see
+//     Pulse). Refused: timerfds instead of timers, one for each that waits.
 //   - A private mapping with a single written page is left alone; a shared one is
 //     the file's, written or not.
 //   - Large mappings are cut into pieces of 64 KiB: since Linux 6.18 a page fault
