@@ -48,8 +48,9 @@ type Fact struct {
 	// read from, which somebody may set before the fact is applied; zero: not known.
 	Booted time.Time
 	PID    int
-	// Exit is set for FactExited. Its Run, PID, Start, Generation, Duration and
-	// Cause are filled in by Apply.
+	// Exit is set for FactExited, and for a FactLost of which nobody knows whether it
+	// ever was. Its Run, PID, Start, Generation, Duration and Cause are filled in by
+	// Apply.
 	Exit *Exit
 	// Left is how many other processes of the containment live: FactExited.
 	Left int
@@ -57,7 +58,8 @@ type Fact struct {
 	Step  string
 	Errno int
 	// Reason is for people: FactStartFailed, FactPreflight (empty is good), FactLost
-	// (it never was, and why; empty is that nobody knows).
+	// (it never was, and why; with Exit, why nobody knows that; empty is that it was,
+	// and nobody knows how it ended).
 	Reason string
 	// Launch is the digest a preflight was about, or that a run has which was adopted,
 	// or had which has ended and is perhaps not on record.
