@@ -27,7 +27,8 @@
 //     one write, and costs no second socket hop.
 //   - Who publishes sends with its own hands while the thread sleeps: libzmq allows
 //     it behind a lock, and a subscriber hears a twentieth of a millisecond sooner.
-//     A send that takes long gives the work back to the thread.
+//     A send that takes long gives the work back to the thread. After a short one
+//     the processor is given away once: libzmq's own thread may wait for it.
 //   - ipc sockets are bound, given their mode and listened on by us, under
 //     another name, then renamed and handed to libzmq (ZMQ_USE_FD). libzmq's own
 //     bind unlinks whatever file is in its way and makes the name visible before
