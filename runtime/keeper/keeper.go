@@ -234,8 +234,12 @@ func (k *keeper) loop() (int, error) {
 		k.ring()
 		k.checkStopped()
 		k.flush()
-		// Whoever hears of an end has the processor after us: orphans can wait for the
-		// next turn, which comes with the answer.
+		// Whoever hears of an end waits for the processor that we are on, as often as
+		// not, and what is left to do can wait; orphans even for the next turn, which
+		// comes with the answer.
+		if len(k.gone) > 0 && !k.stopping() {
+			quickYield()
+		}
 		if k.reapDue && len(k.gone) == 0 {
 			k.reapDue = false
 			k.reap()
