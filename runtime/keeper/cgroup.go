@@ -1,7 +1,6 @@
 package keeper
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -25,6 +24,8 @@ type cgroups struct {
 	enabled bool   // controllers were looked after
 	bare    bool   // no controller is passed on, so nothing counts what ran out
 	family  *sweep // finds those who have left
+	kept    int    // instances whose cgroup.events is kept open
+	mayKeep int    // and how many may be
 	// insiders are orphans in our cgroups, until when that is believed.
 	insiders map[int]int64
 }
@@ -36,7 +37,7 @@ func newCgroups(runDir string) (*cgroups, error) {
 	}
 	// A keeper that moved itself, or control, may have become us.
 	parent = delegated(strings.TrimSuffix(parent, filepath.Join("/", baseName(runDir), supervisor)))
-	c := &cgroups{parent: parent, dir: filepath.Join(parent, baseName(runDir))}
+	c := &cgroups{parent: parent, dir: filepath.Join(parent, baseName(runDir)), mayKeep: mayKeep(noFile())}
 	if err := os.Mkdir(c.dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, fmt.Errorf("cannot make a cgroup: %w", err)
 	}
@@ -176,6 +177,7 @@ func (c *cgroups) leaf(in *instance) string {
 func (c *cgroups) enter(k *keeper, in *instance, limits *spec.Cgroup) (int, error) {
 	leaf := c.leaf(in)
 	if in.killed {
+		c.release(in)
 		removeCgroup(leaf, 0)
 		in.entered, in.killed = false, false
 	}
@@ -196,10 +198,12 @@ func (c *cgroups) enter(k *keeper, in *instance, limits *spec.Cgroup) (int, erro
 	}
 	fd, err := unix.Open(leaf, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
+		c.release(in)
 		in.entered = false // somebody removed it: made again at the next try
 		return -1, stepError("opening cgroup "+leaf, err)
 	}
 	in.entered = true
+	c.keep(in, fd)
 	c.countOOM(in, made)
 	if limits == nil {
 		return fd, nil
@@ -222,21 +226,6 @@ func underlying(err error) error {
 func writeFile(path, text string) error { return writeText(path, text, 0) }
 
 func (c *cgroups) place(in *instance) string { return c.leaf(in) }
-
-func (c *cgroups) populated(in *instance) bool {
-	leaf := c.leaf(in)
-	fd, err := quickOpenAt(c.base, in.leaf+"/cgroup.events")
-	if err != nil { // somebody removed the base, and it was made again
-		fd, err = quickOpen(leaf + "/cgroup.events")
-	}
-	if err != nil {
-		return false
-	}
-	defer quickClose(fd)
-	var room [256]byte
-	n, err := quickRead(fd, room[:])
-	return err == nil && bytes.Contains(room[:n], []byte("populated 1"))
-}
 
 func (c *cgroups) left(r *run) (n int, empty bool) {
 	if c.last(r.in) || !c.populated(r.in) {
@@ -275,44 +264,19 @@ func (c *cgroups) members(r *run) []member {
 	return hold(func() []int { return procs(leaf, 0) })
 }
 
-// emptied reports whether nobody is in the run's cgroup, and else sees to it that
-// we are told.
-func (c *cgroups) emptied(k *keeper, r *run) bool {
-	path := filepath.Join(c.leaf(r.in), "cgroup.events")
-	if r.eventsFD < 0 {
-		if !c.populated(r.in) {
-			return true
-		}
-		fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-		if err == nil {
-			if err = k.poll.add(fd, unix.EPOLLPRI, (*runEvents)(r)); err == nil {
-				r.eventsFD = fd
-			} else {
-				unix.Close(fd)
-			}
-		}
-		if err != nil { // no descriptor free, say: look by the clock
-			k.dying[r] = struct{}{}
-			k.set(alarmSweep, sweepEvery)
-			return !c.populated(r.in)
-		}
-	}
-	var b [128]byte // reading it also arms the next event
-	n, err := unix.Pread(r.eventsFD, b[:], 0)
-	return err == unix.ENODEV || err == nil && !bytes.Contains(b[:n], []byte("populated 1"))
-}
-
 // last removes the leaf of an instance while everything is being stopped: that it
 // can be removed says, too, that nobody is in it.
 func (c *cgroups) last(in *instance) bool {
 	if !c.family.k.stopping() || quickRemove(c.leaf(in)) != nil {
 		return false
 	}
+	c.release(in)
 	in.entered = false
 	return true
 }
 
 func (c *cgroups) forget(in *instance) {
+	c.release(in)
 	removeCgroup(c.leaf(in), 0)
 	in.entered = false
 }

@@ -39,9 +39,9 @@ const (
 	// helloRuns is how many runs one Hello carries: well within a frame.
 	helloRuns = 500
 
-	// reserved descriptors are the keeper's own: log files that are open, what a
-	// start needs for a moment, leaves that are watched while they empty.
-	reserved = 2*maxOpen + 256
+	// reserved descriptors are the keeper's own: log files that are open, what a start
+	// needs for a moment, leaves that are watched while they empty, or kept.
+	reserved = 2*maxOpen + 256 + eventsKept
 )
 
 // control is the control process and what passes between us.

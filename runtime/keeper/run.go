@@ -26,6 +26,8 @@ type instance struct {
 	// killed is true once its cgroup was killed, or may have been: it is made
 	// anew before the next start (see errKilledAtBirth).
 	killed bool
+	// events is its cgroup.events, while that is kept open; else 0.
+	events int
 	// oomKills is what the kernel counted in its cgroup before the last start.
 	oomKills int64
 	oomKnown bool
