@@ -2,6 +2,7 @@ package proc
 
 import (
 	"maps"
+	"math"
 	"time"
 
 	"github.com/procnanny/procnanny/reconcile"
@@ -22,9 +23,30 @@ func (p *Proc) clock() clock {
 	return clock{wall, boot}
 }
 
-func machineClock() (time.Time, int64) {
-	boot := keeper.BootTime()
-	return time.Now(), boot
+func machineClock() (time.Time, int64) { return atOnce(time.Now, keeper.BootTime) }
+
+// Two readings of CLOCK_BOOTTIME as close as this, with one of the wall clock
+// between them, are of one moment; on a busy machine more than one look may be
+// needed. What ended would else seem to end after its successor began.
+const (
+	atOnceWithin = 50 * time.Microsecond
+	atOnceLooks  = 5
+)
+
+// atOnce reads two clocks at one moment, as well as it can.
+func atOnce(now func() time.Time, bootNS func() int64) (wall time.Time, boot int64) {
+	best := int64(math.MaxInt64)
+	for range atOnceLooks {
+		before := bootNS()
+		at := now()
+		if apart := bootNS() - before; apart < best {
+			best, wall, boot = apart, at, before+apart/2
+		}
+		if best <= int64(atOnceWithin) {
+			break
+		}
+	}
+	return wall, boot
 }
 
 func (c clock) at(ns int64) time.Time {

@@ -238,3 +238,33 @@ func TestOutputFaults(t *testing.T) {
 		t.Errorf("an instance that is gone has %+v", s)
 	}
 }
+
+// Whoever is interrupted between two clocks looks again, and in the end believes
+// the two readings that were closest.
+func TestClocksAreReadAtOnce(t *testing.T) {
+	start := time.Unix(1_000_000, 0)
+	for name, tt := range map[string]struct {
+		// breaks are how long the readings of the wall clock are held up.
+		breaks []time.Duration
+		looks  int
+		off    time.Duration
+	}{
+		"undisturbed":       {[]time.Duration{0}, 1, 0},
+		"interrupted once":  {[]time.Duration{3 * time.Millisecond, 0}, 2, 0},
+		"interrupted often": {[]time.Duration{9e6, 8e6, 2e6, 7e6, 6e6}, 5, time.Millisecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			since, looks := time.Duration(0), 0
+			boot := func() int64 { return int64(time.Hour + since) }
+			wall, ns := atOnce(func() time.Time {
+				at := start.Add(since)
+				since += tt.breaks[looks] // and then we are interrupted
+				looks++
+				return at
+			}, boot)
+			if off := time.Duration(ns) - time.Hour - wall.Sub(start); looks != tt.looks || off != tt.off {
+				t.Errorf("%d looks, the clocks are %v apart", looks, off)
+			}
+		})
+	}
+}
