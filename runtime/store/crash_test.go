@@ -262,6 +262,8 @@ func FuzzReplay(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
+	s.Close()
+	b.remove()
 	f.Add(raw, false)
 	f.Add(raw[frameHead:len(raw)-7], true)
 	f.Fuzz(func(t *testing.T, raw []byte, framed bool) {

@@ -40,6 +40,10 @@ func testDir(t testing.TB) string {
 	return dir
 }
 
+// remove takes the files away already now: a worker of the fuzzer is killed, and
+// nobody cleans up after it.
+func (b *bench) remove() { os.RemoveAll(b.c.StateDir) }
+
 func (b *bench) lost(what string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

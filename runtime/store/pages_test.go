@@ -86,9 +86,10 @@ func FuzzPages(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
+	b.remove()
 	f.Add(raw, 100, byte(1))
-	path := filepath.Join(testDir(f), "x.db")
 	f.Fuzz(func(t *testing.T, data []byte, at int, v byte) {
+		path := filepath.Join(testDir(t), "x.db") // of each try: nobody cleans up after a worker
 		if len(data) > 0 {
 			data = append([]byte(nil), data...)
 			data[uint(at)%uint(len(data))] ^= v
