@@ -162,8 +162,8 @@ func descriptors(*Host) finding {
 		return found(err, "")
 	}
 	room := uint64(0)
-	if l.Max > keeper.Reserved {
-		room = (l.Max - keeper.Reserved) / 2
+	if own := keeper.Reserved(l.Max); l.Max > own {
+		room = (l.Max - own) / 2
 	}
 	return finding{l.Max >= fewDescriptors, fmt.Sprintf("hard limit %d: room for %d instances with merged output", l.Max, room)}
 }

@@ -40,8 +40,8 @@ const (
 	helloRuns = 500
 
 	// reserved descriptors are the keeper's own: log files that are open, what a start
-	// needs for a moment, leaves that are watched while they empty, or kept.
-	reserved = 2*maxOpen + 256 + eventsKept
+	// needs for a moment, leaves that are watched while they empty. See Reserved.
+	reserved = 2*maxOpen + 256
 )
 
 // control is the control process and what passes between us.
@@ -360,7 +360,7 @@ func (k *keeper) orderList(o *Order) {
 	exe, _ := os.Readlink("/proc/self/exe")
 	h := Hello{
 		Version: Version, BootID: k.boot, PID: os.Getpid(), Binary: exe, Contain: kind, Degraded: degraded,
-		Asked: k.asked, NoFile: noFile(), Reserved: reserved,
+		Asked: k.asked, NoFile: noFile(), Reserved: Reserved(noFile()),
 		Exec: k.c.Self.Path, Supervised: k.c.Supervised, Release: k.c.Release, Origin: k.origin(), Raised: k.raised(), First: k.controls == 1,
 	}
 	k.ctl.listening = true

@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// For so many instances at the most, and so small a part of all descriptors, is
-// cgroup.events kept open. To open it takes as long as all else that an end needs
+// For so many instances at the most, and so small a part of the descriptors that
+// instances may have, is cgroup.events kept open. To open it takes as long as all else that an end needs
 // of its cgroup; with more instances than that, descriptors are worth more.
 const (
 	eventsKept     = 256
@@ -16,7 +16,12 @@ const (
 )
 
 // mayKeep is for how many instances cgroup.events may be kept open.
-func mayKeep(descriptors uint64) int { return int(min(eventsKept, descriptors/eventsKeptPart)) }
+func mayKeep(descriptors uint64) int {
+	if descriptors <= reserved {
+		return 0
+	}
+	return int(min(eventsKept, (descriptors-reserved)/eventsKeptPart))
+}
 
 // keep keeps an instance's cgroup.events open; leaf is its cgroup.
 func (c *cgroups) keep(in *instance, leaf int) {

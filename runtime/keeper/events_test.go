@@ -33,3 +33,14 @@ func TestLeafThatSomebodyMadeAgain(t *testing.T) {
 		t.Error("the grandchild lives after FactEmptied")
 	}
 }
+
+// Whatever leaves room for instances without what is kept open leaves some with it.
+func TestReserved(t *testing.T) {
+	for limit, want := range map[uint64]uint64{
+		0: 1280, 1024: 1280, 1280: 1280, 1281: 1280, 1300: 1281, 1536: 1296, 4096: 1456, 20000: 1536, 1 << 20: 1536,
+	} {
+		if got := Reserved(limit); got != want {
+			t.Errorf("of %d descriptors %d are the keeper's own, not %d", limit, got, want)
+		}
+	}
+}

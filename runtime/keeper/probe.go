@@ -9,8 +9,9 @@ import (
 	"strings"
 )
 
-// Reserved is how many descriptors the keeper needs for itself.
-const Reserved = reserved
+// Reserved is how many descriptors the keeper needs for itself, of so many that it
+// may have.
+func Reserved(descriptors uint64) uint64 { return reserved + uint64(mayKeep(descriptors)) }
 
 // Controllers are those that `cgroup` limits of programs need.
 func Controllers() []string { return slices.Clone(controllers) }
