@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/procnanny/procnanny/runtime/keeper"
+	"github.com/procnanny/procnanny/runtime/proc"
 )
 
 // How exactly the wall clock is compared with the one that nobody sets: two
@@ -18,7 +19,7 @@ import (
 const (
 	clockClose = time.Millisecond
 	clockNoise = 20 * time.Millisecond
-	clockLooks = 3
+	clockLooks = 100 // at the beginning
 )
 
 // wall knows when somebody sets the wall clock.
@@ -40,7 +41,7 @@ type look struct{ booted, began time.Time }
 
 func newWall(log *slog.Logger) *wall {
 	w := &wall{log: log, quick: func() time.Time { return beganAt(time.Now()) }, exact: lookAt}
-	for range 100 * clockLooks {
+	for range clockLooks {
 		var ok bool
 		if w.at, ok = w.exact(); ok {
 			return w
@@ -80,14 +81,8 @@ func (c *Control) clockSet(ctx context.Context) {
 
 // lookAt asks the kernel; ok is false when we were interrupted each time we looked.
 func lookAt() (l look, ok bool) {
-	for range clockLooks {
-		before := uptime()
-		now := time.Now()
-		if took := uptime() - before; took < clockClose {
-			return look{now.Round(0).Add(-before - took/2), beganAt(now)}, true
-		}
-	}
-	return look{}, false
+	now, boot, apart := proc.Clocks()
+	return look{now.Round(0).Add(-time.Duration(boot)), beganAt(now)}, apart < clockClose
 }
 
 // began is when we began, or a moment later.

@@ -23,7 +23,16 @@ func (p *Proc) clock() clock {
 	return clock{wall, boot}
 }
 
-func machineClock() (time.Time, int64) { return atOnce(time.Now, keeper.BootTime) }
+func machineClock() (time.Time, int64) {
+	wall, boot, _ := Clocks()
+	return wall, boot
+}
+
+// Clocks is the wall's time and CLOCK_BOOTTIME in nanoseconds at one moment, which
+// is known to within apart.
+func Clocks() (wall time.Time, bootNS int64, apart time.Duration) {
+	return atOnce(time.Now, keeper.BootTime)
+}
 
 // Two readings of CLOCK_BOOTTIME as close as this, with one of the wall clock
 // between them, are of one moment; on a busy machine more than one look may be
@@ -34,19 +43,19 @@ const (
 )
 
 // atOnce reads two clocks at one moment, as well as it can.
-func atOnce(now func() time.Time, bootNS func() int64) (wall time.Time, boot int64) {
-	best := int64(math.MaxInt64)
+func atOnce(now func() time.Time, bootNS func() int64) (wall time.Time, boot int64, apart time.Duration) {
+	apart = math.MaxInt64
 	for range atOnceLooks {
 		before := bootNS()
 		at := now()
-		if apart := bootNS() - before; apart < best {
-			best, wall, boot = apart, at, before+apart/2
+		if took := time.Duration(bootNS() - before); took < apart {
+			wall, boot, apart = at, before+int64(took/2), took
 		}
-		if best <= int64(atOnceWithin) {
+		if apart <= atOnceWithin {
 			break
 		}
 	}
-	return wall, boot
+	return wall, boot, apart
 }
 
 func (c clock) at(ns int64) time.Time {
