@@ -61,6 +61,9 @@
 //   - A reply that a slow reader has no room for waits in our queue, up to a
 //     bound; then requests get `busy`, then nothing. Refused: a high water mark of
 //     thousands inside libzmq, which would keep a copy of each reply.
+//   - A large reply that is sent again is held by libzmq once and shared by its
+//     messages (share.go): zmq4 would copy it each time. Refused: to lend libzmq Go's
+//     memory, which would have to be pinned until a thread of C says that it is sent.
 //   - The client is a DEALER with request ids: a late reply is not taken for the
 //     next one, and no timeout leaves it stuck as it would a REQ.
 //   - When the connection breaks under a request, the client knows from the

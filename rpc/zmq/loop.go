@@ -41,6 +41,7 @@ type loop struct {
 	pool       *pool
 	gate       *gate
 	unlearned  int // messages sent since learnRoom
+	share      share
 }
 
 // newLoop makes the sockets. What it returns is to be closed even when it
@@ -244,8 +245,7 @@ func (l *loop) send(to peerKey, envelope [][]byte, reply []byte) error {
 			return err
 		}
 	}
-	_, err := socket.SendBytes(reply, zmq4.DONTWAIT)
-	return err
+	return l.share.send(socket, reply)
 }
 
 // wait polls until a socket or another goroutine has something, or a deadline
@@ -315,6 +315,7 @@ func (l *loop) stopAccepting() (end time.Time) {
 // close takes everything away; linger lets what libzmq holds out.
 func (l *loop) close() {
 	l.pool.cancel()
+	l.share.drop()
 	l.gate.close()
 	for _, s := range l.sockets() {
 		_ = s.Close()
