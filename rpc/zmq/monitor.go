@@ -78,9 +78,12 @@ func (m *monitor) hear() (came int) {
 // sendBuffer is how many bytes the kernel may hold for a client on ipc: the
 // status of a thousand instances (390 KB) leaves in one write then. With the
 // default (208 KiB) our thread and the client wait for each other in between,
-// which costs a quarter of the calls per second. The kernel doubles the figure,
-// and takes no more than net.core.wmem_max (socket(7)).
-const sendBuffer = 512 << 10
+// which costs a quarter of the calls per second. Four times the reply is what
+// unix_writable() of the kernel asks for before it takes a socket for writable:
+// with less, libzmq's thread is woken once more for each, to see that it has
+// nothing more to write. The kernel doubles the figure, and takes no more than
+// net.core.wmem_max (socket(7)).
+const sendBuffer = 1 << 20
 
 // widen lets a connection that was just accepted hold a whole reply. It may be
 // gone, and its number be another descriptor's by now: that is none of a socket,
