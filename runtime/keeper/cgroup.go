@@ -303,6 +303,7 @@ func (c *cgroups) close(all bool) {
 	_ = os.Remove(c.dir)
 	if c.base > 0 {
 		unix.Close(c.base)
+		c.base = 0
 	}
 	if c.family != nil {
 		c.family.close(all)

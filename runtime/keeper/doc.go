@@ -94,6 +94,8 @@
 //     it is empty at the price of the removal that is due anyway, and on a
 //     processor that control would leave idle in the end. Refused: all removals
 //     after control has gone, a sixth of the stop of a thousand.
+//   - When everything has ended, what is left of ours is given back while control
+//     ends, and signals stay caught: a twelfth of the stop of a thousand.
 //   - At the beginning of a stop CHLD goes unheard for a second, or until the end of
 //     an orphan matters: for each of a thousand ends it would interrupt the thread
 //     that started them. Their pidfds tell of them, many at a time.

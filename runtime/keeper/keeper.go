@@ -106,6 +106,7 @@ type keeper struct {
 	reapDue bool
 
 	signals *signals
+	retired bool
 	done    bool
 	code    int
 	exit    int // of the daemon, once control has said that all has ended
@@ -206,13 +207,30 @@ func bootID() (string, error) {
 
 func (k *keeper) close() {
 	k.signals.close()
-	k.launcher.close()
-	if k.mover.stop(time.Second) {
-		k.deps.closeOutput()
-	}
+	k.retire()
 	k.box.close(k.nobodyLives())
 	k.poll.close()
 	closeSome(k.escrow.in, k.escrow.out)
+}
+
+// retire gives back what nobody needs any more once everything has ended, or the
+// keeper does: what moves output, and every pipe that is left.
+func (k *keeper) retire() {
+	if k.retired {
+		return
+	}
+	k.retired = true
+	k.launcher.close()
+	if !k.mover.stop(time.Second) {
+		return // somebody hangs, in a disk perhaps, with a pipe in his hand
+	}
+	k.deps.closeOutput()
+	for _, in := range k.instances {
+		for i := range in.streams {
+			closeSome(in.streams[i].fd)
+			in.streams[i].fd = -1
+		}
+	}
 }
 
 func (k *keeper) loop() (int, error) {

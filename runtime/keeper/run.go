@@ -128,7 +128,7 @@ func (k *keeper) drop(r *run) {
 	delete(k.runs, r.id)
 	if r.in.run == r {
 		r.in.run = nil
-		if !k.stopping() { // else our own end closes them, for less
+		if !k.stopping() { // else retire closes them, for less
 			k.closePipes(r.in) // the next run did not come yet: it would have them, too
 		}
 	}

@@ -97,6 +97,8 @@ func (k *keeper) orderShutdown(o *Order) {
 		return
 	}
 	_ = unix.Shutdown(k.ctl.sock, unix.SHUT_WR) // it reads the end, if it has not gone yet
+	k.retire()                                  // while it ends, on a processor that would have nothing to do
+	k.box.close(true)
 }
 
 // stopEverything does without control: TERM to every process, KILL after the
