@@ -167,7 +167,7 @@ var outOfMemory = []string{"out of memory", "cannot allocate memory", "pthread_c
 func (run *evaluation) diagnose(ctx context.Context, talk, died error, limit time.Duration) string {
 	st := run.cmd.ProcessState
 	ws, _ := st.Sys().(syscall.WaitStatus)
-	complaint := run.err.String()
+	complaint := run.err.kept.String()
 	switch {
 	case errors.Is(talk, errTooMuch):
 		return errTooMuch.Error()
@@ -215,15 +215,16 @@ func (c *capped) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// head keeps the first bytes written to it and swallows the rest.
+// head keeps the first bytes written to it and swallows the rest. The buffer is no
+// part of its own methods: io.Copy would use Buffer.ReadFrom, which has no bound.
 type head struct {
-	bytes.Buffer
+	kept bytes.Buffer
 	room int
 }
 
 func (h *head) Write(b []byte) (int, error) {
-	if k := min(h.room-h.Len(), len(b)); k > 0 {
-		_, _ = h.Buffer.Write(b[:k])
+	if k := min(h.room-h.kept.Len(), len(b)); k > 0 {
+		_, _ = h.kept.Write(b[:k])
 	}
 	return len(b), nil
 }

@@ -142,14 +142,14 @@ func commit(ctx context.Context, src spec.Source) string {
 	if err := oom.AsBorn(cmd.Start); err != nil {
 		return ""
 	}
-	if err := cmd.Wait(); err != nil || answer.Len() >= maxGitAnswer {
+	if err := cmd.Wait(); err != nil || answer.kept.Len() >= maxGitAnswer {
 		return ""
 	}
 	prefix, err := filepath.Rel(r.top, real)
 	if err != nil {
 		return ""
 	}
-	return cleanCommit(answer.Bytes(), filepath.ToSlash(prefix), src)
+	return cleanCommit(answer.kept.Bytes(), filepath.ToSlash(prefix), src)
 }
 
 // gitCommand asks for branch and state of dir at once, as the owner of dir. It
