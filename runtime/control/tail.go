@@ -3,6 +3,7 @@ package control
 import (
 	"cmp"
 	"context"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -76,11 +77,7 @@ func (t *tail) run(ctx context.Context) {
 				t.grew(g)
 			}
 		case <-t.again:
-			list := t.left
-			t.left = map[streamKey]bool{}
-			for k := range list {
-				t.publish(k)
-			}
+			t.goOn()
 		case <-ctx.Done():
 			return
 		}
@@ -165,11 +162,9 @@ func (t *tail) follow(names []string) {
 
 func (t *tail) forget(program string) {
 	delete(t.watched, program)
-	for k := range t.at {
-		if k.program == program {
-			delete(t.at, k)
-		}
-	}
+	ours := func(k streamKey) bool { return k.program == program }
+	maps.DeleteFunc(t.at, func(k streamKey, _ int64) bool { return ours(k) })
+	maps.DeleteFunc(t.left, func(k streamKey, _ bool) bool { return ours(k) })
 }
 
 // begin follows a program from where its files end now. A stream that has no
@@ -256,6 +251,15 @@ func (t *tail) publish(k streamKey) {
 	select {
 	case t.again <- struct{}{}:
 	default:
+	}
+}
+
+// goOn publishes more of what was much.
+func (t *tail) goOn() {
+	list := t.left
+	t.left = map[streamKey]bool{}
+	for k := range list {
+		t.publish(k)
 	}
 }
 
