@@ -43,10 +43,12 @@ const shareLeast = 32 << 10
 // What is held is one reply, and only after it was sent twice: a page of a history
 // or a log is not asked for again. It belongs to the thread of the sockets.
 type share struct {
+	// msg, if held, comes first: C wants it where a pointer may be, and Go takes a
+	// union of C for bytes, which it puts anywhere.
+	msg  C.zmq_msg_t
+	held bool
 	last weak.Pointer[byte] // where the last large reply begins; it may be gone
 	size int
-	held bool
-	msg  C.zmq_msg_t // if held
 }
 
 // send sends the last frame of a reply, whose bytes never change again.

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+	"unsafe"
 
 	zmq4 "github.com/pebbe/zmq4"
 
@@ -131,4 +132,13 @@ func rawPair(t *testing.T, join func(*zmq4.Socket) error) *zmq4.Socket {
 		t.Fatal(err)
 	}
 	return s
+}
+
+// libzmq keeps pointers in what it holds, and may rely on where those may be.
+func TestShareIsAligned(t *testing.T) {
+	const word = unsafe.Sizeof(uintptr(0))
+	var l loop
+	if at := unsafe.Offsetof(l.share) + unsafe.Offsetof(l.share.msg); at%word != 0 {
+		t.Errorf("what libzmq holds is at offset %d, which is no multiple of %d", at, word)
+	}
 }
