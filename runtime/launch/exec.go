@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 )
@@ -43,17 +44,11 @@ func missingInterpreter(path, in string) string {
 // interpreter is the file that the kernel runs for path: of a script's #! line
 // or of an ELF file's loader. Empty is none, or not readable to us.
 func interpreter(path string) string {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
+	f, head := open(path)
+	if f == nil {
 		return ""
 	}
 	defer f.Close()
-	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
-		return ""
-	}
-	head := make([]byte, headBytes)
-	n, _ := f.ReadAt(head, 0)
-	head = head[:n]
 	if line, ok := strings.CutPrefix(string(head), "#!"); ok {
 		line, _, _ = strings.Cut(line, "\n")
 		return first(strings.Fields(line))
@@ -63,6 +58,44 @@ func interpreter(path string) string {
 	}
 	return ""
 }
+
+// open opens a regular file and reads what the kernel looks at; nil is that it
+// cannot be had.
+func open(path string) (f *os.File, head []byte) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, nil
+	}
+	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
+		f.Close()
+		return nil, nil
+	}
+	head = make([]byte, headBytes)
+	n, _ := f.ReadAt(head, 0)
+	return f, head[:n]
+}
+
+// textual reports whether a file without interpreter is empty or a text, such as a
+// script that does not begin with #!: a shell would run it, the kernel does not. By
+// these few bytes the kernel, too, knows a text, for which it looks for no module;
+// but somebody may have told it what to do with the file by its name.
+func textual(path string) bool {
+	f, head := open(path)
+	if f == nil {
+		return false
+	}
+	defer f.Close()
+	for _, c := range head[:min(len(head), magicBytes)] {
+		if c != '\t' && c != '\n' && (c < ' ' || c > '~') {
+			return false
+		}
+	}
+	formats, _ := os.ReadDir("/proc/sys/fs/binfmt_misc")
+	return !slices.ContainsFunc(formats, func(e os.DirEntry) bool { return e.Name() != "register" && e.Name() != "status" })
+}
+
+// magicBytes is how many bytes name the kernel's module for an unknown format.
+const magicBytes = 4
 
 // loader is the PT_INTERP of a 64-bit ELF file of our own byte order. Every
 // read is bounded: the file may be anything.

@@ -30,6 +30,9 @@ func TestPreflight(t *testing.T) {
 	deep := file("deep", "#!"+broken+"\n", 0o755)
 	loop := file("loop", "#!"+dir+"/loop\n", 0o755)
 	plain := file("plain", "", 0o644)
+	empty := file("empty", "", 0o755)
+	text := file("text", "echo hello\n", 0o755)
+	bare := file("bare", "#!\n", 0o755)
 	tests := []struct {
 		name   string
 		change func(r *Request)
@@ -47,6 +50,9 @@ func TestPreflight(t *testing.T) {
 		{"interpreter", func(r *Request) { r.Candidates = []string{broken} }, "executing " + broken + ", whose interpreter is " + dir + "/none: no such file or directory"},
 		{"deep interpreter", func(r *Request) { r.Candidates = []string{deep} }, "executing " + broken + ", whose interpreter is " + dir + "/none: no such file or directory"},
 		{"circle", func(r *Request) { r.Candidates = []string{loop} }, "executing " + loop + ": too many levels of symbolic links"},
+		{"empty file", func(r *Request) { r.Candidates = []string{empty} }, "executing " + empty + ": exec format error"},
+		{"script without #!", func(r *Request) { r.Candidates = []string{text} }, "executing " + text + ": exec format error"},
+		{"#! without interpreter", func(r *Request) { r.Candidates = []string{bare} }, "executing " + bare + ": exec format error"},
 		{"dir", func(r *Request) { r.Dir = dir + "/nope" }, "changing to directory " + dir + "/nope: no such file or directory"},
 		{"dir is a file", func(r *Request) { r.Dir = plain }, "changing to directory " + plain + ": not a directory"},
 		{"stdin", func(r *Request) { r.Stdin = dir + "/nope" }, "opening stdin " + dir + "/nope: no such file or directory"},

@@ -118,6 +118,9 @@ func Preflight(r *Request) error {
 			return err
 		}
 		next := interpreter(candidates[found])
+		if next == "" && textual(candidates[found]) {
+			return &StepError{Step: "executing " + candidates[found], Errno: syscall.ENOEXEC}
+		}
 		if next == "" {
 			return nil
 		}
