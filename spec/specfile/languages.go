@@ -7,6 +7,7 @@ import (
 	"unicode/utf8"
 
 	"cuelang.org/go/cue/ast"
+	"cuelang.org/go/cue/ast/astutil"
 	"cuelang.org/go/cue/errors"
 	"cuelang.org/go/cue/parser"
 	"cuelang.org/go/cue/token"
@@ -47,10 +48,11 @@ func parseJSON(name string, data []byte) (*ast.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := duplicates(expr); err != nil {
+	f, err := exprFile(name, expr)
+	if err != nil {
 		return nil, err
 	}
-	return exprFile(name, expr)
+	return f, duplicates(f)
 }
 
 func parseYAML(name string, data []byte) (*ast.File, error) {
@@ -70,7 +72,7 @@ func parseYAML(name string, data []byte) (*ast.File, error) {
 		return nil, errors.Newf(e.Pos(), "expected a mapping with the key programs")
 	}
 	if err := duplicates(f); err != nil {
-		return nil, err
+		return f, err
 	}
 	if len(f.Decls) == 1 {
 		if e, ok := f.Decls[0].(*ast.EmbedDecl); ok && emptyData(e.Expr) {
@@ -93,7 +95,30 @@ func extractYAML(name string, data []byte) (f *ast.File, err error) {
 			f, err = nil, errors.Newf(token.NoPos, "%s: cannot be decoded: %v", name, r)
 		}
 	}()
-	return yaml.Extract(name, loneCR(data))
+	f, err = yaml.Extract(name, loneCR(data))
+	if err == nil {
+		plainNumbers(f)
+	}
+	return f, err
+}
+
+// plainNumbers undoes what the decoder makes of an integer above 64 bits, and of
+// one with the tag !!float: a literal with the text "number & 123", which is none.
+func plainNumbers(f *ast.File) {
+	const prefix = "number & "
+	astutil.Apply(f, func(c astutil.Cursor) bool {
+		lit, ok := c.Node().(*ast.BasicLit)
+		if !ok || !strings.HasPrefix(lit.Value, prefix) || lit.Kind != token.FLOAT {
+			return true
+		}
+		lit.Kind, lit.Value = token.INT, strings.TrimPrefix(lit.Value[len(prefix):], "+")
+		if digits, negative := strings.CutPrefix(lit.Value, "-"); negative {
+			lit.Value = digits
+			c.Replace(&ast.UnaryExpr{OpPos: lit.ValuePos, Op: token.SUB, X: lit})
+			return false
+		}
+		return true
+	}, nil)
 }
 
 // loneCR has each CR that ends a line by itself be an LF: no position changes.

@@ -24,7 +24,7 @@ type tree struct {
 	pkg      string
 	module   string // the path in cue.mod/module.cue; empty without one
 	problems spec.Problems
-	secrets  map[string]map[int]bool // see secretLines
+	secrets  map[string]*secrets // by file, of those that are parsed
 }
 
 // parseTree parses what the configuration consists of. What cannot be parsed is
@@ -102,6 +102,7 @@ func (t *tree) keep(name string, p parsed) *ast.File {
 		t.problems = append(t.problems, spec.Problem{File: name, Message: p.refused})
 		return nil
 	case p.err != nil:
+		t.parsed[name] = p.file // if there is one, it says what of it is secret
 		t.syntax(name, p.err)
 		p.file = nil
 	}

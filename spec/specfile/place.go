@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"path"
-	"slices"
 	"strings"
 
 	"cuelang.org/go/cue"
@@ -35,8 +34,10 @@ func (t *tree) problemAt(pos token.Pos) spec.Problem {
 	}
 	p := spec.Problem{File: pos.Filename(), Line: pos.Line(), Column: pos.Column()}
 	p.SourceLine = t.quote(p.File, p.Line)
-	if c := p.Column; path.Ext(p.File) == ".json" && c > 1 && c <= len(p.SourceLine) && p.SourceLine[c-2] == '"' && p.SourceLine[c-1] != ',' {
-		p.Column-- // CUE's reader of JSON counts a key from behind its quote
+	if c := p.Column; path.Ext(p.File) == ".json" && c > 1 {
+		if line := t.line(p.File, p.Line); c <= len(line) && line[c-2] == '"' && line[c-1] != ',' {
+			p.Column-- // CUE's reader of JSON counts a key from behind its quote
+		}
 	}
 	return p
 }
@@ -55,30 +56,15 @@ func (t *tree) line(file string, n int) string {
 	}
 }
 
-// add keeps a problem at path. Under env nothing of the file is quoted.
+// add keeps a problem at path, without what is secret.
 func (t *tree) add(ps *spec.Problems, p spec.Problem, path []string) {
 	p.Path = dotted(path)
 	if secret(path) {
 		p.SourceLine = ""
 	}
+	p.Message = t.withoutSecrets(p)
 	*ps = append(*ps, p)
 }
-
-// secret reports whether path is that of an environment variable's value, of a
-// webhook's header or place, or of something that stands in place of all of them.
-func secret(path []string) bool {
-	switch {
-	case len(path) > 2 && path[0] == "programs":
-		path = path[2:]
-	case len(path) == 0 || path[0] != "on":
-		return false
-	}
-	return path[0] == "env" || (path[0] == "on" || path[0] == "stop") && slices.ContainsFunc(path[1:], isSecret)
-}
-
-// isSecret reports whether the values of a key are never shown. A webhook's url
-// often has a token in it.
-func isSecret(key string) bool { return key == "env" || key == "headers" || key == "url" }
 
 // dotted joins a path, quoting what is no plain word.
 func dotted(path []string) string {

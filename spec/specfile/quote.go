@@ -9,58 +9,6 @@ import (
 	"cuelang.org/go/cue/token"
 )
 
-// quoteMax is the longest line, in bytes, that a problem quotes: a machine
-// writes all of its JSON on one.
-const quoteMax = 1000
-
-// quote is a line of a file as a problem may show it: empty when a value of an
-// env block stands on it, whatever the problem itself is about, or when it is
-// too long for a person.
-func (t *tree) quote(file string, n int) string {
-	line := t.line(file, n)
-	if len(line) > quoteMax || t.secretLines(file)[n] {
-		return ""
-	}
-	return line
-}
-
-// secretLines are the lines of a parsed file on which the value of a field env,
-// headers or url stands, wherever the field is: templates for programs have secrets as well.
-func (t *tree) secretLines(file string) map[int]bool {
-	if lines, ok := t.secrets[file]; ok {
-		return lines
-	}
-	f := t.parsed[file]
-	if f == nil {
-		return nil // not parsed (yet)
-	}
-	lines := map[int]bool{}
-	ast.Walk(f, func(n ast.Node) bool {
-		field, ok := n.(*ast.Field)
-		if !ok {
-			return true
-		}
-		if name, _, err := ast.LabelName(field.Label); err != nil || !isSecret(name) {
-			return true
-		}
-		ast.Walk(field.Value, func(n ast.Node) bool {
-			lit, ok := n.(*ast.BasicLit)
-			if ok {
-				for l := lit.Pos().Line(); l <= max(lit.Pos().Line(), lit.End().Line()); l++ {
-					lines[l] = true
-				}
-			}
-			return true
-		}, nil)
-		return false
-	}, nil)
-	if t.secrets == nil {
-		t.secrets = map[string]map[int]bool{}
-	}
-	t.secrets[file] = lines
-	return lines
-}
-
 // definedMax is how many places of one program are named.
 const definedMax = 3
 

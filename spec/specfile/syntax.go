@@ -3,7 +3,6 @@ package specfile
 import (
 	"bytes"
 	"fmt"
-	"path"
 	"regexp"
 	"strconv"
 	"strings"
@@ -25,11 +24,11 @@ func (t *tree) syntax(name string, err error) {
 			}
 		}
 		p.Message = syntaxMessage(ce)
-		if ext := path.Ext(name); p.Line == 0 && (ext == ".yaml" || ext == ".yml") {
+		if p.Line == 0 && isYAML(name) {
 			t.yamlPlace(&p)
 		}
-		if t.underEnv(p.File, p.Line) {
-			p.SourceLine = ""
+		if t.parsed[name] == nil && t.underEnv(p.File, p.Line) {
+			p.SourceLine, p.Message = "", t.withoutText(p.File, p.Message)
 		}
 		t.problems = append(t.problems, p)
 	}
@@ -127,26 +126,4 @@ func firstBadLine(data []byte) int {
 		pass = next
 	}
 	return 0
-}
-
-// underEnv guesses, where nothing could be parsed, whether a line belongs to an
-// env block: it may hold a secret.
-func (t *tree) underEnv(file string, line int) bool {
-	lines := strings.Split(string(t.files[file]), "\n")
-	if line < 1 || line > len(lines) {
-		return false
-	}
-	indent := func(s string) int { return len(s) - len(strings.TrimLeft(s, " \t")) }
-	here := indent(lines[line-1])
-	for i := line - 1; i >= 0; i-- {
-		text := strings.TrimLeft(lines[i], " \t\"'{,")
-		rest, ok := strings.CutPrefix(text, "env")
-		if ok && strings.HasPrefix(strings.TrimLeft(rest, " \t\"'?!"), ":") && (i == line-1 || indent(lines[i]) < here) {
-			return true
-		}
-		if i < line-1 && strings.TrimSpace(lines[i]) != "" && indent(lines[i]) < here {
-			here = indent(lines[i])
-		}
-	}
-	return strings.Contains(lines[line-1], "env")
 }
