@@ -119,7 +119,9 @@ func Run(ctx context.Context, cfg Config) error {
 	go c.hooks.Run(ctx)
 	go c.tellLosses(ctx)
 	go c.guard.run(ctx)
-	go c.receive(ctx)
+	kept, lost := context.WithCancelCause(ctx)
+	defer lost(nil)
+	go c.receive(ctx, lost)
 	go c.desk.run(ctx)
 	go c.wall.watch(ctx, func() { c.clockSet(ctx) })
 	go c.look.run(ctx)
@@ -131,7 +133,7 @@ func Run(ctx context.Context, cfg Config) error {
 	if c.cfg.Hello.Asked == spec.SIGTERM {
 		c.finish(ending{stop: true})
 	}
-	err := c.serve(ctx)
+	err := c.serve(kept)
 	c.guard.finish()
 	cancel()
 	select { // what is written down as ordered was sent, too
@@ -235,8 +237,8 @@ func (c *Control) listen() error {
 	return nil
 }
 
-// receive hands the keeper's facts on until the keeper is gone.
-func (c *Control) receive(ctx context.Context) {
+// receive hands the keeper's facts on until the keeper is gone, and is lost.
+func (c *Control) receive(ctx context.Context, lost context.CancelCauseFunc) {
 	for {
 		facts, err := c.cfg.Keeper.Recv()
 		if err != nil {
@@ -246,7 +248,7 @@ func (c *Control) receive(ctx context.Context) {
 					c.cfg.Orphaned()
 				}
 			}
-			c.finish(ending{err: err})
+			lost(err)
 			return
 		}
 		for _, f := range facts {

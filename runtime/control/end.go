@@ -28,19 +28,22 @@ func (c *Control) finish(e ending) {
 	}
 }
 
-// serve waits for the end and brings everything down in order.
+// serve waits for the end and brings everything down in order. Without a keeper,
+// which ends ctx, nothing of that comes about any more, whatever we were at.
 func (c *Control) serve(ctx context.Context) error {
 	var e ending
 	select {
 	case e = <-c.end:
 	case <-ctx.Done():
-		e = ending{err: ctx.Err()}
 	}
-	if e.err == nil && e.stop {
+	if e.stop && e.err == nil && ctx.Err() == nil {
 		e.err = c.stopAll(ctx, e.by)
 	}
-	if e.err == nil {
+	if e.err == nil && ctx.Err() == nil {
 		c.finishHooks(ctx)
+	}
+	if why := context.Cause(ctx); why != nil {
+		e.err = why
 	}
 	c.closeSockets(errors.Is(e.err, ErrOrphaned))
 	if e.err != nil {
