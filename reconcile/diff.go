@@ -279,7 +279,8 @@ func (d *differ) stop(i *Instance, goal Goal) {
 	signal := d.policy.Stop.Signal
 	c.Until = d.now.Add(d.policy.Stop.Timeout.D())
 	if d.policy.Stop.Timeout <= 0 {
-		c.Action, c.Until, signal = ActionKill, time.Time{}, d.policy.Stop.Escalate
+		c.Action = ActionKill
+		signal, c.Until = d.escalation(i)
 	}
 	a := Action{Signal: signal}
 	if before := d.policy.Stop.Before; before != nil && i.PID != 0 { // it may have been found by others
@@ -317,7 +318,8 @@ func replaceWord(cause Cause) string {
 // push takes the next step of a stop under way.
 func (d *differ) push(i *Instance) {
 	c := Change{Verb: VerbStop, What: i.Owed.String(), Action: i.Owed}
-	signal := d.policy.Stop.Escalate
+	signal, until := d.escalation(i)
+	c.Until = until
 	switch {
 	case i.Owed == ActionSignal && d.policy.Stop.Timeout > 0:
 		signal, c.Until = d.policy.Stop.Signal, d.now.Add(d.policy.Stop.Timeout.D())
@@ -335,6 +337,22 @@ func (d *differ) push(i *Instance) {
 	}
 	d.change(i, c)
 	d.act(c.Action, i, Action{Signal: signal})
+}
+
+// escalation is what comes when the time to stop is over, and until when that
+// may take. What stop.escalate sends may be caught or ignored: KILL follows, or
+// the stop, and with it a roll or the daemon's own end, might never be over.
+func (d *differ) escalation(i *Instance) (spec.Signal, time.Time) {
+	s := d.policy.Stop
+	switch {
+	case s.Escalate == spec.SIGKILL, i.Escalated && i.Until.IsZero():
+		return spec.SIGKILL, time.Time{}
+	case i.Escalated:
+		return s.Escalate, i.Until // it is sent again, to who is left
+	case s.Timeout <= 0:
+		return s.Escalate, d.now.Add(spec.Defaults().Stop.Timeout.D())
+	}
+	return s.Escalate, d.now.Add(s.Timeout.D())
 }
 
 // wait: it is on its way, and a fact will say when it is there.

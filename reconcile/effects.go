@@ -91,7 +91,7 @@ func stopOrdered(t *turn, f *Fact) string {
 	}
 	i.Draining = c.Action == ActionDrain
 	if c.Action == ActionKill {
-		i.Escalated, i.Until = true, time.Time{}
+		i.Escalated = true
 	}
 	return ""
 }
@@ -335,8 +335,10 @@ func adoptedStopping(t *turn, f *Fact) string {
 	switch {
 	case anew && !i.Escalated:
 		i.Owed, i.Until = ActionUnset, t.now.Add(t.p.policy().Stop.Timeout.D())
-	case i.Escalated || i.Owed != ActionUnset || i.Until.IsZero():
-		i.Owed, i.Until = ActionKill, time.Time{} // that order may have been lost with us
+	case i.Escalated: // that order may have been lost with us
+		i.Owed = ActionKill
+	case i.Owed != ActionUnset || i.Until.IsZero(): // and so may this one
+		i.Owed, i.Until = ActionKill, time.Time{}
 	}
 	return ""
 }

@@ -205,7 +205,8 @@ type Instance struct {
 	// Draining is set while what stop.before says is awaited: nobody has asked the
 	// process to end yet.
 	Draining bool `json:"draining,omitempty"`
-	// Escalated is set once KILL was ordered.
+	// Escalated is set once stop.escalate was ordered: KILL or, while Until is set,
+	// another signal that KILL follows.
 	Escalated bool `json:"escalated,omitempty"`
 	// MainGone is set while stopping when the main process has ended and only
 	// others of its containment are left.

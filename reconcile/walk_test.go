@@ -92,6 +92,7 @@ var walks = map[string]func(*walker){
 		p.Restart.GiveUp = spec.GiveUp(w.draw("give up", 4))
 		p.Start.MinUptime = spec.Seconds(w.draw("min uptime", 3))
 		p.Stop.Timeout = spec.Seconds(5 * w.draw("timeout", 3))
+		p.Stop.Escalate = []spec.Signal{spec.SIGKILL, spec.Signal(3)}[w.draw("escalate", 2)]
 		if w.draw("before", 2) == 1 {
 			p.Stop.Before = &spec.Before{Run: &spec.HookRun{Command: "drain", Timeout: spec.Seconds(3)}}
 		}

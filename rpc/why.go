@@ -124,13 +124,7 @@ func (r reason) waitsFor() (what string, until time.Time) {
 	case reconcile.StateStarting:
 		return fmt.Sprintf("having lived for %v (start.min_uptime)", r.program.Spec.Start.MinUptime), i.Until
 	case reconcile.StateStopping:
-		if i.Draining {
-			return "the answer to stop.before; then " + r.program.Spec.Stop.Signal.String() + " follows, also without one", i.Until
-		}
-		if i.Escalated {
-			return "the kernel to end what is left of it after the last signal", i.Until
-		}
-		return fmt.Sprintf("its end after %v; then %v follows", r.program.Spec.Stop.Signal, r.program.Spec.Stop.Escalate), i.Until
+		return r.stopWaitsFor(), i.Until
 	case reconcile.StateBackoff:
 		return "its next start", i.Until
 	case reconcile.StateRunning:
@@ -152,6 +146,20 @@ func (r reason) waitsFor() (what string, until time.Time) {
 		return "the roll, which is held: " + r.program.Held, time.Time{}
 	}
 	return "", time.Time{}
+}
+
+// stopWaitsFor is the next step of a stop under way.
+func (r reason) stopWaitsFor() string {
+	stop := r.program.Spec.Stop
+	switch i := r.instance; {
+	case i.Draining:
+		return "the answer to stop.before; then " + stop.Signal.String() + " follows, also without one"
+	case i.Escalated && !i.Until.IsZero():
+		return fmt.Sprintf("its end after %v; then KILL follows", stop.Escalate)
+	case i.Escalated:
+		return "the kernel to end what is left of it after the last signal"
+	}
+	return fmt.Sprintf("its end after %v; then %v follows", stop.Signal, stop.Escalate)
 }
 
 // after says of the programs named in start.after how each has to be.

@@ -45,6 +45,10 @@ var situations = []struct {
 		p.Spec.Admin = spec.Admin{Down: true}
 		i.State, i.Until, i.EndCause, i.Draining = reconcile.StateStopping, exampleNow.Add(9*time.Second), reconcile.CauseStop, true
 	}},
+	{"stopping, sent QUIT", func(p *ProgramView, i *InstanceView) {
+		p.Spec.Admin, p.Spec.Stop.Escalate = spec.Admin{Down: true}, spec.Signal(3)
+		i.State, i.Until, i.EndCause, i.Escalated = reconcile.StateStopping, exampleNow.Add(4*time.Second), reconcile.CauseStop, true
+	}},
 	{"stopping, killed", func(p *ProgramView, i *InstanceView) {
 		p.Spec.Admin = spec.Admin{Down: true}
 		i.State, i.Escalated, i.EndCause = reconcile.StateStopping, true, reconcile.CauseStop
