@@ -72,7 +72,7 @@ func (e *endpoint) mend(now time.Time) error {
 func (l *loop) admit(now time.Time) {
 	if l.keys != nil {
 		l.expel(now)
-		l.zap.answer(now)
+		l.zap.answer()
 	}
 	if l.gate.shut {
 		return

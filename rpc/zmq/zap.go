@@ -2,7 +2,6 @@ package zmq
 
 import (
 	"fmt"
-	"time"
 
 	zmq4 "github.com/pebbe/zmq4"
 
@@ -50,7 +49,7 @@ func newZAP(ctx *zmq4.Context, keys *keyring, tell func(rpc.Refusal)) (*zap, err
 }
 
 // answer takes a burst of questions.
-func (z *zap) answer(now time.Time) {
+func (z *zap) answer() {
 	for range burst {
 		q, err := z.socket.RecvMessageBytes(zmq4.DONTWAIT)
 		if err != nil {
@@ -59,7 +58,7 @@ func (z *zap) answer(now time.Time) {
 		id, code, key := []byte(nil), zapNo, ""
 		if len(q) > 1 {
 			id = q[1]
-			code, key = z.judge(q, now)
+			code, key = z.judge(q)
 		}
 		_, _ = z.socket.SendMessageDontwait(zapVersion, id, code, "", key, "") // its asker may be gone
 	}
@@ -67,7 +66,7 @@ func (z *zap) answer(now time.Time) {
 
 // judge decides about version, id, domain, address, identity, mechanism and
 // credentials, which are the key.
-func (z *zap) judge(q [][]byte, now time.Time) (code, key string) {
+func (z *zap) judge(q [][]byte) (code, key string) {
 	if len(q) != 7 || string(q[0]) != zapVersion || string(q[2]) != zapDomain || string(q[5]) != "CURVE" || len(q[6]) != keyBytes {
 		z.tell(rpc.Refusal{Act: rpc.ActConnect, Why: "libzmq asks about a connection in a way that we do not know"})
 		return zapNo, ""
