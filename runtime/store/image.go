@@ -34,7 +34,7 @@ func newImage() *image {
 
 // ended closes the living run of x, or one that was never seen living. Nobody else
 // holds it.
-func (m *image) ended(id reconcile.InstanceID, x *reconcile.Exit, by *spec.Requester) *Run {
+func (m *image) ended(id reconcile.InstanceID, x *reconcile.Exit) *Run {
 	r := m.living[id]
 	if r == nil || r.Run != x.Run {
 		r = &Run{ID: id, Run: x.Run, Start: x.At}
@@ -51,9 +51,6 @@ func (m *image) ended(id reconcile.InstanceID, x *reconcile.Exit, by *spec.Reque
 	if x.Generation != 0 {
 		r.Generation = x.Generation
 	}
-	if by != nil {
-		r.EndBy = by
-	}
 	return r
 }
 
@@ -62,13 +59,13 @@ func (m *image) ended(id reconcile.InstanceID, x *reconcile.Exit, by *spec.Reque
 func (m *image) instance(i *reconcile.Instance) (ended, living *Run) {
 	r := m.living[i.ID]
 	if r != nil && i.LastExit != nil && i.LastExit.Run == r.Run {
-		ended, r = m.ended(i.ID, i.LastExit, nil), nil
+		ended, r = m.ended(i.ID, i.LastExit), nil
 	}
 	if !i.Alive() || i.Run == 0 {
 		return ended, nil
 	}
 	if r != nil && r.Run != i.Run { // its end was never told
-		ended = m.ended(i.ID, &reconcile.Exit{Unknown: true, Code: -1, At: i.Since, Cause: reconcile.CauseLost, Run: r.Run, PID: r.PID, Start: r.Start}, nil)
+		ended = m.ended(i.ID, &reconcile.Exit{Unknown: true, Code: -1, At: i.Since, Cause: reconcile.CauseLost, Run: r.Run, PID: r.PID, Start: r.Start})
 		r = nil
 	}
 	if over(i) {
@@ -170,7 +167,7 @@ func (m *image) reboot(w *reconcile.World, booted, now time.Time) (ended []Run) 
 		for _, i := range p.Instances {
 			if r := m.living[i.ID]; r != nil || i.Alive() && !over(i) {
 				i.LastExit = bootExit(i, r, booted)
-				ended = append(ended, *m.ended(i.ID, i.LastExit, nil))
+				ended = append(ended, *m.ended(i.ID, i.LastExit))
 			}
 			*i = afterBoot(i, now)
 		}

@@ -181,7 +181,7 @@ func (s *Store) recordWorld(f *frame, b reconcile.Batch) {
 		if ev.Kind != reconcile.EventRunEnded || ev.Exit == nil || ev.Exit.Run == 0 {
 			continue
 		}
-		s.endRun(f, s.m.ended(ev.ID, ev.Exit, nil))
+		s.endRun(f, s.m.ended(ev.ID, ev.Exit))
 	}
 	for _, i := range b.Changed {
 		ended, living := s.m.instance(i)

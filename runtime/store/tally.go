@@ -93,7 +93,7 @@ func staleTallies(tx *bbolt.Tx, program string) bool {
 
 // readTallies reads those of a program, or of one instance, and adds what they
 // lack.
-func readTallies(tx *bbolt.Tx, program string, index *int) (tallies, error) {
+func readTallies(tx *bbolt.Tx, program string, index *int) tallies {
 	out, mark := tallies{}, tallyMark(program)
 	if b := tx.Bucket(bucketTallies); b != nil {
 		c, from := b.Cursor(), mark
@@ -107,14 +107,14 @@ func readTallies(tx *bbolt.Tx, program string, index *int) (tallies, error) {
 			}
 		}
 	}
-	if !staleTallies(tx, program) {
-		return out, nil
+	if staleTallies(tx, program) {
+		countKept(tx, program, index, out)
 	}
-	return out, countKept(tx, program, index, out)
+	return out
 }
 
 // countKept counts ended runs of a program that are kept and not counted yet.
-func countKept(tx *bbolt.Tx, program string, index *int, out tallies) error {
+func countKept(tx *bbolt.Tx, program string, index *int, out tallies) {
 	c, from := tx.Bucket(bucketRuns).Cursor(), tallyMark(program)
 	for k, v := c.Seek(from); k != nil && bytes.HasPrefix(k, from); k, v = c.Next() {
 		if len(v) < runHead {
@@ -131,7 +131,6 @@ func countKept(tx *bbolt.Tx, program string, index *int, out tallies) error {
 			out.add(&r)
 		}
 	}
-	return nil
 }
 
 // putTallies counts the runs of a transaction, before they are put.
@@ -169,17 +168,10 @@ func putTally(tx *bbolt.Tx, b *bbolt.Bucket, program string, runs []*Run) error 
 		if _, ok := all[r.ID.Index]; ok || stale {
 			continue
 		}
-		one, err := readTallies(tx, program, &r.ID.Index)
-		if err != nil {
-			return err
-		}
-		maps.Copy(all, one)
+		maps.Copy(all, readTallies(tx, program, &r.ID.Index))
 	}
 	if stale {
-		var err error
-		if all, err = readTallies(tx, program, nil); err != nil {
-			return err
-		}
+		all = readTallies(tx, program, nil)
 	}
 	for _, r := range runs {
 		all.add(r)
@@ -222,8 +214,8 @@ func (s *Store) Tallies(program string, index *int) ([]Tally, error) {
 	all := tallies{}
 	err := s.query(func(d *database) (bad int, err error) {
 		return 0, d.view(func(tx *bbolt.Tx) error {
-			all, err = readTallies(tx, program, index)
-			return err
+			all = readTallies(tx, program, index)
+			return nil
 		})
 	})
 	if err != nil && len(waiting) == 0 {
