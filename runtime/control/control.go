@@ -253,7 +253,7 @@ func (c *Control) receive(ctx context.Context, lost context.CancelCauseFunc) {
 		}
 		for _, f := range facts {
 			if f.Kind == keeper.FactAsked {
-				c.asked(ctx, f.Signal)
+				c.asked(f.Signal)
 			}
 		}
 		programs, hooks := proc.SplitFacts(facts)
@@ -263,7 +263,7 @@ func (c *Control) receive(ctx context.Context, lost context.CancelCauseFunc) {
 }
 
 // asked is a signal that somebody sent to the keeper.
-func (c *Control) asked(ctx context.Context, s spec.Signal) {
+func (c *Control) asked(s spec.Signal) {
 	if s == spec.SIGHUP {
 		c.log.Info("reading the files again", "why", "HUP")
 		c.watch.Kick()
