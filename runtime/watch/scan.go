@@ -142,7 +142,7 @@ func (s *scan) visit(rel string, d fs.DirEntry, depth int, above []node, want wa
 	switch {
 	case isDir && link && depth > 0: // CUE packages live in real directories
 	case isDir:
-		s.descend(rel, abs, link, depth, above, nodeOf(&st), want)
+		s.descend(rel, abs, link, depth, above, nodeOf(&st))
 	case want(d.Name()):
 		if link {
 			s.links = append(s.links, abs)
@@ -153,7 +153,7 @@ func (s *scan) visit(rel string, d fs.DirEntry, depth int, above []node, want wa
 
 // descend walks a subdirectory: below the root only CUE files count, which
 // others import; of the module's own directory everything does.
-func (s *scan) descend(rel, abs string, link bool, depth int, above []node, n node, want wanted) {
+func (s *scan) descend(rel, abs string, link bool, depth int, above []node, n node) {
 	if slices.Contains(above, n) {
 		s.problem(abs, "is a link to a directory that it lies in")
 		return
