@@ -52,8 +52,8 @@ func newWall(log *slog.Logger) *wall {
 }
 
 // set is by how much the clock was set since the last call, or the beginning. It
-// is for one goroutine, the engine's, which asks some times in each turn: mostly
-// a quick look says that nobody did.
+// is for the engine alone, which asks some times in each turn: mostly a quick look
+// says that nobody did.
 func (w *wall) set() time.Duration {
 	if began := w.quick(); !began.IsZero() && began.Sub(w.at.began).Abs() < clockNoise/2 {
 		return 0

@@ -11,9 +11,9 @@ import (
 // exitWhen ends the daemon when a certain program has ended: `exit_when`.
 type exitWhen struct {
 	// want is the program, and whether its first end counts; set by the desk,
-	// read on the engine's goroutine.
+	// read in the engine's turns.
 	want atomic.Pointer[exitWish]
-	// code is how it ended last; of the engine's goroutine alone.
+	// code is how it ended last; of the engine's turns alone.
 	code int
 }
 

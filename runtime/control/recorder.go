@@ -14,7 +14,7 @@ import (
 )
 
 // recorder writes the engine's turns down and publishes them: it is the
-// engine's Recorder, and runs on its goroutine.
+// engine's Recorder, and runs in its turns, one after the other.
 type recorder struct {
 	c   *Control
 	net atomic.Pointer[Transport]

@@ -14,7 +14,7 @@ import (
 	"github.com/procnanny/procnanny/spec"
 )
 
-// loop is the state of the one goroutine.
+// loop is the state of whoever makes a turn: of the one who holds Engine.turning.
 type loop struct {
 	config  reconcile.ConfigView
 	world   reconcile.World
