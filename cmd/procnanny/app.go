@@ -27,6 +27,8 @@ type app struct {
 	now       func() time.Time
 	dial      func(endpoint string, timeout time.Duration) (rpc.Caller, error)
 	subscribe func(endpoint string, topics []string) (subscription, error)
+	// whileRead, unless nil, ends a context when nobody reads out any more.
+	whileRead func(context.Context) (context.Context, context.CancelFunc)
 	terminal  terminal
 	// uid is ours: it decides where a daemon is looked for.
 	uid int

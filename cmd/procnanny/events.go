@@ -79,6 +79,9 @@ func (e *eventReader) run(ctx context.Context) error {
 	defer func() { c.Close() }()
 	var live <-chan map[string]any
 	if e.follow {
+		var cancel context.CancelFunc
+		ctx, cancel = e.app.following(ctx)
+		defer cancel()
 		var stop func()
 		if live, stop, err = e.listen(ctx); err != nil {
 			return err

@@ -164,9 +164,17 @@ func (l *logReader) run(ctx context.Context, args []string) error {
 	if l.follow && l.tail == 0 && !l.none && l.since == 0 && l.runID == 0 {
 		l.tail = followTail
 	}
+	if l.follow {
+		var cancel context.CancelFunc
+		ctx, cancel = l.app.following(ctx)
+		defer cancel()
+	}
 	news, stop := l.listen(ctx)
 	defer stop()
-	if err := l.kept(ctx); err != nil || !l.follow {
+	switch err := l.kept(ctx); {
+	case l.follow && ctx.Err() != nil:
+		return nil
+	case err != nil || !l.follow:
 		return err
 	}
 	return l.live(ctx, news)

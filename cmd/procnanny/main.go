@@ -32,6 +32,7 @@ func newApp() *app {
 			is: term.IsTerminal(int(os.Stdout.Fd())), err: term.IsTerminal(int(os.Stderr.Fd())), size: terminalSize,
 		},
 	}
+	a.whileRead = func(ctx context.Context) (context.Context, context.CancelFunc) { return whileRead(ctx, os.Stdout) }
 	a.dial = func(endpoint string, timeout time.Duration) (rpc.Caller, error) {
 		keys, err := a.keys(endpoint)
 		if err != nil {

@@ -36,6 +36,8 @@ func (a *app) watchStatus(ctx context.Context, f statusFlags, want []pattern) er
 	if err := missing(want, first.text.reply.Programs); err != nil {
 		return err
 	}
+	ctx, cancel := a.following(ctx)
+	defer cancel()
 	changed, stop := a.listen(ctx)
 	defer stop()
 	show := a.follower()
