@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"fmt"
 	"path"
 	"slices"
 	"sort"
@@ -46,6 +47,15 @@ func (t Target) String() string {
 		return t.Program
 	}
 	return t.Program + "/" + strconv.Itoa(*t.Index)
+}
+
+// Unmatched says that a glob found nothing. Who asked for every program did not
+// write a glob.
+func (t Target) Unmatched() string {
+	if t.Program == "*" && t.Index == nil {
+		return "there is no program"
+	}
+	return fmt.Sprintf("nothing matches '%s'", t)
 }
 
 // Matches reports whether the target means a program, or some of its instances.
@@ -119,7 +129,7 @@ func (t Target) resolve(v *View, byName map[string]*Selection) error {
 	case found:
 		return nil
 	case t.Glob():
-		return Errorf(CodeNotFound, "nothing matches '%s'", t)
+		return Errorf(CodeNotFound, "%s", t.Unmatched())
 	}
 	return noProgram(t.Program)
 }

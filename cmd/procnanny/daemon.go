@@ -305,6 +305,8 @@ func (a *app) completionCommand() *cobra.Command {
 	names := slices.Sorted(maps.Keys(shells))
 	return &cobra.Command{
 		Use: "completion " + strings.Join(names, "|"), Short: "Print a script that completes commands, programs and instances",
+		Long: `Print a script that completes commands, programs and instances. The one for bash
+needs the package bash-completion.`,
 		Example:   "  source <(procnanny completion bash)\n  procnanny completion fish > ~/.config/fish/completions/procnanny.fish",
 		ValidArgs: names,
 		Args:      cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),

@@ -86,6 +86,10 @@ func code(w io.Writer, err error) int {
 	case errors.Is(err, context.Canceled):
 		return exitFailed // ctrl-C: its sender knows
 	case errors.As(err, &refused):
+		if p := refused.Problems; len(p) == 1 && strings.HasSuffix(err.Error(), p[0].Error()) {
+			report(w, strings.TrimSuffix(err.Error(), p[0].Error())+p[0].Text())
+			return exitFailed // said once, with its source line
+		}
 		first := len(refused.Problems) == 0 || refused.Message != refused.Problems.Error()
 		if first {
 			report(w, err.Error())

@@ -110,7 +110,7 @@ func (a *app) historyCommand() *cobra.Command {
 	cmd.Flags().StringVar(&until, "until", "", "only what began then or before: a `TIME`")
 	cmd.Flags().StringVar(&outcome, "outcome", "", "only what had this `OUTCOME`: crash, exit, stopped, unknown, or alive")
 	cmd.Flags().BoolVar(&totals, "totals", false, "instead, how often and how long it ran: up and down add up to the time looked at")
-	cmd.Flags().IntVar(&limit, "limit", 1000, "the last `N` at most")
+	cmd.Flags().IntVar(&limit, "limit", 1000, "the last `N` at most of each target")
 	s.flag(cmd)
 	register(cmd, "outcome", cobra.FixedCompletions(slices.Sorted(maps.Keys(rpc.Outcomes)), cobra.ShellCompDirectiveNoFileComp))
 	return cmd

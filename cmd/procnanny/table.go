@@ -140,25 +140,24 @@ func line(row []cell, widths []int, p painter, limit int) string {
 		row = row[:len(row)-1] // no trailing blanks
 	}
 	var b strings.Builder
-	at := 0
+	at, blank := 0, 0 // blanks come before text only: they, too, would need a second line
 	for i, c := range row {
 		if i > 0 {
-			b.WriteString("  ")
-			at += 2
+			blank += 2
 		}
 		text := c.text
 		if limit > 0 {
-			if at >= limit {
+			if at+blank >= limit {
 				break
 			}
-			text = clip(text, limit-at)
+			text = clip(text, limit-at-blank)
 		}
-		b.WriteString(p.paint(text, c.style))
-		at += columns(text)
-		if pad := widths[i] - columns(text); pad > 0 && i < len(row)-1 {
-			b.WriteString(strings.Repeat(" ", pad))
-			at += pad
+		pad := widths[i] - columns(text)
+		if text != "" {
+			b.WriteString(strings.Repeat(" ", blank) + p.paint(text, c.style))
+			at, blank = at+blank+columns(text), 0
 		}
+		blank += max(pad, 0)
 	}
 	return b.String()
 }

@@ -90,7 +90,7 @@ func missing(want []pattern, programs map[string]programStatus) error {
 		if !found(t, programs) {
 			switch {
 			case t.Glob():
-				return fmt.Errorf("nothing matches '%s'", t)
+				return errors.New(t.Unmatched())
 			case t.Index != nil:
 				return fmt.Errorf("there is no instance '%s'", t)
 			}

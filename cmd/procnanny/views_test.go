@@ -109,9 +109,29 @@ func TestProblemsOfAPlanGoToStderr(t *testing.T) {
 	}
 }
 
+func TestATableFitsItsTerminal(t *testing.T) {
+	tab := table{head: []string{"NAME", "STATE", "LAST EXIT"}}
+	tab.add(plainCells("a-long-name/0", "running", "")...)
+	tab.add(plainCells("b/0", "", "signal HUP")...)
+	for limit := 1; limit < 40; limit++ {
+		var b strings.Builder
+		if err := tab.write(&b, false, limit); err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(b.String()) {
+			if line = strings.TrimSuffix(line, "\n"); columns(line) > limit || strings.HasSuffix(line, " ") {
+				t.Errorf("%d columns: %q", limit, line)
+			}
+		}
+	}
+}
+
 func TestExitCodes(t *testing.T) {
 	refused := &rpc.Error{Code: rpc.CodeRefused, Message: "web.cue:3:7: programs.web.instances: <=32", Problems: spec.Problems{
 		{File: "web.cue", Line: 3, Column: 7, Path: "programs.web.instances", Message: "<=32"},
+	}}
+	one := &rpc.Error{Code: rpc.CodeRefused, Message: "cannot set nice of web: web.cue:3:7: programs.web.nice: <=19", Problems: spec.Problems{
+		{File: "web.cue", Line: 3, Column: 7, Path: "programs.web.nice", Message: "<=19", SourceLine: "nice: 5"},
 	}}
 	for _, c := range []struct {
 		line, method, reply string
@@ -121,6 +141,7 @@ func TestExitCodes(t *testing.T) {
 	}{
 		{"scale web 4", "scale", `{"program": "web", "instances": 4, "was": 2}`, nil, 0, ""},
 		{"scale web 99", "scale", "", refused, 1, "procnanny: web.cue:3:7: programs.web.instances: <=32\n"},
+		{"set web nice=77", "set", "", one, 1, "procnanny: cannot set nice of web: web.cue:3:7: programs.web.nice: <=19\n    nice: 5\n          ^\n"},
 		{"stop web", "stop", "", rpc.Errorf(rpc.CodeNotFound, "there is no program 'web'"), 1, "procnanny: there is no program 'web'\n"},
 		{"signal web HUP", "signal", `{"results": {"web": {"0": "it does not run"}}}`, nil, 1, ""},
 		{"start web", "start", `{"results": {"web": {}}}`, nil, 0, "procnanny: there is no instance to start\n"},
@@ -130,6 +151,7 @@ func TestExitCodes(t *testing.T) {
 		{"call fizzle", "", "", nil, 1, "procnanny: No such method requested: see procnanny methods\n"},
 		{"status nobody", "status", `{"programs": {}, "config": {"state": "ok"}}`, nil, 1, "procnanny: there is no program 'nobody'\n"},
 		{"status no*", "status", `{"programs": {}, "config": {"state": "ok"}}`, nil, 1, "procnanny: nothing matches 'no*'\n"},
+		{"why --all", "status", `{"programs": {}, "config": {"state": "ok"}}`, nil, 1, "procnanny: there is no program\n"},
 		{"status -o xml", "", "", nil, 1, "procnanny: cannot use -o xml: expected text, json or yaml\n"},
 		{"stop web --all", "", "", nil, 1, "procnanny: cannot use --all beside targets\n"},
 		{"stop", "", "", nil, 1, "procnanny: expected a target such as web, web/2 or \"w*\", or --all\n"},
