@@ -235,7 +235,7 @@ func (d *desk) apply(ctx context.Context, o rpc.ApplyOptions) (rpc.ApplyReply, e
 		return rpc.ApplyReply{}, err
 	}
 	if o.Digest != "" && o.Digest != plan.Digest {
-		return rpc.ApplyReply{}, rpc.Errorf(rpc.CodeStalePlan, "the plan is stale: files or programs have changed since it was made; nothing was done")
+		return rpc.ApplyReply{}, rpc.Errorf(rpc.CodeStalePlan, "the plan is stale: it was made of other files than the daemon has now, or programs have changed since; nothing was done")
 	}
 	reply := rpc.ApplyReply{Changes: plan.Changes, Changed: len(plan.Changes) > 0}
 	if r.Fingerprint.Digest != d.newest.Digest || d.pinned != 0 {
