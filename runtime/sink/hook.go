@@ -251,7 +251,7 @@ func (k *hook) schedule(now time.Time) (next time.Time) {
 		case j.atWork:
 		case j.next.After(now):
 			next = earlier(next, j.next)
-		case k.active >= perHook || k.Run != nil && k.h.active >= maxActive:
+		case k.active >= perHook || k.Run != nil && (k.h.active >= maxActive || k.place() < 0):
 			return next
 		default:
 			k.start(j)
@@ -281,7 +281,7 @@ func (k *hook) start(j *job) {
 		k.h.starts = append(k.h.starts, func() { t.post(k.Webhook, j.ev, vars) })
 		return
 	}
-	j.slot = slices.Index(k.slots[:], false)
+	j.slot = k.place()
 	k.slots[j.slot], k.used[j.slot] = true, true
 	j.run = t.prepare(spec.RunName(k.ID), j.slot, k.Run.Timeout.D())
 	k.noteJob(j)

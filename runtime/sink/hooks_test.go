@@ -487,6 +487,34 @@ func TestAHookThatIsGoneLeavesNothing(t *testing.T) {
 	})
 }
 
+// Who takes a hook out and puts it back while a command of it is at work has that one
+// go on, and the next beside it: the keeper would refuse a second one in its place.
+func TestAHookThatComesBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.begin(desired(t, page))
+		w.crash("web", 0, 1)
+		synctest.Wait()
+		for _, text := range []string{`{"programs": {}}`, page} {
+			if err := w.hooks.Set(t.Context(), desired(t, text)); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+		}
+		for n := range perHook {
+			w.crash("web", n, 1)
+		}
+		synctest.Wait()
+		if s := w.status("page"); s.Running != perHook-1 || s.Waiting != perHook {
+			t.Errorf("%d commands of the hook that came back run, %d events wait", s.Running, s.Waiting)
+		}
+		w.end(w.started[0].Run, Ended{})
+		synctest.Wait()
+		equal(t, "started", w.seqs("page"), 1, 2, 3, 4, 5)
+		w.stop()
+	})
+}
+
 func TestTheEndWaitsAWhile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)

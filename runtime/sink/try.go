@@ -43,6 +43,27 @@ func (t *try) prepare(name string, index int, timeout time.Duration) uint64 {
 	return t.run
 }
 
+// place is where the hook's next command goes; -1: nowhere. A hook of its name that
+// was taken out before may still have some at work there.
+func (k *hook) place() int {
+	name := spec.RunName(k.ID)
+	for slot, taken := range k.slots {
+		if !taken && !k.h.atWork(name, slot) {
+			return slot
+		}
+	}
+	return -1
+}
+
+func (h *Hooks) atWork(name string, index int) bool {
+	for _, t := range h.tries {
+		if t.name == name && t.index == index {
+			return true
+		}
+	}
+	return false
+}
+
 // late kills a command whose time is over, or says when it is.
 func (t *try) late(now time.Time) time.Time {
 	if t.deadline.IsZero() || t.deadline.After(now) {
