@@ -13,10 +13,19 @@ import (
 func diff(_ context.Context, c *Call) (any, error) {
 	v := c.Backend.View()
 	n := v.Config.Generation
-	if c.Args.Has("generation") {
+	switch {
+	case c.Args.Has("generation"):
 		var err error
 		if n, err = c.kept(c.Args.Int("generation", 0)); err != nil {
 			return nil, err
+		}
+	case v.Config.Pinned != 0: // what runs is not what the files said last
+		list, err := c.Backend.Generations()
+		if err != nil {
+			return nil, err
+		}
+		if len(list) > 0 {
+			n = list[len(list)-1].Number
 		}
 	}
 	old := spec.Spec{}

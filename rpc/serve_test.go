@@ -381,6 +381,11 @@ func TestDiff(t *testing.T) {
 		!strings.Contains(got, `"env": {"MODE": "***", "TOKEN": "***"}`) || !strings.HasSuffix(got, `"generation": null}]}`) {
 		t.Errorf("a program that was not there: %s", got)
 	}
+	pinned := newFake()
+	pinned.view.Config.Generation, pinned.view.Config.Pinned = 6, 6
+	if got, _ := call(t, exampleServer(pinned), "diff", nil); !strings.HasPrefix(got, `{"generation": 7, `) {
+		t.Errorf("after a rollback, beside what the files said last: %s", got)
+	}
 	now, old := exampleFiles(), exampleFiles()
 	p := now.Programs["web"]
 	p.Env = map[string]string{"MODE": "test", "TOKEN": "hush"}
