@@ -162,7 +162,7 @@ func wording(format string, args []any, path []string) string {
 	if secret(path) {
 		return "the files disagree, or break their own rules" // a value under env is never quoted
 	}
-	args = withoutStructs(args)
+	args = shortArguments(args)
 	if w, ok := wordings[format]; ok && len(args) >= strings.Count(w, "%") {
 		return fmt.Sprintf(w, args[:strings.Count(w, "%")]...)
 	}

@@ -186,14 +186,20 @@ func (t *tree) quoteAt(place string) string {
 	return t.quote(file, n)
 }
 
-// withoutStructs are the arguments of a message of CUE's with no struct spelt
-// out: a program has its environment in it.
-func withoutStructs(args []any) []any {
+// argumentMax is the longest value or rule, in bytes, that a message of CUE's
+// spells out.
+const argumentMax = 200
+
+// shortArguments are the arguments of a message of CUE's with nothing long in
+// them, and no struct spelt out: a program has its environment in it.
+func shortArguments(args []any) []any {
 	out := slices.Clone(args)
 	for i, a := range args {
 		text := fmt.Sprint(a)
 		at := structAt(text)
 		switch {
+		case at < 0 && len(text) > argumentMax:
+			out[i] = strings.ToValidUTF8(text[:argumentMax], "") + "..."
 		case at < 0:
 		case text[0] == '{':
 			out[i] = "a struct"
