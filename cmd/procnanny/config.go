@@ -285,7 +285,7 @@ func (a *app) applied(ctx context.Context, method string, ask map[string]any) er
 		case len(reply.Changes) > 0:
 			a.put("")
 			return a.say("Generation %d. %s.", reply.Generation, countChanges(reply.Changes))
-		case reply.Changed:
+		case reply.Changed || method == "rollback": // what runs says the same, files may not
 			return a.say("Generation %d. No instance is touched.", reply.Generation)
 		}
 		return a.say("Nothing to do: generation %d is what the files say.", reply.Generation)

@@ -239,13 +239,23 @@ func (d *desk) judge(ctx context.Context, src spec.Source, overrides []spec.Over
 // good judges a reading, also as what would follow on what is accepted now.
 func (d *desk) good(ctx context.Context, r watch.Reading, allowEmpty bool) (spec.EvalResult, error) {
 	result, err := d.judge(ctx, r.Source, d.overrides)
-	if err == nil && len(result.Spec.Programs) == 0 && len(d.shelf.programs) > 0 && !allowEmpty {
-		err = spec.Problems{{
-			File:    filepath.Join(r.Source.Root, r.Source.Single),
-			Message: "the configuration holds no program at all; if everything shall be stopped: procnanny apply --allow-empty",
-		}}
+	if err == nil && !allowEmpty {
+		if p := d.empties(r.Source, *result.Spec); p != nil {
+			err = spec.Problems{*p}
+		}
 	}
 	return result, err
+}
+
+// empties is what is said of files that suddenly hold no program.
+func (d *desk) empties(src spec.Source, s spec.Spec) *spec.Problem {
+	if len(s.Programs) > 0 || len(d.shelf.programs) == 0 {
+		return nil
+	}
+	return &spec.Problem{
+		File:    filepath.Join(src.Root, src.Single),
+		Message: "the configuration holds no program at all; if everything shall be stopped: procnanny apply --allow-empty",
+	}
 }
 
 // accept makes a reading the newest generation and desires it. An error changes

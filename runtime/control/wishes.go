@@ -167,6 +167,10 @@ func (d *desk) plan(ctx context.Context, src *spec.Source) (rpc.PlanReply, watch
 	if err != nil {
 		return rpc.PlanReply{}, r, err
 	}
+	if p := d.empties(r.Source, *result.Spec); p != nil {
+		p.Warning = true
+		result.Problems = append(result.Problems, *p)
+	}
 	keep, _ := spec.Settle(*result.Spec, d.overrides, time.Now(), false)
 	keep = slices.DeleteFunc(keep, func(o spec.Override) bool { return len(result.Refused[o.Key()]) > 0 })
 	wanted := result.Spec.With(keep)
