@@ -340,7 +340,7 @@ func (f *fake) Hooks(context.Context) ([]Hook, error) {
 	}}, f.refuse
 }
 
-func (f *fake) On() spec.Hooks { return f.files.On }
+func (f *fake) Beside() spec.Spec { return spec.Spec{On: f.files.On, ExitWhen: f.files.ExitWhen} }
 
 func (f *fake) RetryHooks(_ context.Context, id string, seq uint64) (int, bool, error) {
 	f.tell("retry %s %d", id, seq)

@@ -241,7 +241,9 @@ func export(_ context.Context, c *Call) (any, error) {
 		return nil, noProgram(c.Args.Str("program"))
 	}
 	if h, ok := c.Backend.(Hooker); ok && !c.Args.Has("program") {
-		s.On = h.On()
+		beside := h.Beside()
+		beside.Programs = s.Programs
+		s = beside
 	}
 	return Map{{"cue", c.Server.CUE(s)}}, nil
 }

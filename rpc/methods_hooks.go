@@ -15,8 +15,8 @@ import (
 type Hooker interface {
 	// Hooks lists them, sorted by ID.
 	Hooks(ctx context.Context) ([]Hook, error)
-	// On is what is desired of hooks beside the programs.
-	On() spec.Hooks
+	// Beside is what is desired beside the programs: a Spec that has none.
+	Beside() spec.Spec
 	// RetryHooks makes dead events due again: of one hook, or of all when id is
 	// empty; one event, or all when seq is 0. It returns how many, and whether there
 	// is such a hook.

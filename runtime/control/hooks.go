@@ -51,12 +51,15 @@ func (h *hooks) Set(ctx context.Context, s spec.Spec) error {
 	return h.Hooks.Set(ctx, s)
 }
 
-// On implements rpc.Hooker.
-func (c *Control) On() spec.Hooks {
+// Beside implements rpc.Hooker.
+func (c *Control) Beside() (s spec.Spec) {
 	if on := c.hooks.on.Load(); on != nil {
-		return *on
+		s.On = *on
 	}
-	return nil
+	if w := c.exitWhen.want.Load(); w != nil {
+		s.ExitWhen = w.program
+	}
+	return s
 }
 
 // held is what the keeper runs of a control before us.
