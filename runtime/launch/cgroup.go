@@ -34,6 +34,18 @@ var cgroupFiles = []cgroupFile{
 	{"io_weight", "io.weight", func(c *spec.Cgroup) string { return intText(c.IOWeight) }, func(c *spec.Cgroup, t string) { c.IOWeight = textInt(strings.TrimPrefix(t, "default ")) }},
 }
 
+// newCgroup is what the kernel gives a new cgroup.
+const newCgroup = `{"memory_max":"max","memory_high":"max","cpu_max":"max","cpu_weight":100,"pids_max":"max","io_weight":100}`
+
+// initial is the text of the value that a new cgroup has.
+func (f cgroupFile) initial() string {
+	var c spec.Cgroup
+	if json.Unmarshal([]byte(newCgroup), &c) != nil {
+		return ""
+	}
+	return f.text(&c)
+}
+
 func (f cgroupFile) controller() string {
 	name, _, _ := strings.Cut(f.file, ".")
 	return name
@@ -104,22 +116,34 @@ func tuneCgroup(l *live) {
 		if text == "" {
 			continue
 		}
-		if l.cgroup == "" {
-			l.refuse(f.key, errors.New("it has no cgroup of its own"))
-			continue
-		}
-		err := f.write(l.cgroup, text)
-		if errors.Is(err, unix.ENOENT) {
-			err = fmt.Errorf("the %s controller is not there", f.controller())
-		}
-		if err == nil {
-			var got string
-			if got, err = readLine(filepath.Join(l.cgroup, f.file)); err == nil && !f.same(got, text) {
-				err = differs(got)
-			}
+		err := f.tune(l.cgroup, text)
+		if _, none := errors.AsType[noLimit](err); none && text == f.initial() {
+			continue // nothing limits it, and that is what goes back when it is no longer set
 		}
 		l.refuse(f.key, err)
 	}
+}
+
+// noLimit is why there is nothing that could limit a process.
+type noLimit string
+
+func (e noLimit) Error() string { return string(e) }
+
+// tune writes text and reads it back.
+func (f cgroupFile) tune(dir, text string) error {
+	if dir == "" {
+		return noLimit("it has no cgroup of its own")
+	}
+	if err := f.write(dir, text); errors.Is(err, unix.ENOENT) {
+		return noLimit("the " + f.controller() + " controller is not there")
+	} else if err != nil {
+		return err
+	}
+	got, err := readLine(filepath.Join(dir, f.file))
+	if err == nil && !f.same(got, text) {
+		err = differs(got)
+	}
+	return err
 }
 
 // same compares what a file says with what was written: memory is rounded down

@@ -31,12 +31,37 @@ func Retune(old, want spec.Tuning) (spec.Tuning, error) {
 	for key, missing := range removed {
 		has[key] = merge(has[key], inherited[key], missing)
 	}
-	raw, err := json.Marshal(has)
+	return tuning(has)
+}
+
+// StillHas is what to take a process for that was to become want, when the
+// kernel refused some of it: want, and what want does not set but the process
+// has. The values of the latter say nothing.
+func StillHas(want spec.Tuning, refused map[string]string) (spec.Tuning, error) {
+	inherited, err := inherited()
 	if err != nil {
 		return want, err
 	}
+	all, err := tuning(inherited)
+	if err != nil {
+		return want, err
+	}
+	has := document(want)
+	for key, value := range document(Pick(all, slices.Collect(maps.Keys(refused)))) {
+		if missing := without(value, has[key]); missing != nil {
+			has[key] = merge(has[key], value, missing)
+		}
+	}
+	return tuning(has)
+}
+
+// tuning is a document as a tuning.
+func tuning(doc map[string]json.RawMessage) (spec.Tuning, error) {
 	out := spec.Tuning{}
-	err = json.Unmarshal(raw, &out)
+	raw, err := json.Marshal(doc)
+	if err == nil {
+		err = json.Unmarshal(raw, &out)
+	}
 	return out, err
 }
 
@@ -132,6 +157,6 @@ func inherited() (map[string]json.RawMessage, error) {
 			return nil, err
 		}
 	}
-	doc["cgroup"] = json.RawMessage(`{"memory_max":"max","memory_high":"max","cpu_max":"max","cpu_weight":100,"pids_max":"max","io_weight":100}`)
+	doc["cgroup"] = json.RawMessage(newCgroup)
 	return doc, nil
 }

@@ -320,5 +320,18 @@ func TestCgroupWithoutController(t *testing.T) {
 	want := "setting cgroup memory_max to 1073741824: the memory controller is not there for " + dir + "/memory.max: no such file or directory"
 	expect(t, "error", err.Error(), want)
 	expect(t, "refused", Tune(os.Getpid(), spec.Tuning{Cgroup: &spec.Cgroup{MemoryMax: new(spec.Size(1 << 30))}}, dir), map[string]string{"memory_max": "needs restart: the memory controller is not there"})
-	expect(t, "refused", Tune(os.Getpid(), spec.Tuning{Cgroup: &spec.Cgroup{CPUMax: "max"}}, ""), map[string]string{"cpu_max": "needs restart: it has no cgroup of its own"})
+	expect(t, "refused", Tune(os.Getpid(), spec.Tuning{Cgroup: &spec.Cgroup{CPUMax: "50%"}}, ""), map[string]string{"cpu_max": "needs restart: it has no cgroup of its own"})
+}
+
+// What is no longer set goes back to what the kernel begins with: without a
+// cgroup, or without the controller, it is there already.
+func TestCgroupValuesGoBackToNothing(t *testing.T) {
+	had := spec.Tuning{Cgroup: &spec.Cgroup{MemoryMax: new(spec.Size(1 << 30)), CPUMax: "50%", CPUWeight: new(50), PidsMax: new(spec.Size(10)), IOWeight: new(50)}}
+	back, err := Retune(had, spec.Tuning{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{"", t.TempDir()} {
+		expect(t, "refused in "+dir, Tune(os.Getpid(), back, dir), map[string]string{})
+	}
 }

@@ -104,6 +104,9 @@ func (p *Proc) adopt(c clock, i *reconcile.Instance, r *keeper.Run) []reconcile.
 		p.mu.Lock()
 		known := p.remember(id, n)
 		known.startedNS, known.tuned = r.StartedNS, r.TuningDigest
+		if i != nil && len(i.Pending) > 0 {
+			known.fixes().before = i.Pending
+		}
 		p.mu.Unlock()
 	}
 	lives := reconcile.Fact{

@@ -3,10 +3,12 @@ package proc
 import (
 	"maps"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/procnanny/procnanny/reconcile"
 	"github.com/procnanny/procnanny/runtime/keeper"
+	"github.com/procnanny/procnanny/runtime/launch"
 )
 
 func now() time.Time { return time.Now() }
@@ -139,8 +141,26 @@ func (p *Proc) ourCorrection(n reconcile.RunID, refused map[string]string) bool 
 	r.fix.tunes = r.fix.tunes[1:]
 	if correction {
 		maps.Copy(r.fix.refused, refused)
+	} else if !slices.Contains(r.fix.tunes, false) {
+		p.stillHas(r, refused)
+		r.fix.asked = nil
 	}
 	return correction
+}
+
+// stillHas notes what the kernel refused to take from a run that no longer sets
+// it: the next tune asks for that again, for what it answers is all that is
+// pending.
+func (p *Proc) stillHas(r *run, refused map[string]string) {
+	if r.tuning == nil || len(refused) == 0 {
+		return
+	}
+	has, err := launch.StillHas(*r.tuning, refused)
+	if err != nil {
+		p.c.Log.Error("cannot tell what a run still has", "instance", r.id.String(), "error", err)
+		return
+	}
+	r.tuning = &has
 }
 
 func (c clock) fact(f *keeper.Fact) reconcile.Fact {

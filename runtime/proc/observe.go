@@ -95,6 +95,9 @@ func (p *Proc) recognize(list []Look) {
 		}
 		if r.tuning == nil && l.Program.Tuning.Digest() == r.tuned {
 			r.tuning = &l.Program.Tuning
+			if r.fix != nil {
+				p.stillHas(r, r.fix.before)
+			}
 		}
 		r.tuned = "" // once is enough: a program that has changed does not change back
 	}

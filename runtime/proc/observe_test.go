@@ -278,6 +278,51 @@ func TestWhatIsTakenOutGoesBack(t *testing.T) {
 	p.Desired([]Look{l})
 	p.Do([]reconcile.Order{order(reconcile.ActionTune, 0, 5, has)})
 	check(f)
+
+	p, f = newFake(t) // and what was refused to go before we came
+	l.Program = program(func(*spec.Program) {})
+	i := &reconcile.Instance{ID: l.ID, Run: 5, State: reconcile.StateRunning, PID: l.PID, Pending: map[string]string{"nice": "needs restart"}}
+	pending := reconcile.World{Programs: map[string]*reconcile.Program{"web": {Name: "web", Instances: []*reconcile.Instance{i}}}}
+	p.Adopt(keeper.Hello{Runs: []keeper.Run{{Run: 5, Program: "web", PID: l.PID, StartedNS: bootNS(t), TuningDigest: l.Program.Tuning.Digest()}}}, pending)
+	p.Desired([]Look{l})
+	p.Do([]reconcile.Order{order(reconcile.ActionTune, 0, 5, has)})
+	check(f)
+}
+
+// What was taken out and refused to go is asked for again with the next tune, whose
+// answer is about all that is pending; what went is the program's own business.
+func TestWhatIsTakenOutIsAskedForUntilItGoes(t *testing.T) {
+	had := program(func(g *spec.Program) {
+		g.Nice, g.Limits = new(5), map[string]spec.Limit{"nofile": {Soft: 100, Hard: 100}, "core": {}}
+	})
+	p, f := newFake(t)
+	p.Do([]reconcile.Order{order(reconcile.ActionStart, 0, 5, had)})
+	tune := func(edit func(g *spec.Program)) spec.Tuning {
+		p.Do([]reconcile.Order{order(reconcile.ActionTune, 0, 5, program(edit))})
+		sent := tunes(f)
+		return *sent[len(sent)-1].Tuning
+	}
+	answer := func(refused map[string]string) {
+		p.Take([]keeper.Fact{{Kind: keeper.FactTuned, Program: "web", Run: 5, Refused: refused}})
+	}
+	check := func(what string, got spec.Tuning, nice, nofile, core bool) {
+		t.Helper()
+		_, a := got.Limits["nofile"]
+		_, b := got.Limits["core"]
+		if (got.Nice != nil) != nice || a != nofile || b != core {
+			t.Errorf("%s: tuned to %+v", what, got)
+		}
+	}
+	no := func(*spec.Program) {}
+	check("all is taken out", tune(no), true, true, true)
+	check("before its answer", tune(no), true, true, true)
+	answer(nil)
+	answer(map[string]string{"nice": "needs restart", "nofile": "needs restart"})
+	check("the next", tune(func(g *spec.Program) { g.Limits = map[string]spec.Limit{"nproc": {}} }), true, true, false)
+	answer(map[string]string{"nice": "needs restart"})
+	check("the one after it", tune(no), true, false, false)
+	answer(nil)
+	check("the last", tune(no), false, false, false)
 }
 
 // Who has left its cgroup is reported, if it could; who is there is not.

@@ -89,16 +89,19 @@ func (p *Proc) makeTune(o reconcile.Order) (keeper.Order, error) {
 // retune is what makes r be as if it had been started with want, also where
 // want no longer sets what the run has.
 func (p *Proc) retune(r *run, want *spec.Tuning) spec.Tuning {
-	old := r.tuning
-	r.tuning = want
-	if old == nil {
-		return *want
+	old, fix := r.tuning, r.fixes()
+	if fix.asked != nil {
+		old = fix.asked // nobody knows yet what of it is refused
 	}
-	out, err := launch.Retune(*old, *want)
-	if err != nil {
-		p.c.Log.Error("cannot take back what a run no longer shall have", "instance", r.id.String(), "error", err)
-		return *want
+	out := *want
+	if old != nil {
+		var err error
+		if out, err = launch.Retune(*old, *want); err != nil {
+			p.c.Log.Error("cannot take back what a run no longer shall have", "instance", r.id.String(), "error", err)
+			out = *want
+		}
 	}
+	r.tuning, fix.asked = want, &out
 	return out
 }
 

@@ -66,7 +66,8 @@ type run struct {
 	startTicks uint64
 	// output is what the keeper was told last.
 	output keeper.Output
-	// tuning is what the run was started with or tuned to; nil is not known.
+	// tuning is what the run was started with or tuned to, and what was taken out
+	// since and refused to go; nil is not known.
 	// Then tuned is its digest, to know it by.
 	tuning *spec.Tuning
 	tuned  spec.Digest
@@ -83,6 +84,11 @@ type fixes struct {
 	refused map[string]string
 	// tunes are the tunes under way, oldest first: true is a correction.
 	tunes []bool
+	// asked is what the last tune that is no correction asks for, while its answer
+	// is not there; nil is none.
+	asked *spec.Tuning
+	// before is what was pending when we took over.
+	before map[string]string
 }
 
 func (r *run) fixes() *fixes {
