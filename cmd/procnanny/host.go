@@ -18,14 +18,16 @@ import (
 // hostProblems is what only this host can tell of a good configuration: whether
 // executables and directories are there, and limits can be had. A missing
 // executable is a start error for the daemon, not a bad file; here it is an
-// error, because who asks wants to know.
-func hostProblems(s spec.Spec, path string) spec.Problems {
+// error, because who asks wants to know. The place is that of the program, which
+// is all that a specification keeps.
+func hostProblems(s spec.Spec, defined map[string]string, path string) spec.Problems {
 	var out spec.Problems
 	for _, name := range slices.Sorted(maps.Keys(s.Programs)) {
 		p := s.Programs[name]
+		file, line := firstPlace(defined[name])
 		add := func(key string, err error) {
 			if err != nil {
-				out = append(out, spec.Problem{Path: "programs." + label(name) + "." + key, Message: err.Error()})
+				out = append(out, spec.Problem{File: file, Line: line, Path: "programs." + label(name) + "." + key, Message: err.Error()})
 			}
 		}
 		add("command", checkExecutable(p, path))
@@ -37,6 +39,20 @@ func hostProblems(s spec.Spec, path string) spec.Problems {
 		}
 	}
 	return out
+}
+
+// firstPlace takes apart the first of the places FILE:LINE, joined by commas.
+func firstPlace(places string) (file string, line int) {
+	first, _, _ := strings.Cut(places, ", ")
+	at := strings.LastIndexByte(first, ':')
+	if at < 0 {
+		return "", 0
+	}
+	line, err := strconv.Atoi(first[at+1:])
+	if err != nil {
+		return "", 0
+	}
+	return first[:at], line
 }
 
 // label is a program's name as CUE writes it.

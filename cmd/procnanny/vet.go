@@ -63,7 +63,7 @@ func (a *app) vet(ctx context.Context, path string, host bool) error {
 		return err
 	}
 	if host && result.Spec != nil {
-		result.Problems = append(result.Problems, hostProblems(*result.Spec, a.getenv("PATH"))...)
+		result.Problems = append(result.Problems, hostProblems(*result.Spec, result.Defined, a.getenv("PATH"))...)
 	}
 	result.Problems = placed(result.Problems, path)
 	bad := len(result.Problems.Errors()) > 0
