@@ -122,7 +122,7 @@ func (c *Conn) Send(orders []Order) error {
 			return err
 		}
 	}
-	c.estate.forget(orders)
+	c.estate.order(orders)
 	defer c.estate.tidy() // the keeper has its orders by then
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -173,11 +173,15 @@ func (e *estate) hold(h *Hello) {
 	}
 }
 
-// forget drops what was written down.
-func (e *estate) forget(orders []Order) {
+// order takes note of what is ordered: it drops what was written down. A stop of all
+// is the next keeper's, too, for this one may die before it reads of it.
+func (e *estate) order(orders []Order) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for i := range orders {
+		if orders[i].Kind == OrderStop {
+			e.asked = int(spec.SIGTERM)
+		}
 		if l := e.runs[orders[i].Run]; orders[i].Kind == OrderAck && l != nil && l.emptied {
 			l.close(0, 3)
 			delete(e.runs, orders[i].Run)

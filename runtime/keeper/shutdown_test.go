@@ -61,6 +61,25 @@ func TestAStopIsTheKeepersFromThenOn(t *testing.T) {
 	}
 }
 
+// A stop of all that the dead keeper never read of is the next one's.
+func TestAStopThatNobodyReadIsInTheWill(t *testing.T) {
+	r := startRig(t, testConfig{})
+	must(t, r.cmd.Process.Signal(syscall.SIGSTOP))
+	r.send(Order{Kind: OrderStop})
+	w := r.orphan()
+	if w.Asked != int(spec.SIGTERM) {
+		t.Errorf("the will says that %d was asked for", w.Asked)
+	}
+	r.raise(w)
+	if r.hello.Asked != spec.SIGTERM {
+		t.Errorf("hello: %+v", r.hello)
+	}
+	r.send(Order{Kind: OrderShutdown})
+	if code := r.waitEnd(); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+}
+
 func TestHupIsPassedOnAndOthersAreHarmless(t *testing.T) {
 	r := startRig(t, testConfig{})
 	for _, sig := range []syscall.Signal{
