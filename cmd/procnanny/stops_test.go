@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"os"
@@ -11,6 +12,11 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/procnanny/procnanny/rpc/zmq"
+	"github.com/procnanny/procnanny/runtime/daemontest"
 )
 
 const (
@@ -139,4 +145,44 @@ func variable(env []byte, name string) string {
 		}
 	}
 	return ""
+}
+
+// A program is stopped as it says also by a control that has only just come, after
+// the death of the one before it.
+func TestAStopIsAsTheProgramSaysWhoeverDied(t *testing.T) {
+	kill := func(t *testing.T, pid int, sig unix.Signal) { check(t, unix.Kill(pid, sig)) }
+	for name, die := range map[string]func(*testing.T, who){
+		"control, before": func(t *testing.T, w who) {
+			kill(t, w.Control.PID, unix.SIGKILL)
+			kill(t, w.Keeper.PID, unix.SIGTERM)
+		},
+		"control, after": func(t *testing.T, w who) {
+			kill(t, w.Keeper.PID, unix.SIGTERM)
+			kill(t, w.Control.PID, unix.SIGKILL)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := daemontest.New(t)
+			said := d.Dir + "/said"
+			script := `trap "echo INT >>` + said + `; exit" INT; trap "echo TERM >>` + said + `; exit" TERM; while :; do sleep 0.05; done`
+			b, err := json.Marshal(map[string]any{"programs": map[string]any{"web": map[string]any{
+				"command": "sh", "args": []string{"-c", script}, "stop": map[string]any{"signal": "INT"},
+			}}})
+			check(t, err)
+			check(t, os.WriteFile(d.Dir+"/config/web.json", b, 0o644))
+			d.Start()
+			livingPIDs(t, d.Endpoint(), 1)
+			client, err := zmq.Dial(d.Endpoint(), time.Minute)
+			check(t, err)
+			defer client.Close()
+			var w who
+			check(t, client.Call(context.Background(), "version", nil, &w))
+			die(t, w)
+			check(t, poll(func() (bool, string) {
+				b, _ := os.ReadFile(said)
+				return string(b) == "INT\n", fmt.Sprintf("it heard %q", b)
+			}))
+		})
+	}
 }

@@ -121,8 +121,6 @@ func Run(ctx context.Context, cfg Config) error {
 	go c.guard.run(ctx)
 	kept, lost := context.WithCancelCause(ctx)
 	defer lost(nil)
-	go c.receive(ctx, lost)
-	go c.desk.run(ctx)
 	go c.wall.watch(ctx, func() { c.clockSet(ctx) })
 	go c.look.run(ctx)
 	go c.stall.run(ctx)
@@ -130,6 +128,9 @@ func Run(ctx context.Context, cfg Config) error {
 	go c.trim.run(ctx)
 	go c.tail.run(ctx)
 	go c.watch.Run(ctx, func(r watch.Reading) { _ = c.desk.do(ctx, func() { c.desk.take(ctx, r) }) })
+	late := c.desk.begin(ctx) // before we hear of a stop: it is to be as the programs say
+	go c.receive(ctx, lost)
+	go c.desk.run(ctx, late)
 	if c.cfg.Hello.Asked == spec.SIGTERM {
 		c.finish(ending{stop: true})
 	}

@@ -89,10 +89,9 @@ func (d *desk) do(ctx context.Context, op func()) error {
 	}
 }
 
-// run serves the desk until ctx ends. The timer is for overrides that end by
-// themselves.
-func (d *desk) run(ctx context.Context) {
-	late := d.begin(ctx)
+// run serves the desk until ctx ends; late is what begin returned. The timer is for
+// overrides that end by themselves.
+func (d *desk) run(ctx context.Context, late <-chan time.Time) {
 	timer := time.NewTimer(time.Hour)
 	timer.Stop()
 	for {
@@ -372,6 +371,7 @@ func (d *desk) desireBy(ctx context.Context, by *spec.Requester) {
 	}
 	err := d.c.engine.Desire(ctx, engine.Desired{
 		Spec: wanted, Shared: d.shelf.without(d.overrides), Generation: d.current.Number, Overrides: slices.Clone(d.overrides), Config: d.config, By: by,
+		Ending: d.c.cfg.Hello.Asked == spec.SIGTERM,
 	})
 	if err != nil && ctx.Err() == nil {
 		d.c.log.Error("cannot desire", "error", err)

@@ -14,9 +14,10 @@ import (
 // when programs live already: status is to be back a second after our death.
 const judgeWait = 700 * time.Millisecond
 
-// begin desires the last good generation at once when programs live already. The
-// world is told when the files were judged, for what was said to be rejected would
-// be said to be ok until then; or when the channel says that this takes too long.
+// begin, before run, desires the last good generation at once when programs live
+// already. The world is told when the files were judged, for what was said to be
+// rejected would be said to be ok until then; or when the channel says that this takes
+// too long.
 func (d *desk) begin(ctx context.Context) (late <-chan time.Time) {
 	if d.current.Number == 0 || !d.c.found {
 		return nil

@@ -69,6 +69,9 @@ type Desired struct {
 	Config     reconcile.ConfigView
 	// By is the person whose wish this is; nil are the files, or time.
 	By *spec.Requester
+	// Ending says that everything is being stopped already: nothing is started, and
+	// what lives is stopped as its program says.
+	Ending bool
 }
 
 // ErrStopped answers messages that come after the loop has ended.

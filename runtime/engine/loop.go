@@ -159,6 +159,7 @@ func (l *loop) desire(d Desired) {
 		l.touchAll()
 	}
 	l.world.Generation = d.Generation
+	l.world.ShuttingDown = l.world.ShuttingDown || d.Ending
 }
 
 // changed notes that a program is to be what it was not, and who says so.

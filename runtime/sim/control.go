@@ -62,6 +62,11 @@ func (c *control) begin() {
 		c.kick()
 	}
 	if c.m.ending { // its predecessor was asked to, and the keeper remembers
+		if d := c.m.desired; d != nil {
+			last := *d
+			last.Ending = true
+			c.hand.Desire(last)
+		}
 		c.hand.Command(reconcile.Command{Kind: reconcile.CommandShutdown})
 		c.after()
 	}

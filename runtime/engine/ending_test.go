@@ -1,0 +1,56 @@
+package engine
+
+import (
+	"context"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/procnanny/procnanny/reconcile"
+	"github.com/procnanny/procnanny/spec"
+)
+
+// A control that comes while everything is being stopped goes on with that as the
+// programs say, and starts nothing of what has ended.
+func TestANewControlGoesOnStopping(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t)
+		stop := h.run(reconcile.NewWorld())
+		web := program("/bin/web", 2)
+		web.Stop.Signal, web.Stop.Timeout = spec.Signal(syscall.SIGINT), spec.Duration(time.Minute)
+		programs := map[string]spec.Program{"web": web, "db": program("/bin/db", 3)}
+		h.desire(programs)
+		time.Sleep(time.Minute)
+		stop()
+		h.takeOrders()
+		h.deaf["web"] = true
+		delete(h.live, reconcile.InstanceID{Program: "db", Index: 1})
+
+		defer h.run(h.world())()
+		ctx := context.Background()
+		err := h.e.Facts(ctx, h.adopted())
+		if err == nil {
+			err = h.e.Desire(ctx, Desired{Spec: spec.Spec{Programs: programs}, Generation: 1, Ending: true})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(59 * time.Second)
+		h.desire(programs) // what is read of the files later does not change that
+		time.Sleep(time.Hour)
+		got := map[string]map[reconcile.ActionKind]int{"web": {}, "db": {}}
+		for _, o := range h.takeOrders() {
+			got[o.ID.Program][o.Kind]++
+			if o.ID.Program == "web" && o.Kind == reconcile.ActionSignal && o.Signal != web.Stop.Signal {
+				t.Errorf("web is stopped by %v", o.Signal)
+			}
+		}
+		if w := got["web"]; len(w) != 2 || w[reconcile.ActionSignal] != 2 || w[reconcile.ActionKill] != 2 {
+			t.Errorf("web: %v", w)
+		}
+		if d := got["db"]; len(d) != 1 || d[reconcile.ActionSignal] != 2 {
+			t.Errorf("db: %v", d)
+		}
+	})
+}
