@@ -25,6 +25,10 @@ type tree struct {
 	module   string // the path in cue.mod/module.cue; empty without one
 	problems spec.Problems
 	secrets  map[string]*secrets // by file, of those that are parsed
+	texts    struct {            // see secretTexts
+		of  int // so many parsed files
+		all map[string]bool
+	}
 }
 
 // parseTree parses what the configuration consists of. What cannot be parsed is

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
+	"maps"
 	"path"
 	"regexp"
 	"slices"
@@ -158,22 +159,31 @@ func (t *tree) withoutSecrets(p spec.Problem) string {
 	if !strings.Contains(found, `"`) {
 		return p.Message
 	}
-	places := append([]string{p.Place()}, p.Also...)
-	for file := range t.parsed {
-		s := t.secretsOf(file)
-		if s == nil {
-			continue
+	texts := t.secretTexts()
+	found = quoted.ReplaceAllStringFunc(found, func(text string) string {
+		onALine := func(at string) bool { return strings.Contains(t.quoteAt(at), text) }
+		if texts[text] && !onALine(p.Place()) && !slices.ContainsFunc(p.Also, onALine) {
+			return notShown
 		}
-		for text := range s.texts {
-			if strings.Contains(found, text) && !slices.ContainsFunc(places, func(at string) bool { return strings.Contains(t.quoteAt(at), text) }) {
-				found = strings.ReplaceAll(found, text, notShown)
-			}
-		}
-	}
+		return text
+	})
 	if more {
 		found += ": expected " + expected
 	}
 	return found
+}
+
+// secretTexts are the values of secretKeys in all files that are parsed by now.
+func (t *tree) secretTexts() map[string]bool {
+	if t.texts.of != len(t.parsed) {
+		t.texts.of, t.texts.all = len(t.parsed), map[string]bool{}
+		for file := range t.parsed {
+			if s := t.secretsOf(file); s != nil {
+				maps.Copy(t.texts.all, s.texts)
+			}
+		}
+	}
+	return t.texts.all
 }
 
 // quoteAt quotes the line at a place.
