@@ -162,14 +162,19 @@ func restyle(n *yaml.Node) {
 }
 
 // ambiguous reports whether a plain scalar would be read as something else
-// than a string.
+// than a string, by this library or by one that knows YAML 1.1 only, as Ruby's
+// and Python's do: yes is true there, 12:30 a number, = a tag of its own, and <<
+// as a key something else again.
 func ambiguous(text string) bool {
 	var v any
 	if err := yaml.Unmarshal([]byte(text), &v); err != nil {
 		return true
 	}
-	_, ok := v.(string)
-	return !ok
+	if _, ok := v.(string); !ok || text == "=" || text == "<<" {
+		return true
+	}
+	raw, err := yaml.Marshal(text) // of a plain string, unlike of a node, it minds 1.1
+	return err != nil || strings.HasPrefix(string(raw), `"`)
 }
 
 // value reads an argument as people type it: JSON if it is JSON, else the text

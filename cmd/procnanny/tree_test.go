@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"reflect"
 	"testing"
 
@@ -58,6 +59,24 @@ func TestYAMLSaysWhatJSONSays(t *testing.T) {
 	}
 	if bytes.Contains(y.Bytes(), []byte(`{"`)) {
 		t.Errorf("no block style:\n%s", y.String())
+	}
+}
+
+// What a reader of YAML 1.1 takes for something else than text is quoted, a key
+// as well: Ruby's and Python's are such readers.
+func TestYAMLIsReadAsTextByOlderReaders(t *testing.T) {
+	for _, text := range []string{"yes", "no", "On", "off", "y", "N", "12:30", "12:30:45", "012", "0b1", "1_000", "2026-01-01", "=", "<<", "~", "null"} {
+		var b bytes.Buffer
+		if err := writeYAML(&b, map[string]any{text: text}); err != nil {
+			t.Fatal(err)
+		}
+		if got, want := b.String(), fmt.Sprintf("%q: %q\n", text, text); got != want {
+			t.Errorf("%s: %s", text, got)
+		}
+	}
+	var b bytes.Buffer
+	if err := writeYAML(&b, map[string]any{"name": "a word"}); err != nil || b.String() != "name: a word\n" {
+		t.Errorf("%v %s", err, b.String())
 	}
 }
 
