@@ -17,6 +17,10 @@ import (
 // daemon that a service manager starts.
 const heirSocket = "heir.sock"
 
+// heirEarly is what it is called before it listens. The path of a socket is short, and
+// so no name of ours is longer than those in every run directory.
+const heirEarly = "heir.new"
+
 // handTime bounds each step of handing over.
 const handTime = 10 * time.Second
 
@@ -32,7 +36,7 @@ func (w *Will) Offer(runDir string, within time.Duration) error {
 	defer unix.Close(fd)
 	// Under its name only once it listens: who came before would be refused, and
 	// take it for one of somebody dead.
-	early := path + ".new"
+	early := filepath.Join(runDir, heirEarly)
 	_ = os.Remove(early)
 	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: early}); err != nil {
 		return fmt.Errorf("cannot offer a will at %s: %w", path, err)
