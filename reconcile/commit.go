@@ -151,16 +151,22 @@ func (p *Program) forget(indexes map[int]bool) {
 // remember brings a program's own change into the world.
 func (t *turn) remember(c *programChange) {
 	p := t.w.program(c.name)
-	if c.want != p.Spec && p.Spec != nil && c.want != nil {
+	anew := c.want != p.Spec
+	if anew && p.Spec != nil && c.want != nil {
 		p.past = pushVersion(p.past, version{p.Spec, p.Target, p.tuning})
 	}
-	if c.want != p.Spec {
+	if anew {
 		t.w.await(p.Name, p.Spec, c.want)
 	}
 	held := p.Held
 	p.Spec, p.Target, p.tuning = c.want, c.target, c.tuning
 	p.Held, p.heldBy, p.Forced = c.held, c.heldBy, c.forced
 	p.Preflight, p.RetryAt = c.preflight, c.retryAt
+	if anew && c.want != nil {
+		for _, i := range p.Instances {
+			i.Until = i.until(p.policy())
+		}
+	}
 	if c.held == "" && (held != "" || c.remembered) {
 		t.release(p)
 	}

@@ -74,7 +74,16 @@ func (i *Instance) stableAt(pol *spec.Policy) time.Time {
 }
 
 // next is the next moment at which i is due; zero is none.
-func (i *Instance) next(pol *spec.Policy) time.Time { return earlier(i.Until, i.stableAt(pol)) }
+func (i *Instance) next(pol *spec.Policy) time.Time { return earlier(i.until(pol), i.stableAt(pol)) }
+
+// until is the deadline that i has under a policy: min_uptime counts as it is now,
+// and until a new control knows the policy, Until may be by the default one.
+func (i *Instance) until(pol *spec.Policy) time.Time {
+	if i.State != StateStarting || i.StartedAt.IsZero() {
+		return i.Until
+	}
+	return i.StartedAt.Add(pol.Start.MinUptime.D())
+}
 
 // due reports whether a deadline has come; zero is none.
 func due(at, now time.Time) bool { return !at.IsZero() && !at.After(now) }

@@ -570,6 +570,29 @@ func TestUntouchedKeepsItsPicture(t *testing.T) {
 	})
 }
 
+// An edit of min_uptime shows in the picture of who is starting, and holds.
+func TestMinUptimeCountsAsItIsNow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t)
+		defer h.run(reconcile.NewWorld())()
+		web := program("/bin/web", 1)
+		web.Start.MinUptime = spec.Seconds(3600)
+		h.desire(map[string]spec.Program{"web": web})
+		time.Sleep(time.Second)
+		web.Start.MinUptime = spec.Seconds(5)
+		h.desire(map[string]spec.Program{"web": web})
+		synctest.Wait()
+		if i := h.e.View().Programs[0].Instances[0]; i.State != reconcile.StateStarting || !i.Until.Equal(i.StartedAt.Add(5*time.Second)) {
+			t.Errorf("it is %v until %v, started at %v", i.State, i.Until, i.StartedAt)
+		}
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		if i := h.e.View().Programs[0].Instances[0]; i.State != reconcile.StateRunning {
+			t.Errorf("it is %v", i.State)
+		}
+	})
+}
+
 // New files that say of each program what the old ones said are in force at once
 // all the same: the picture says so, and what was refused before is mended.
 func TestTheConfigurationIsShownThoughNoProgramChanges(t *testing.T) {

@@ -100,6 +100,16 @@ func (l *loop) touch(id reconcile.InstanceID) {
 	}
 }
 
+// touchStarting touches those of p whose deadline is another under a new policy:
+// start.min_uptime counts as it is now.
+func (l *loop) touchStarting(p *reconcile.Program) {
+	for _, i := range p.Instances {
+		if i.State == reconcile.StateStarting {
+			l.touch(i.ID)
+		}
+	}
+}
+
 func (l *loop) touchAll() {
 	for name := range l.world.Programs {
 		l.dirty[name] = true
@@ -298,6 +308,9 @@ func (l *loop) diff(name string, now time.Time) {
 		l.witness.Plan(l.world, name, desired, plan)
 	}
 	plan.By = l.askers[name]
+	if p := l.world.Programs[name]; p != nil && p.Spec != desired {
+		l.touchStarting(p)
+	}
 	w, events := l.room.Commit(l.world, plan, now)
 	l.world = w
 	l.take(events)
