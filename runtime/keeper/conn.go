@@ -113,15 +113,24 @@ func (c *Conn) keep(facts []Fact) {
 }
 
 // Send hands orders to the keeper. It does not wait: what the socket does not
-// take at once is written by a goroutine that lives as long as there is some.
+// take at once is written by a goroutine that lives as long as there is some. An
+// order that is too large is an error, and the others are sent.
 func (c *Conn) Send(orders []Order) error {
-	var b []byte
+	b, large := appendOrders(orders)
+	return errors.Join(large, c.send(orders, b))
+}
+
+func appendOrders(orders []Order) (b []byte, large error) {
 	for i := range orders {
 		var err error
 		if b, err = AppendOrder(b, &orders[i]); err != nil {
-			return err
+			large = err
 		}
 	}
+	return b, large
+}
+
+func (c *Conn) send(orders []Order, b []byte) error {
 	c.estate.order(orders)
 	defer c.estate.tidy() // the keeper has its orders by then
 	c.mu.Lock()

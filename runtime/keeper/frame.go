@@ -20,6 +20,9 @@ func AppendOrder(b []byte, o *Order) ([]byte, error) {
 	return appendFrame(b, orderCodec, o)
 }
 
+// Size is how many bytes the message of o has: above MaxFrame it cannot be sent.
+func Size(o *Order) int { return len(orderCodec.append(nil, o)) }
+
 // AppendFact appends f as a frame.
 func AppendFact(b []byte, f *Fact) ([]byte, error) {
 	return appendFrame(b, factCodec, f)

@@ -165,6 +165,11 @@ func TestBadFramesAreRefused(t *testing.T) {
 	if b, err := AppendOrder([]byte("before"), &o); err == nil || string(b) != "before" {
 		t.Errorf("an order of more than 1 MiB: %v", err)
 	}
+	small := Order{Kind: OrderKill, Run: 3}
+	want, _ := AppendOrder(nil, &small)
+	if b, err := appendOrders([]Order{o, small}); err == nil || !bytes.Equal(b, want) {
+		t.Errorf("beside an order that is too large: %q, %v", b, err)
+	}
 	deep := []byte{0}
 	for range 3 * maxDepth {
 		// fact.Hello.Runs[0].Exit, again and again

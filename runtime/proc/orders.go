@@ -45,14 +45,39 @@ func (p *Proc) makeStart(o reconcile.Order) (keeper.Order, error) {
 		return keeper.Order{}, err
 	}
 	output := outputOf(o.Program)
+	k := keeper.Order{Kind: keeper.OrderStart, Run: uint64(o.Run), Program: o.ID.Program, Index: o.ID.Index, Start: &keeper.Start{
+		Program: o.ID.Program, Index: o.ID.Index, Run: uint64(o.Run), Launch: request, Output: output,
+		LaunchDigest: o.Launch, TuningDigest: o.Tuning, Generation: o.Generation,
+	}}
+	if err := fits(&k); err != nil {
+		return keeper.Order{}, err
+	}
 	p.mu.Lock()
 	r := p.remember(o.ID, o.Run)
 	r.output, r.tuning = output, &o.Program.Tuning
 	p.mu.Unlock()
-	return keeper.Order{Kind: keeper.OrderStart, Run: uint64(o.Run), Program: o.ID.Program, Index: o.ID.Index, Start: &keeper.Start{
-		Program: o.ID.Program, Index: o.ID.Index, Run: uint64(o.Run), Launch: request, Output: output,
-		LaunchDigest: o.Launch, TuningDigest: o.Tuning, Generation: o.Generation,
-	}}, nil
+	return k, nil
+}
+
+// fits reports why a start is too large for a message to the keeper. The kernel
+// itself would take arguments and environment of a quarter of the stack's limit.
+func fits(k *keeper.Order) error {
+	r := &k.Start.Launch
+	n := len(r.Dir) + len(r.Stdin) + len(r.Mode.File) + len(r.Tuning.CPUs)
+	for _, list := range [][]string{r.Candidates, r.Argv, r.Env} {
+		for _, s := range list {
+			n += len(s) + 8
+		}
+	}
+	if n < keeper.MaxFrame/2 { // what else there is never comes near
+		return nil
+	}
+	if n = keeper.Size(k); n > keeper.MaxFrame {
+		return &launch.StepError{
+			Step: fmt.Sprintf("passing arguments and environment of %d bytes, at most %d", n, keeper.MaxFrame), Errno: syscall.E2BIG,
+		}
+	}
+	return nil
 }
 
 func (p *Proc) makePreflight(o reconcile.Order) (keeper.Order, error) {
@@ -64,9 +89,10 @@ func (p *Proc) makePreflight(o reconcile.Order) (keeper.Order, error) {
 	if err != nil {
 		return keeper.Order{}, err
 	}
-	return keeper.Order{Kind: keeper.OrderPreflight, Program: o.ID.Program, Index: o.ID.Index, Digest: o.Launch, Start: &keeper.Start{
+	k := keeper.Order{Kind: keeper.OrderPreflight, Program: o.ID.Program, Index: o.ID.Index, Digest: o.Launch, Start: &keeper.Start{
 		Program: o.ID.Program, Index: o.ID.Index, Launch: request, LaunchDigest: o.Launch,
-	}}, nil
+	}}
+	return k, fits(&k)
 }
 
 func (p *Proc) makeTune(o reconcile.Order) (keeper.Order, error) {

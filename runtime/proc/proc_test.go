@@ -129,6 +129,30 @@ func TestDoSendsOneMessageInOrder(t *testing.T) {
 	}
 }
 
+// The keeper takes no more than a frame: without an answer the instance would be
+// starting for ever.
+func TestAStartThatIsTooLargeFails(t *testing.T) {
+	p, f := newFake(t)
+	large := program(func(g *spec.Program) { g.Args = []string{strings.Repeat("x", keeper.MaxFrame)} })
+	p.Do([]reconcile.Order{
+		order(reconcile.ActionStart, 0, 1, large), order(reconcile.ActionStart, 1, 2, program(nil)), order(reconcile.ActionPreflight, -1, 0, large),
+	})
+	facts := f.takeFacts(t, 2)
+	slices.SortFunc(facts, func(a, b reconcile.Fact) int { return int(b.Run) - int(a.Run) })
+	if g := facts[0]; g.Kind != reconcile.FactStartFailed || g.Run != 1 || g.Errno != int(syscall.E2BIG) || !strings.Contains(g.Reason, "argument list too long") {
+		t.Errorf("the start: %+v", g)
+	}
+	if g := facts[1]; g.Kind != reconcile.FactPreflight || !strings.Contains(g.Reason, "argument list too long") {
+		t.Errorf("the preflight: %+v", g)
+	}
+	if got := f.take(t, 1); len(got) != 1 || got[0].Run != 2 || keeper.Size(&got[0]) > keeper.MaxFrame {
+		t.Errorf("the keeper was told %+v", got)
+	}
+	if p.runs[1] != nil || p.runs[2] == nil {
+		t.Error("a run is remembered that never was, or one that is not")
+	}
+}
+
 func TestEveryActionHasAMaker(t *testing.T) {
 	for kind := reconcile.ActionUnset + 1; kind <= reconcile.ActionPoke; kind++ {
 		if makers[kind] == nil {
