@@ -2,17 +2,26 @@ package examples_test
 
 import (
 	"bufio"
+	"context"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/procnanny/procnanny/runtime/daemontest"
 )
 
 // TestDemoLeavesNothing looks away while the demo plays: the pipe that it writes
-// to is closed, or takes nothing, as a terminal that was closed does. It ends
-// early then, and the daemon and its directory with it.
+// to is closed, or takes nothing, as a terminal that was closed does; or it is
+// told to end without the picture that it shows. It ends early then, and the
+// daemon and its directory with it.
 func TestDemoLeavesNothing(t *testing.T) {
 	for name, look := range map[string]func(t *testing.T, cmd *exec.Cmd){
 		"closed pipe": func(t *testing.T, cmd *exec.Cmd) {
@@ -36,6 +45,31 @@ func TestDemoLeavesNothing(t *testing.T) {
 			cmd.Stdout = full
 			start(t, cmd)
 		},
+		"told to end": func(t *testing.T, cmd *exec.Cmd) {
+			screen, slave := terminal(t)
+			defer slave.Close()
+			cmd.Stdout = slave
+			start(t, cmd)
+			live := make(chan struct{})
+			go func() {
+				seen, tell := bufio.NewReader(screen), sync.OnceFunc(func() { close(live) })
+				for {
+					if text, err := seen.ReadString('H'); err != nil {
+						return
+					} else if strings.Contains(text, "\x1b[?1049h") { // the picture begins
+						tell()
+					}
+				}
+			}()
+			select {
+			case <-live:
+			case <-time.After(daemontest.Patience):
+				t.Error("there is no picture")
+			}
+			if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+				t.Error(err)
+			}
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := daemontest.Dir(t)
@@ -43,7 +77,9 @@ func TestDemoLeavesNothing(t *testing.T) {
 			// What it runs is built already, and where it works we want to know.
 			script(t, dir+"/make", "exit 0")
 			script(t, dir+"/mktemp", `mkdir "$DEMO_WORK" && echo "$DEMO_WORK"`)
-			cmd := exec.Command("./demo")
+			ctx, cancel := context.WithTimeout(t.Context(), daemontest.Patience)
+			defer cancel()
+			cmd := exec.CommandContext(ctx, "./demo")
 			cmd.Env = daemontest.Environ("PATH="+dir+":"+os.Getenv("PATH"), "BIN="+bin, "DEMO_WORK="+work)
 			look(t, cmd)
 			_ = cmd.Wait() // how it ends is told to whoever still listens
@@ -57,6 +93,28 @@ func TestDemoLeavesNothing(t *testing.T) {
 			}
 		})
 	}
+}
+
+// terminal is a new one: its screen, and what a command has as stdout.
+func terminal(t *testing.T) (screen, slave *os.File) {
+	t.Helper()
+	screen, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
+	if err != nil {
+		t.Skip(err)
+	}
+	t.Cleanup(func() { _ = screen.Close() })
+	fd := int(screen.Fd())
+	n, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
+	if err == nil {
+		err = unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0)
+	}
+	if err == nil {
+		slave, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|syscall.O_NOCTTY, 0)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return screen, slave
 }
 
 func start(t *testing.T, cmd *exec.Cmd) {
