@@ -59,7 +59,9 @@ type ProgramView struct {
 	// restart of control before anything is desired again.
 	Defined bool
 	// Overrides are those in force on it.
-	Overrides  []spec.Override
+	Overrides []spec.Override
+	// Generation is the configuration it is held to: the one accepted last. What a
+	// process runs under is its instance's.
 	Generation uint64
 	Flapping   bool
 	Held       string

@@ -62,8 +62,21 @@ func (g *gallery) merge(drawn map[string]*reconcile.ProgramView) {
 	g.views = kept
 }
 
+// follow has every picture say which configuration its program is held to now:
+// the one that was accepted last, whether or not it says anything new of it.
+func (g *gallery) follow(generation uint64) {
+	for n, old := range g.views {
+		if old.Generation != generation {
+			v := *old
+			v.Generation = generation
+			g.views[n] = &v
+		}
+	}
+}
+
 // swap puts a new picture in place of the old one. Programs that this turn did
-// not touch keep their pointer, and so do instances that did not move.
+// not touch keep their pointer as long as the configuration is the same, and
+// instances that did not move keep theirs.
 func (l *loop) swap() {
 	drawn := make(map[string]*reconcile.ProgramView, len(l.dirty))
 	for name := range l.dirty {
@@ -75,6 +88,7 @@ func (l *loop) swap() {
 		}
 	}
 	l.gallery.merge(drawn)
+	l.gallery.follow(l.desired.Generation)
 	v := l.base
 	v.Config, v.ObservedAt = l.config, l.observedAt
 	v.Programs = slices.Clone(l.gallery.views)
