@@ -125,9 +125,14 @@ func (h *hooks) Start(c sink.Command) {
 	vars := make(map[string]string, len(c.Vars)+len(c.Event.Vars))
 	maps.Copy(vars, c.Event.Vars)
 	maps.Copy(vars, c.Vars)
-	h.send(h.c.proc.StartHook(proc.Hook{
+	order, err := h.c.proc.StartHook(proc.Hook{
 		Name: c.Name, Index: c.Index, Run: c.Run, ID: c.Event.ID, Command: c.Hook, Identity: c.Identity, Vars: vars, Input: string(c.Event.JSON),
-	}))
+	})
+	if err != nil { // apart, for the sink does not hear while it starts
+		go func() { _ = h.Ended(context.Background(), c.Run, sink.Ended{At: time.Now(), Failed: err.Error()}) }()
+		return
+	}
+	h.send(order)
 }
 
 // Kill implements sink.Keeper.

@@ -33,9 +33,9 @@ type Hook struct {
 // hookOutput bounds what is kept of what hooks write.
 var hookOutput = keeper.Output{RotateBytes: 1 << 20, Keep: 2, Drop: true, Timestamps: true}
 
-// StartHook is the order that starts h. Its facts are not the core's: they are
-// known by their program's name.
-func (p *Proc) StartHook(h Hook) keeper.Order {
+// StartHook is the order that starts h, or why there can be none. Its facts are
+// not the core's: they are known by their program's name.
+func (p *Proc) StartHook(h Hook) (keeper.Order, error) {
 	c := h.Command
 	g := spec.Defaults()
 	g.Launch = spec.Launch{Command: c.Command, Args: c.Args, Dir: c.Dir, Env: c.Env, Identity: h.Identity, Mode: spec.OutputMode{Kind: "merged"}}
@@ -54,9 +54,10 @@ func (p *Proc) StartHook(h Hook) keeper.Order {
 		own = append(own, name+"="+x.special[name])
 	}
 	r.Env = append(own, r.Env...)
-	return keeper.Order{Kind: keeper.OrderStart, Run: h.Run, Program: h.Name, Index: h.Index, Start: &keeper.Start{
+	k := keeper.Order{Kind: keeper.OrderStart, Run: h.Run, Program: h.Name, Index: h.Index, Start: &keeper.Start{
 		Program: h.Name, Index: h.Index, Run: h.Run, Launch: r, Output: hookOutput, Input: h.Input,
 	}}
+	return k, fits(&k)
 }
 
 // Wall is a time of the keeper's by the wall's clock.

@@ -1,7 +1,10 @@
 package proc
 
 import (
+	"errors"
 	"slices"
+	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/procnanny/procnanny/reconcile"
@@ -14,7 +17,7 @@ import (
 func TestStartHook(t *testing.T) {
 	p := New(Config{SelfUID: 500, SelfGID: 500})
 	nobody := spec.Identity{UID: 65534, GID: 65534, Switch: true, Name: "nobody", Home: "/nonexistent"}
-	o := p.StartHook(Hook{
+	o, err := p.StartHook(Hook{
 		Name: spec.RunName("web:page"), Index: 2, Run: 77, ID: reconcile.InstanceID{Program: "web", Index: 5}, Identity: nobody, Input: "{}",
 		Vars: map[string]string{"PROCNANNY_EVENT_DETAIL": "$(HOME)\x00!", "PROCNANNY_EVENT_CODE": "3"},
 		Command: &spec.HookRun{
@@ -22,7 +25,7 @@ func TestStartHook(t *testing.T) {
 			Env: map[string]string{"WHO": "$(USER)", "PROCNANNY_EVENT_CODE": "faked", "PROCNANNY_RUN_ID": "faked"}, Limits: map[string]spec.Limit{"nofile": {Soft: 5, Hard: 5}},
 		},
 	})
-	if o.Kind != keeper.OrderStart || o.Program != ".hook web:page" || o.Index != 2 || o.Run != 77 || o.Start.Run != 77 || o.Start.Input != "{}" {
+	if err != nil || o.Kind != keeper.OrderStart || o.Program != ".hook web:page" || o.Index != 2 || o.Run != 77 || o.Start.Run != 77 || o.Start.Input != "{}" {
 		t.Errorf("the order is %+v", o)
 	}
 	r := o.Start.Launch
@@ -41,6 +44,9 @@ func TestStartHook(t *testing.T) {
 	}
 	if r.Identity.UID != 65534 || r.Tuning.Limits["nofile"].Hard != 5 || !o.Start.Output.Drop {
 		t.Errorf("it is started as %+v", r)
+	}
+	if _, err := p.StartHook(Hook{Command: &spec.HookRun{Command: "page"}, Input: strings.Repeat("x", keeper.MaxFrame)}); !errors.Is(err, syscall.E2BIG) {
+		t.Errorf("with more on its stdin than the keeper takes: %v", err)
 	}
 }
 

@@ -63,7 +63,7 @@ func (p *Proc) makeStart(o reconcile.Order) (keeper.Order, error) {
 // itself would take arguments and environment of a quarter of the stack's limit.
 func fits(k *keeper.Order) error {
 	r := &k.Start.Launch
-	n := len(r.Dir) + len(r.Stdin) + len(r.Mode.File) + len(r.Tuning.CPUs)
+	n := len(k.Start.Input) + len(r.Dir) + len(r.Stdin) + len(r.Mode.File) + len(r.Tuning.CPUs)
 	for _, list := range [][]string{r.Candidates, r.Argv, r.Env} {
 		for _, s := range list {
 			n += len(s) + 8
