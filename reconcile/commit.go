@@ -159,7 +159,7 @@ func (t *turn) remember(c *programChange) {
 		t.w.await(p.Name, p.Spec, c.want)
 	}
 	held := p.Held
-	p.Spec, p.Target, p.tuning = c.want, c.target, c.tuning
+	p.Spec, p.Recalled, p.Target, p.tuning = c.want, nil, c.target, c.tuning
 	p.Held, p.heldBy, p.Forced = c.held, c.heldBy, c.forced
 	p.Preflight, p.RetryAt = c.preflight, c.retryAt
 	if anew && c.want != nil {

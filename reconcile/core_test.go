@@ -106,6 +106,29 @@ func TestNothingIsStoppedBeforeAConfiguration(t *testing.T) {
 	}
 }
 
+// What is heard before the configuration is there goes by the policy that held last.
+func TestWhatIsHeardFirstGoesByTheLastPolicy(t *testing.T) {
+	pol := spec.Defaults().Policy
+	pol.SuccessExit = spec.ExitSet{Codes: []int{3}}
+	pol.Stop.Timeout = spec.Duration(time.Hour)
+	hear := func(f Fact) *Instance {
+		w := NewWorld()
+		w.Programs["web"] = &Program{Name: "web", Recalled: &pol}
+		f.ID, f.Run, f.PID, f.At = InstanceID{"web", 0}, 3, 9, epoch
+		w, _ = Apply(w, f, epoch)
+		return w.Programs["web"].Instances[0]
+	}
+	if i := hear(Fact{Kind: FactAdopted, Stopping: true}); i.State != StateStopping || !i.Until.Equal(epoch.Add(time.Hour)) {
+		t.Errorf("it is %v until %v", i.State, i.Until)
+	}
+	for code, want := range map[int]Cause{3: CauseExit, 0: CauseCrashed} {
+		i := hear(Fact{Kind: FactExited, Exit: &Exit{Code: code, Start: epoch}})
+		if i.LastExit == nil || i.LastExit.Cause != want || !i.Unjudged {
+			t.Errorf("exit code %d: %+v", code, i.LastExit)
+		}
+	}
+}
+
 // The same look gives the same bytes, and what Diff says of all programs is
 // what DiffProgram says of each.
 func TestPlansAreTheSameBytes(t *testing.T) {

@@ -59,10 +59,13 @@ var defaults = spec.Defaults()
 
 // policy is what judges the ends and stops of p's instances.
 func (p *Program) policy() *spec.Policy {
-	if p == nil || p.Spec == nil {
-		return &defaults.Policy
+	switch {
+	case p != nil && p.Spec != nil:
+		return &p.Spec.Policy
+	case p != nil && p.Recalled != nil:
+		return p.Recalled
 	}
-	return &p.Spec.Policy
+	return &defaults.Policy
 }
 
 // stableAt is when a flapping instance will have proved stable; zero is never.

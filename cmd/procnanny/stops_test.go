@@ -186,3 +186,45 @@ func TestAStopIsAsTheProgramSaysWhoeverDied(t *testing.T) {
 		})
 	}
 }
+
+// What ends while control is dead is told as its program says, too.
+func TestASuccessThatNobodyHeardOf(t *testing.T) {
+	t.Parallel()
+	d := daemontest.New(t)
+	b, err := json.Marshal(map[string]any{"programs": map[string]any{"web": map[string]any{
+		"command": "sh", "args": []string{"-c", `trap "exit 3" USR1; while :; do sleep 0.05; done`},
+		"success_exit": []int{3}, "restart": map[string]any{"when": "failure"},
+	}}})
+	check(t, err)
+	check(t, os.WriteFile(d.Dir+"/config/web.json", b, 0o644))
+	d.Start()
+	livingPIDs(t, d.Endpoint(), 1)
+	client, err := zmq.Dial(d.Endpoint(), time.Minute)
+	check(t, err)
+	defer client.Close()
+	var w who
+	check(t, client.Call(context.Background(), "version", nil, &w))
+	var history struct {
+		Runs []struct {
+			PID   int    `msgpack:"pid"`
+			Code  *int   `msgpack:"exitcode"`
+			Cause string `msgpack:"cause"`
+		} `msgpack:"runs"`
+	}
+	ask := func() error {
+		return patiently(t.Context(), client, "history", map[string]any{"program": "web"}, &history)
+	}
+	check(t, ask())
+	check(t, unix.Kill(w.Control.PID, unix.SIGSTOP)) // it hears of nothing more
+	check(t, unix.Kill(history.Runs[0].PID, unix.SIGUSR1))
+	check(t, poll(func() (bool, string) {
+		pid := history.Runs[0].PID
+		return unix.Kill(pid, 0) != nil, fmt.Sprintf("%d lives", pid)
+	}))
+	check(t, unix.Kill(w.Control.PID, unix.SIGKILL))
+	check(t, poll(func() (bool, string) {
+		err := ask()
+		r := history.Runs[0]
+		return err == nil && len(history.Runs) == 1 && r.Code != nil && *r.Code == 3 && r.Cause == "exit", fmt.Sprintf("%v, %+v", err, history)
+	}))
+}

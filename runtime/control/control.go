@@ -191,6 +191,7 @@ func (c *Control) build() error {
 		c.emitLoss(loss)
 	}
 	c.emitKeeper()
+	c.desk.remind(found.World)
 	if facts := c.proc.Adopt(c.cfg.Hello, found.World); len(facts) > 0 {
 		c.rec.adopting = facts
 	}

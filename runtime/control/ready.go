@@ -28,6 +28,19 @@ func (d *desk) begin(ctx context.Context) (late <-chan time.Time) {
 	return time.After(judgeWait)
 }
 
+// remind tells a recovered world what policies held, for what ended or was being
+// stopped while nobody was there to hear of it.
+func (d *desk) remind(w reconcile.World) {
+	if !d.c.found {
+		return
+	}
+	for name, p := range d.said().With(d.overrides).Programs {
+		if known := w.Programs[name]; known != nil {
+			known.Recalled = &p.Policy
+		}
+	}
+}
+
 // begun tells the world, once, that there is something to be asked about.
 func (d *desk) begun(ctx context.Context) {
 	if d.ready || d.current.Number == 0 {
