@@ -86,23 +86,27 @@ func code(w io.Writer, err error) int {
 	case errors.Is(err, context.Canceled):
 		return exitFailed // ctrl-C: its sender knows
 	case errors.As(err, &refused):
-		if p := refused.Problems; len(p) == 1 && strings.HasSuffix(err.Error(), p[0].Error()) {
-			report(w, strings.TrimSuffix(err.Error(), p[0].Error())+p[0].Text())
-			return exitFailed // said once, with its source line
-		}
-		first := len(refused.Problems) == 0 || refused.Message != refused.Problems.Error()
-		if first {
-			report(w, err.Error())
-		}
-		for _, p := range refused.Problems { // each with its source line
-			if !first || !strings.HasSuffix(refused.Message, p.Text()) {
-				report(w, p.Text())
-			}
-		}
+		reportRefused(w, err.Error(), refused)
 		return exitFailed
 	}
 	report(w, err.Error())
 	return exitFailed
+}
+
+// reportRefused prints why a daemon refused: each problem once, with its source
+// line, which the message that speaks of the first one does not have.
+func reportRefused(w io.Writer, message string, refused *rpc.Error) {
+	rest := refused.Problems
+	switch {
+	case len(rest) > 0 && strings.HasSuffix(message, rest[0].Error()):
+		report(w, strings.TrimSuffix(message, rest[0].Error())+rest[0].Text())
+		rest = rest[1:]
+	case len(rest) == 0 || refused.Message != rest.Error():
+		report(w, message)
+	}
+	for _, p := range rest {
+		report(w, p.Text())
+	}
 }
 
 func report(w io.Writer, message string) {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"io"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -133,6 +134,7 @@ func TestExitCodes(t *testing.T) {
 	one := &rpc.Error{Code: rpc.CodeRefused, Message: "cannot set nice of web: web.cue:3:7: programs.web.nice: <=19", Problems: spec.Problems{
 		{File: "web.cue", Line: 3, Column: 7, Path: "programs.web.nice", Message: "<=19", SourceLine: "nice: 5"},
 	}}
+	two := &rpc.Error{Code: rpc.CodeRefused, Message: one.Message, Problems: append(slices.Clone(one.Problems), refused.Problems...)}
 	for _, c := range []struct {
 		line, method, reply string
 		refuse              error
@@ -142,6 +144,7 @@ func TestExitCodes(t *testing.T) {
 		{"scale web 4", "scale", `{"program": "web", "instances": 4, "was": 2}`, nil, 0, ""},
 		{"scale web 99", "scale", "", refused, 1, "procnanny: web.cue:3:7: programs.web.instances: <=32\n"},
 		{"set web nice=77", "set", "", one, 1, "procnanny: cannot set nice of web: web.cue:3:7: programs.web.nice: <=19\n    nice: 5\n          ^\n"},
+		{"set web nice=77 instances=64", "set", "", two, 1, "procnanny: cannot set nice of web: web.cue:3:7: programs.web.nice: <=19\n    nice: 5\n          ^\nprocnanny: web.cue:3:7: programs.web.instances: <=32\n"},
 		{"stop web", "stop", "", rpc.Errorf(rpc.CodeNotFound, "there is no program 'web'"), 1, "procnanny: there is no program 'web'\n"},
 		{"signal web HUP", "signal", `{"results": {"web": {"0": "it does not run"}}}`, nil, 1, ""},
 		{"start web", "start", `{"results": {"web": {}}}`, nil, 0, "procnanny: there is no instance to start\n"},
