@@ -167,7 +167,13 @@ func (w *walker) leaf(n *node, v cue.Value, path []string) {
 			w.conflict(v, err)
 			return
 		}
-		v = parts[i] // one of several values is wrong by itself
+		whole := v
+		v = parts[i]    // one of several values is wrong by itself
+		if n.holds(v) { // not as a whole: the files' own rules are about that
+			w.conflict(whole, err)
+			w.walk(n, v, path)
+			return
+		}
 	}
 	var p spec.Problem
 	switch {
@@ -189,6 +195,12 @@ func (w *walker) leaf(n *node, v cue.Value, path []string) {
 		return
 	}
 	w.e.tree.add(&w.out, p, path)
+}
+
+// holds reports whether v is a struct or a list where one can be.
+func (n *node) holds(v cue.Value) bool {
+	k := v.IncompleteKind()
+	return k == cue.StructKind && (len(n.fields) > 0 || n.open != nil) || k == cue.ListKind && n.element != nil
 }
 
 // conflict reports a value that cannot be, with every place that takes part.
