@@ -279,9 +279,9 @@ func (l *logReader) lastEnded(ctx context.Context, id reconcile.InstanceID) (uin
 // historyLook is how many runs are looked at for one that ended.
 const historyLook = 20
 
-// instances are those that the targets mean. What the daemon no longer knows may
-// have left files: an instance is then asked for by number, and a program's
-// instances are those that history tells of.
+// instances are those that the targets mean. What the daemon no longer knows, or
+// what is scaled to nothing, may have left files: an instance is then asked for by
+// number, and a program's instances are those that history tells of.
 func (l *logReader) instances(ctx context.Context, args []string) (out []reconcile.InstanceID, err error) {
 	if l.want, err = parseTargets(args); err != nil {
 		return nil, err
@@ -301,7 +301,7 @@ func (l *logReader) instances(ctx context.Context, args []string) (out []reconci
 		switch one := []pattern{t}; {
 		case exact(t):
 			out = append(out, reconcile.InstanceID{Program: t.Program, Index: *t.Index})
-		case t.Glob() || found(t, reply.Programs):
+		case t.Glob() || len(known(one, reply)) > 0:
 			if err := missing(one, reply.Programs); err != nil {
 				return nil, err
 			}
@@ -333,7 +333,7 @@ func known(want []pattern, reply statusReply) (out []reconcile.InstanceID) {
 	return out
 }
 
-// gone are the instances that a program had which is no more.
+// gone are the instances that a program had which has none now.
 func (l *logReader) gone(ctx context.Context, program string) (out []reconcile.InstanceID, err error) {
 	tree, err := ask(ctx, l.caller, l.endpoint, "history", map[string]any{"program": program})
 	if err != nil {

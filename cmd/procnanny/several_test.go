@@ -56,6 +56,21 @@ func TestWhyAndHistoryOfSeveral(t *testing.T) {
 	}
 }
 
+// One that is scaled to nothing has left logs as well, and why says what it is.
+func TestAProgramWithoutInstances(t *testing.T) {
+	f := newFake(t)
+	f.reply("status", `{"programs": {"web": {"desired": 0, "instances": {}}}, "config": {"state": "ok"}}`)
+	f.reply("history", `{"runs": [{"run_id": 1, "program": "web", "instance": 0}]}`)
+	f.reply("why", `{"program": "web", "desired": 0, "instances": {}}`)
+	f.on("logs", (&output{data: map[string]string{"": "last words\n"}}).logs)
+	if s := f.run("logs", "web"); s.code != 0 || s.out.String() != "last words\n" {
+		t.Errorf("%d %q %q", s.code, s.out.String(), s.err.String())
+	}
+	if s := f.run("why", "web"); s.out.String() != "No instance of web is wanted, and none is there.\n" {
+		t.Errorf("%d %q %q", s.code, s.out.String(), s.err.String())
+	}
+}
+
 // A program that is gone has left logs: its instances are known from its history.
 func TestLogsOfWhatIsGone(t *testing.T) {
 	f := newFake(t)

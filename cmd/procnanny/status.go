@@ -181,6 +181,7 @@ func (a *app) whyCommand() *cobra.Command {
 
 // whyReply is what the text view reads of a `why` reply.
 type whyReply struct {
+	Program   string `json:"program"`
 	Instances map[int]struct {
 		Text     string   `json:"text"`
 		CanDo    []string `json:"can_do"`
@@ -194,6 +195,9 @@ func (a *app) why(tree any) error {
 	var reply whyReply
 	if err := into(tree, &reply); err != nil {
 		return err
+	}
+	if len(reply.Instances) == 0 {
+		return a.say("No instance of %s is wanted, and none is there.", reply.Program)
 	}
 	for n, index := range slices.Sorted(maps.Keys(reply.Instances)) {
 		i := reply.Instances[index]
