@@ -435,6 +435,27 @@ func TestStatusWatchInAPipePrintsWhatChanged(t *testing.T) {
 	})
 }
 
+func TestStatusWatchOnADumbTerminal(t *testing.T) {
+	f := newFake(t)
+	f.file("status")
+	synctest.Test(t, func(t *testing.T) {
+		var out buffer
+		a := f.client(&session{}, 80)
+		a.out = &out
+		a.getenv = func(k string) string {
+			return map[string]string{"PROCNANNY_CONNECT": "tcp://127.0.0.1:1", "TERM": "dumb"}[k]
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 3*watchEvery)
+		defer cancel()
+		if code := run(ctx, a, []string{"status", "-w"}); code != 0 {
+			t.Errorf("exit %d", code)
+		}
+		if text := out.String(); strings.Contains(text, "\x1b") || strings.Count(text, "config ") != 1 {
+			t.Errorf("%q", text)
+		}
+	})
+}
+
 func TestStatusWatchOnATerminal(t *testing.T) {
 	f := newFake(t)
 	f.file("status")

@@ -26,8 +26,9 @@ const (
 	belowClear  = "\x1b[J"
 )
 
-// watchStatus shows status until ctx ends: on a terminal in place, elsewhere a
-// picture whenever more than time has changed.
+// watchStatus shows status until ctx ends: on a terminal in place, elsewhere (and
+// on one that can do nothing but print) a picture whenever more than time has
+// changed.
 func (a *app) watchStatus(ctx context.Context, f statusFlags, want []pattern) error {
 	first, err := a.look(ctx, f, want)
 	if err != nil {
@@ -41,7 +42,7 @@ func (a *app) watchStatus(ctx context.Context, f statusFlags, want []pattern) er
 	changed, stop := a.listen(ctx)
 	defer stop()
 	show := a.follower()
-	if a.terminal.is && a.output == "text" {
+	if a.terminal.is && a.output == "text" && a.getenv("TERM") != "dumb" {
 		_, _ = io.WriteString(a.out, screenEnter) // out remembers
 		defer func() { a.put(screenLeave + a.lastPicture(first)) }()
 		show = a.redraw
