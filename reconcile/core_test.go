@@ -123,7 +123,7 @@ func TestWhatIsHeardFirstGoesByTheLastPolicy(t *testing.T) {
 	}
 	for code, want := range map[int]Cause{3: CauseExit, 0: CauseCrashed} {
 		i := hear(Fact{Kind: FactExited, Exit: &Exit{Code: code, Start: epoch}})
-		if i.LastExit == nil || i.LastExit.Cause != want || !i.Unjudged {
+		if i.LastExit == nil || i.LastExit.Cause != want || i.Unjudged {
 			t.Errorf("exit code %d: %+v", code, i.LastExit)
 		}
 	}

@@ -274,7 +274,7 @@ func (t *turn) vacate() {
 		t.exit = i.LastExit // no change of state has told it: it was stopping before
 	}
 	i.MainGone, i.Escalated, i.Owed, i.Until, i.Draining = false, false, ActionUnset, time.Time{}, false
-	if t.p.Spec == nil {
+	if !t.p.judgeable() {
 		return // the first look at it knows policy, and sets the delay
 	}
 	if i.StartCause == CauseCrash && i.Attempt > 0 && i.Finished == "" && !i.Unjudged && nextStart(t.p.policy(), i).After(t.now) {

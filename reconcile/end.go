@@ -39,7 +39,7 @@ func (t *turn) end(x Exit) {
 	case never:
 	case x.Unknown && t.w.Booting:
 		i.StartCause = CauseBoot
-	case t.p.Spec == nil:
+	case !t.p.judgeable():
 		i.StartCause, i.Unjudged = CauseCrash, true
 	case i.Launch != "" && t.p.Target != "" && i.Launch != t.p.Target:
 		i.StartCause = CauseConfig // the new launch deserves its own judgement

@@ -42,6 +42,7 @@ func init() { // together refers to it
 		"auto":      autoLine,
 		"status":    statusLine,
 		"together":  togetherLine,
+		"recall":    func(s *stage, _ []string) error { return s.recall() },
 		"control":   func(s *stage, _ []string) error { return s.controlDies(true) },
 		"boot":      func(s *stage, _ []string) error { err := s.controlDies(false); s.w.Booting = true; return err },
 	}

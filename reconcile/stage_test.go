@@ -232,6 +232,16 @@ func (s *stage) controlDies(rolls bool) error {
 	return nil
 }
 
+// recall is what a new control does before it hears what became of the instances.
+func (s *stage) recall() error {
+	for name, p := range s.w.Programs {
+		if desired := s.desired[name]; desired != nil {
+			p.Recalled = &desired.Policy
+		}
+	}
+	return nil
+}
+
 func eventWords(e Event) string {
 	switch e.Kind {
 	case EventState:

@@ -248,7 +248,7 @@ type Program struct {
 	// judges exits. Nil until then: a recovered world knows instances only.
 	Spec *spec.Program
 	// Recalled is the policy that held last, for what is heard before Spec is known:
-	// whether an end was a success, and how long a stop has. Nil is not known.
+	// how an end is judged, and how long a stop has. Nil is not known.
 	Recalled *spec.Policy
 	// Forced is the Target that a person forced: what fails there holds nothing.
 	Forced spec.Digest

@@ -68,6 +68,10 @@ func (p *Program) policy() *spec.Policy {
 	return &defaults.Policy
 }
 
+// judgeable is whether policy is p's own. An end is judged at once where it can be:
+// what tells of it says whether it is done, or gave up, and calls their hooks.
+func (p *Program) judgeable() bool { return p.Spec != nil || p.Recalled != nil }
+
 // stableAt is when a flapping instance will have proved stable; zero is never.
 func (i *Instance) stableAt(pol *spec.Policy) time.Time {
 	if !i.Flapping || i.State != StateRunning {
