@@ -155,11 +155,11 @@ func (t *turn) remember(c *programChange) {
 	if anew && p.Spec != nil && c.want != nil {
 		p.past = pushVersion(p.past, version{p.Spec, p.Target, p.tuning})
 	}
-	if anew {
-		t.w.await(p.Name, p.Spec, c.want)
+	if anew || p.recalled != nil {
+		t.w.await(p.Name, p.known(), c.want)
 	}
 	held := p.Held
-	p.Spec, p.Recalled, p.Target, p.tuning = c.want, nil, c.target, c.tuning
+	p.Spec, p.recalled, p.Target, p.tuning = c.want, nil, c.target, c.tuning
 	p.Held, p.heldBy, p.Forced = c.held, c.heldBy, c.forced
 	p.Preflight, p.RetryAt = c.preflight, c.retryAt
 	if anew && c.want != nil {

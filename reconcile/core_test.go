@@ -113,7 +113,8 @@ func TestWhatIsHeardFirstGoesByTheLastPolicy(t *testing.T) {
 	pol.Stop.Timeout = spec.Duration(time.Hour)
 	hear := func(f Fact) *Instance {
 		w := NewWorld()
-		w.Programs["web"] = &Program{Name: "web", Recalled: &pol}
+		w.Programs["web"] = &Program{Name: "web"}
+		w = Recall(w, spec.Spec{Programs: map[string]spec.Program{"web": {Policy: pol}}})
 		f.ID, f.Run, f.PID, f.At = InstanceID{"web", 0}, 3, 9, epoch
 		w, _ = Apply(w, f, epoch)
 		return w.Programs["web"].Instances[0]

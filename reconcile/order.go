@@ -46,7 +46,7 @@ func Moved(w World, names []string) []string {
 		todo = todo[:len(todo)-1]
 		next := slices.Clone(w.waiters[name])
 		if p := w.Programs[name]; w.ShuttingDown && p != nil {
-			next = slices.AppendSeq(next, maps.Keys(after(p.Spec)))
+			next = slices.AppendSeq(next, maps.Keys(after(p.known())))
 		}
 		for _, n := range next {
 			if !out[n] {
@@ -146,7 +146,7 @@ func (d *differ) putOff(i *Instance, lack string, cause Cause) {
 func (w *World) neededBy(name string) bool {
 	for _, n := range w.waiters[name] {
 		p := w.Programs[n]
-		if p == nil || !slices.ContainsFunc(p.Instances, (*Instance).Alive) || after(p.Spec)[name] != spec.AfterRunning {
+		if p == nil || !slices.ContainsFunc(p.Instances, (*Instance).Alive) || after(p.known())[name] != spec.AfterRunning {
 			continue
 		}
 		if !slices.Contains(Moved(World{waiters: w.waiters}, []string{n}), n) {

@@ -234,11 +234,13 @@ func (s *stage) controlDies(rolls bool) error {
 
 // recall is what a new control does before it hears what became of the instances.
 func (s *stage) recall() error {
-	for name, p := range s.w.Programs {
-		if desired := s.desired[name]; desired != nil {
-			p.Recalled = &desired.Policy
+	last := spec.Spec{Programs: map[string]spec.Program{}}
+	for name, p := range s.desired {
+		if p != nil {
+			last.Programs[name] = *p
 		}
 	}
+	s.w = Recall(s.w, last)
 	return nil
 }
 

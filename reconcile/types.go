@@ -247,9 +247,8 @@ type Program struct {
 	// Spec is the desired program of the last Diff that had one; its policy
 	// judges exits. Nil until then: a recovered world knows instances only.
 	Spec *spec.Program
-	// Recalled is the policy that held last, for what is heard before Spec is known:
-	// how an end is judged, and how long a stop has. Nil is not known.
-	Recalled *spec.Policy
+	// recalled is what was desired last, until Spec is known: see Recall.
+	recalled *spec.Program
 	// Forced is the Target that a person forced: what fails there holds nothing.
 	Forced spec.Digest
 	// tuning is the tuning digest of Spec, kept beside Target because digests

@@ -59,18 +59,39 @@ var defaults = spec.Defaults()
 
 // policy is what judges the ends and stops of p's instances.
 func (p *Program) policy() *spec.Policy {
-	switch {
-	case p != nil && p.Spec != nil:
-		return &p.Spec.Policy
-	case p != nil && p.Recalled != nil:
-		return p.Recalled
+	if p := p.known(); p != nil {
+		return &p.Policy
 	}
 	return &defaults.Policy
 }
 
 // judgeable is whether policy is p's own. An end is judged at once where it can be:
 // what tells of it says whether it is done, or gave up, and calls their hooks.
-func (p *Program) judgeable() bool { return p.Spec != nil || p.Recalled != nil }
+func (p *Program) judgeable() bool { return p.known() != nil }
+
+// known is what is desired of p, as far as that is known; nil is not.
+func (p *Program) known() *spec.Program {
+	switch {
+	case p == nil:
+		return nil
+	case p.Spec != nil:
+		return p.Spec
+	}
+	return p.recalled
+}
+
+// Recall tells a recovered world what was desired last, for what comes before the
+// first Diff: how an end is judged, how long a stop has, and who waits for
+// whom when the first thing that is asked is to stop everything.
+func Recall(w World, s spec.Spec) World {
+	for name, p := range w.Programs {
+		if desired, ok := s.Programs[name]; ok && p.Spec == nil {
+			w.await(name, p.recalled, &desired)
+			p.recalled = &desired
+		}
+	}
+	return w
+}
 
 // stableAt is when a flapping instance will have proved stable; zero is never.
 func (i *Instance) stableAt(pol *spec.Policy) time.Time {

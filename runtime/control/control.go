@@ -167,6 +167,11 @@ func (c *Control) build() error {
 		Facts:  func(f []reconcile.Fact) { _ = c.engine.Facts(context.Background(), f) },
 		Output: func(f proc.OutputFact) { c.look.output(f) },
 	})
+	c.desk = newDesk(c, found)
+	if err := c.desk.recall(found.Generations); err != nil {
+		return err
+	}
+	found.World = c.desk.remind(found.World)
 	c.engine = engine.New(engine.Config{
 		Executor: executor{c}, Recorder: c.rec, World: found.World, Containment: c.containment(),
 		ClockSet: c.wall.set, Booted: c.wall.at.booted,
@@ -182,16 +187,11 @@ func (c *Control) build() error {
 	c.look, c.tail, c.trim, c.stall = newObserver(c), newTail(c), newTrimmer(c), newStall(c)
 	c.watch = watch.New(c.cfg.Place.Config, c.log)
 	c.watch.Trust = c.cfg.Place.CheckConfig
-	c.desk = newDesk(c, found)
-	if err := c.desk.recall(found.Generations); err != nil {
-		return err
-	}
 	for _, loss := range found.Loss {
 		c.log.Warn("something was lost", "what", loss)
 		c.emitLoss(loss)
 	}
 	c.emitKeeper()
-	c.desk.remind(found.World)
 	if facts := c.proc.Adopt(c.cfg.Hello, found.World); len(facts) > 0 {
 		c.rec.adopting = facts
 	}

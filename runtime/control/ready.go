@@ -28,17 +28,13 @@ func (d *desk) begin(ctx context.Context) (late <-chan time.Time) {
 	return time.After(judgeWait)
 }
 
-// remind tells a recovered world what policies held, for what ended or was being
+// remind tells a recovered world what was desired, for what ended or was being
 // stopped while nobody was there to hear of it.
-func (d *desk) remind(w reconcile.World) {
+func (d *desk) remind(w reconcile.World) reconcile.World {
 	if !d.c.found {
-		return
+		return w
 	}
-	for name, p := range d.said().With(d.overrides).Programs {
-		if known := w.Programs[name]; known != nil {
-			known.Recalled = &p.Policy
-		}
-	}
+	return reconcile.Recall(w, d.said().With(d.overrides))
 }
 
 // begun tells the world, once, that there is something to be asked about.

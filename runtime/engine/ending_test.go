@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"strings"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -51,6 +52,40 @@ func TestANewControlGoesOnStopping(t *testing.T) {
 		}
 		if d := got["db"]; len(d) != 1 || d[reconcile.ActionSignal] != 2 {
 			t.Errorf("db: %v", d)
+		}
+	})
+}
+
+// Nor does it forget who waits for whom.
+func TestANewControlStopsInOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t)
+		stop := h.run(reconcile.NewWorld())
+		web := program("/bin/web", 1)
+		web.Start.After = map[string]string{"db": spec.AfterRunning}
+		desired := spec.Spec{Programs: map[string]spec.Program{"web": web, "db": program("/bin/db", 1)}}
+		h.desire(desired.Programs)
+		time.Sleep(time.Minute)
+		stop()
+		h.takeOrders()
+		h.deaf["web"] = true // it takes ten seconds to end
+
+		defer h.run(reconcile.Recall(h.world(), desired))()
+		ctx := context.Background()
+		err := h.e.Facts(ctx, h.adopted())
+		if err == nil {
+			err = h.e.Desire(ctx, Desired{Spec: desired, Generation: 1, Ending: true})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Hour)
+		var order []string
+		for _, o := range h.takeOrders() {
+			order = append(order, o.ID.Program+" "+o.Kind.String())
+		}
+		if got := strings.Join(order, ", "); got != "web signal, web kill, db signal" {
+			t.Errorf("the orders were: %s", got)
 		}
 	})
 }
