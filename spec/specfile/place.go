@@ -60,7 +60,7 @@ func (t *tree) line(file string, n int) string {
 func (t *tree) add(ps *spec.Problems, p spec.Problem, path []string) {
 	p.Path = dotted(path)
 	if secret(path) {
-		p.SourceLine = ""
+		p.SourceLine, p.Path = "", dotted(withoutValues(path))
 	}
 	p.Message = t.withoutSecrets(p)
 	*ps = append(*ps, p)

@@ -34,6 +34,25 @@ func secret(path []string) bool {
 		(path[0] == "on" || path[0] == "stop") && slices.ContainsFunc(path[1:], isSecret)
 }
 
+// withoutValues is a path below a secret with nothing in it that was meant as a
+// value: in YAML {TOKEN=x} has a key with the name TOKEN=x.
+func withoutValues(path []string) []string {
+	out := slices.Clone(path)
+	for i := slices.IndexFunc(out, meantSecret) + 1; i > 0 && i < len(out); i++ {
+		if name, value := cutAny(out[i], "= \t:"); value != "" {
+			out[i] = name + "..."
+		}
+	}
+	return out
+}
+
+func cutAny(s, chars string) (before, from string) {
+	if i := strings.IndexAny(s, chars); i >= 0 {
+		return s[:i], s[i:]
+	}
+	return s, ""
+}
+
 // secretKeys are the keys whose values are never shown. A webhook's url often
 // has a token in it.
 var secretKeys = []string{"env", "headers", "url"}
@@ -43,8 +62,8 @@ func isSecret(key string) bool { return slices.Contains(secretKeys, key) }
 // meantSecret reports whether a key is one of secretKeys or nobody's, but was
 // meant to be one of them.
 func meantSecret(key string) bool {
-	if slices.Contains(spec.Keys(), key) {
-		return false
+	if isSecret(key) || slices.Contains(spec.Keys(), key) {
+		return isSecret(key)
 	}
 	return spec.Nearest(key, secretKeys) != "" || cameFrom(key) == "here it is `env`"
 }
@@ -241,6 +260,7 @@ func structAt(text string) int {
 var (
 	secretKey = regexp.MustCompile(`(?i)(?:^|[^a-z_])(?:env|headers|url)["']?[?!]?[ \t]*:`)
 	lineKey   = regexp.MustCompile(`^["']?([A-Za-z_]+)`)
+	tokenText = regexp.MustCompile(`(?s)(found '[A-Z]+') .*`) // in CUE's messages
 	quoted    = regexp.MustCompile(`"(?:[^"\\]|\\.)*"|'[^']*'`)
 )
 
@@ -271,7 +291,9 @@ func endsOnLine(text string) bool {
 }
 
 // endsBlock reports whether a line surely does not belong to the block that
-// begins with the line head.
+// begins with the line head: it stands no deeper, and is nothing but closing
+// brackets or begins with a key of ours; or it stands further out, and something
+// begins on it. A variable that was indented wrongly is none of that.
 func endsBlock(head, line string) bool {
 	text := strings.TrimLeft(line, " \t")
 	outer := head[:len(head)-len(strings.TrimLeft(head, " \t"))]
@@ -280,9 +302,9 @@ func endsBlock(head, line string) bool {
 	switch {
 	case text == "" || !strings.HasPrefix(outer, indent):
 		return false
-	case indent != outer:
+	case strings.Trim(text, "}],") == "":
 		return true
-	case text[0] == '}' || text[0] == ']':
+	case indent != outer && strings.ContainsAny(text[len(text)-1:], ":{"):
 		return true
 	}
 	m := lineKey.FindStringSubmatch(text)
@@ -291,6 +313,7 @@ func endsBlock(head, line string) bool {
 
 // withoutText is a parser's message without what it quotes of the file.
 func (t *tree) withoutText(file, message string) string {
+	message = tokenText.ReplaceAllString(message, "$1")
 	return quoted.ReplaceAllStringFunc(message, func(q string) string {
 		if inner := q[1 : len(q)-1]; strings.ContainsAny(inner, "\\") || hasWord(inner) && strings.Contains(string(t.files[file]), inner) {
 			return notShown
