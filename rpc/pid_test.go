@@ -25,5 +25,10 @@ func TestPIDIsThatOfALivingProcess(t *testing.T) {
 		if got := mainPID(i); got != tt.want {
 			t.Errorf("%v, main process gone %t: pid %d, not %d", tt.state, tt.gone, got, tt.want)
 		}
+		i.StartedAt = exampleNow
+		_, uptimeAt, err := appendInstance(nil, i)
+		if err != nil || (uptimeAt > 0) != (tt.want > 0) {
+			t.Errorf("%v, main process gone %t: an uptime that runs: %t (%v)", tt.state, tt.gone, uptimeAt > 0, err)
+		}
 	}
 }

@@ -162,7 +162,7 @@ func appendInstance(b []byte, i *InstanceView) (_ []byte, uptimeAt int, err erro
 	b = appendMapLen(b, len(m))
 	for _, f := range m {
 		b = appendStr(b, f.Key)
-		if f.Key == "uptime" && i.Alive() && !i.StartedAt.IsZero() {
+		if f.Key == "uptime" && mainPID(i) > 0 && !i.StartedAt.IsZero() {
 			uptimeAt = len(b) + 1
 		}
 		if b, err = Append(b, f.Value); err != nil {
