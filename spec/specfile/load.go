@@ -24,6 +24,7 @@ type tree struct {
 	pkg      string
 	module   string // the path in cue.mod/module.cue; empty without one
 	problems spec.Problems
+	begins   map[string][]int    // by file, where its lines begin; see line
 	secrets  map[string]*secrets // by file, of those that are parsed
 	texts    struct {            // see secretTexts
 		of  int // so many parsed files

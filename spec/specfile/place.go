@@ -42,18 +42,28 @@ func (t *tree) problemAt(pos token.Pos) spec.Problem {
 	return p
 }
 
+// line is one line of a file. Many are asked for, and a file may be long: where
+// its lines begin is looked up once.
 func (t *tree) line(file string, n int) string {
-	rest := t.files[file]
-	for i := 1; ; i++ {
-		line, next, more := bytes.Cut(rest, []byte("\n"))
-		if i == n {
-			return strings.TrimRight(string(line), "\r")
+	data := t.files[file]
+	begins, ok := t.begins[file]
+	if !ok {
+		begins = []int{0}
+		for i, c := range data {
+			if c == '\n' {
+				begins = append(begins, i+1)
+			}
 		}
-		if !more {
-			return ""
+		if t.begins == nil {
+			t.begins = map[string][]int{}
 		}
-		rest = next
+		t.begins[file] = begins
 	}
+	if n < 1 || n > len(begins) {
+		return ""
+	}
+	line, _, _ := bytes.Cut(data[begins[n-1]:], []byte("\n"))
+	return strings.TrimRight(string(line), "\r")
 }
 
 // add keeps a problem at path, without what is secret.
