@@ -89,3 +89,41 @@ func TestANewControlStopsInOrder(t *testing.T) {
 		}
 	})
 }
+
+// What is edited while everything is being stopped may let go of a program that
+// others waited for: it is stopped then, and not forgotten.
+func TestAnEditWhileStoppingLetsGo(t *testing.T) {
+	without := map[string]func(map[string]spec.Program){
+		"start.after": func(m map[string]spec.Program) { m["web"] = program("/bin/web", 1) },
+		"the program": func(m map[string]spec.Program) { delete(m, "web") },
+		"both":        func(m map[string]spec.Program) { clear(m) },
+	}
+	for name, edit := range without {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := newHost(t)
+				defer h.run(reconcile.NewWorld())()
+				web := program("/bin/web", 1)
+				web.Start.After = map[string]string{"db": spec.AfterRunning}
+				programs := map[string]spec.Program{"web": web, "db": program("/bin/db", 1)}
+				h.desire(programs)
+				time.Sleep(time.Minute)
+				h.deaf["web"] = true
+				if _, err := h.e.Command(context.Background(), reconcile.Command{Kind: reconcile.CommandShutdown}); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(time.Second)
+				edit(programs)
+				h.desire(programs)
+				time.Sleep(time.Hour)
+				for _, p := range h.e.View().Programs {
+					for _, i := range p.Instances {
+						if i.Alive() {
+							t.Errorf("%s is %v", i.ID, i.State)
+						}
+					}
+				}
+			})
+		})
+	}
+}

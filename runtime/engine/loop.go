@@ -1,8 +1,6 @@
 package engine
 
 import (
-	"bytes"
-	"encoding/json"
 	"iter"
 	"maps"
 	"reflect"
@@ -248,11 +246,17 @@ func (l *loop) decide(now time.Time) {
 		return
 	}
 	names := l.dirtyNames()
+	var moved []string
+	if l.world.ShuttingDown { // those, too, that a program waits for no longer after this
+		moved = reconcile.Moved(l.world, names)
+	}
 	for _, name := range names {
 		l.diff(name, now)
 	}
 	l.world.Booting = false
-	for _, name := range reconcile.Moved(l.world, names) {
+	moved = append(moved, reconcile.Moved(l.world, names)...)
+	slices.Sort(moved)
+	for _, name := range slices.Compact(moved) {
 		l.dirty[name] = true
 		l.diff(name, now)
 	}
@@ -377,23 +381,4 @@ func (l *loop) instance(id reconcile.InstanceID) *reconcile.Instance {
 		return p.Find(id.Index)
 	}
 	return nil
-}
-
-// observe changes the picture only: what the kernel says is asked anew after a
-// restart, and needs no record. Mostly it says what it said before.
-func (l *loop) observe(o reconcile.Observation) {
-	if i := l.instance(o.ID); i == nil || i.Run != o.Run {
-		return
-	}
-	if v := l.gallery.instance(o.ID); v != nil && shows(v, &o) {
-		delete(l.looked, o.ID)
-	} else {
-		l.looked[o.ID] = o
-	}
-}
-
-// shows reports whether a picture shows an observation already.
-func shows(v *reconcile.InstanceView, o *reconcile.Observation) bool {
-	same := func(a, b json.RawMessage) bool { return bytes.Equal(a, b) }
-	return v.Run == o.Run && v.Output == o.Output && maps.Equal(v.Drift, o.Drift) && maps.EqualFunc(v.Observed, o.Observed, same)
 }

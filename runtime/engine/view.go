@@ -1,6 +1,9 @@
 package engine
 
 import (
+	"bytes"
+	"encoding/json"
+	"maps"
 	"slices"
 	"strings"
 
@@ -167,4 +170,23 @@ func (l *loop) drawInstance(i *reconcile.Instance, down bool, before *reconcile.
 		iv.Observed, iv.Drift, iv.Output = before.Observed, before.Drift, before.Output
 	}
 	return iv
+}
+
+// observe changes the picture only: what the kernel says is asked anew after a
+// restart, and needs no record. Mostly it says what it said before.
+func (l *loop) observe(o reconcile.Observation) {
+	if i := l.instance(o.ID); i == nil || i.Run != o.Run {
+		return
+	}
+	if v := l.gallery.instance(o.ID); v != nil && shows(v, &o) {
+		delete(l.looked, o.ID)
+	} else {
+		l.looked[o.ID] = o
+	}
+}
+
+// shows reports whether a picture shows an observation already.
+func shows(v *reconcile.InstanceView, o *reconcile.Observation) bool {
+	same := func(a, b json.RawMessage) bool { return bytes.Equal(a, b) }
+	return v.Run == o.Run && v.Output == o.Output && maps.Equal(v.Drift, o.Drift) && maps.EqualFunc(v.Observed, o.Observed, same)
 }
