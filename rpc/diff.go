@@ -35,7 +35,11 @@ func diff(_ context.Context, c *Call) (any, error) {
 			return nil, err
 		}
 	}
-	list, err := differences(desiredSpec(v, ""), old)
+	now, known := c.desired(v)
+	if !known {
+		old.On, old.ExitWhen = nil, ""
+	}
+	list, err := differences(now, old)
 	if err != nil {
 		return nil, err
 	}
@@ -51,13 +55,39 @@ func differences(now, old spec.Spec) ([]Map, error) {
 		}
 	}
 	slices.Sort(names)
-	out := []Map{}
+	out, err := besideDifferences(now, old)
+	if err != nil {
+		return nil, err
+	}
 	for _, name := range names {
 		list, err := programDifferences(name, now, old)
 		if err != nil {
 			return nil, err
 		}
 		out = append(out, list...)
+	}
+	return out, nil
+}
+
+// besideDifferences are those of what is said beside the programs.
+func besideDifferences(now, old spec.Spec) ([]Map, error) {
+	out := []Map{}
+	keys := func(s spec.Spec) (map[string]json.RawMessage, error) {
+		s.Programs = nil
+		return keysOf(s)
+	}
+	va, err := keys(now)
+	if err != nil {
+		return nil, err
+	}
+	vb, err := keys(old)
+	if err != nil {
+		return nil, err
+	}
+	for _, key := range sortedKeys(union(va, vb)) {
+		if !bytes.Equal(va[key], vb[key]) {
+			out = append(out, difference(nil, key, Redact(key, va[key]), Redact(key, vb[key])))
+		}
 	}
 	return out, nil
 }
@@ -85,7 +115,8 @@ func programDifferences(name string, now, old spec.Spec) ([]Map, error) {
 	return out, nil
 }
 
-func difference(program, field string, now, old any) Map {
+// difference is one; program is nil for what is said beside them.
+func difference(program any, field string, now, old any) Map {
 	return Map{{"program", program}, {"field", field}, {"desired", now}, {"generation", old}}
 }
 
@@ -102,15 +133,11 @@ func wholeProgram(p spec.Program, there bool) any {
 
 // programKeys are the values of a program by key; env by variable.
 func programKeys(p spec.Program, there bool) (map[string]json.RawMessage, error) {
-	out := map[string]json.RawMessage{}
 	if !there {
-		return out, nil
+		return map[string]json.RawMessage{}, nil
 	}
-	raw, err := json.Marshal(p)
+	out, err := keysOf(p)
 	if err != nil {
-		return nil, err
-	}
-	if err := json.Unmarshal(raw, &out); err != nil {
 		return nil, err
 	}
 	delete(out, "identity")
@@ -121,6 +148,16 @@ func programKeys(p spec.Program, there bool) (map[string]json.RawMessage, error)
 		}
 	}
 	return out, nil
+}
+
+// keysOf are the values of a struct by key.
+func keysOf(v any) (map[string]json.RawMessage, error) {
+	raw, err := json.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]json.RawMessage{}
+	return out, json.Unmarshal(raw, &out)
 }
 
 func union[V any](a, b map[string]V) map[string]V {

@@ -62,7 +62,7 @@ var configMethods = []Method{
 		Name: "diff", Access: AccessRead,
 		Doc:     "How what is desired now (overrides included) differs from what a generation said. Values of env are hidden.",
 		Args:    []Arg{{Name: "generation", Type: TypeInt, Min: 1, Max: math.MaxInt32, Doc: "that generation; else the files as they were accepted last"}},
-		Result:  "`generation`; `differences`, each: program, instance (of a stop or start of one), field (a key, or `program` for a whole one), desired, generation (the two values; nil is not set).",
+		Result:  "`generation`; `differences`, each: program (nil: `on` or `exit_when`, beside the programs), instance (of a stop or start of one), field (a key, or `program` for a whole one), desired, generation (the two values; nil is not set).",
 		Reply:   `{"generation": 7, "differences": [{"program": "hello world", "instance": 2, "field": "admin", "desired": "down", "generation": "up"}, {"program": "web", "field": "instances", "desired": 2, "generation": 1}]}`,
 		Handler: diff,
 	},
@@ -232,18 +232,29 @@ func desiredSpec(v *View, only string) spec.Spec {
 	return s
 }
 
+// desired is all that is desired. Without known, a backend does not say what that
+// is beside the programs.
+func (c *Call) desired(v *View) (s spec.Spec, known bool) {
+	programs := desiredSpec(v, "")
+	h, known := c.Backend.(Hooker)
+	if !known {
+		return programs, false
+	}
+	s = h.Beside()
+	s.Programs = programs.Programs
+	return s, true
+}
+
 func export(_ context.Context, c *Call) (any, error) {
 	if c.Server.CUE == nil {
 		return nil, unavailable("printer of CUE")
 	}
-	s := desiredSpec(c.Backend.View(), c.Args.Str("program"))
-	if c.Args.Has("program") && len(s.Programs) == 0 {
-		return nil, noProgram(c.Args.Str("program"))
-	}
-	if h, ok := c.Backend.(Hooker); ok && !c.Args.Has("program") {
-		beside := h.Beside()
-		beside.Programs = s.Programs
-		s = beside
+	v := c.Backend.View()
+	s, _ := c.desired(v)
+	if c.Args.Has("program") {
+		if s = desiredSpec(v, c.Args.Str("program")); len(s.Programs) == 0 {
+			return nil, noProgram(c.Args.Str("program"))
+		}
 	}
 	return Map{{"cue", c.Server.CUE(s)}}, nil
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/procnanny/procnanny/reconcile"
+	"github.com/procnanny/procnanny/spec"
 )
 
 // TestEnvIsNeverShown asks every method, with secrets in files, overrides,
@@ -385,6 +386,16 @@ func TestDiff(t *testing.T) {
 	pinned.view.Config.Generation, pinned.view.Config.Pinned = 6, 6
 	if got, _ := call(t, exampleServer(pinned), "diff", nil); !strings.HasPrefix(got, `{"generation": 7, `) {
 		t.Errorf("after a rollback, beside what the files said last: %s", got)
+	}
+	beside := newFake()
+	beside.files.ExitWhen, beside.files.On = "web", spec.Hooks{"crashed": {{Webhook: &spec.Webhook{URL: "https://example.com/hush"}}}}
+	if got, _ := call(t, exampleServer(beside), "diff", nil); strings.Contains(got, `"program": null`) {
+		t.Errorf("beside the programs all is as the files say: %s", got)
+	}
+	if got, _ := call(t, exampleServer(beside), "diff", args{"generation": 6}); strings.Contains(got, "hush") ||
+		!strings.Contains(got, `{"program": null, "field": "exit_when", "desired": "web", "generation": null}`) ||
+		!strings.Contains(got, `{"program": null, "field": "on", "desired": {"crashed": [{"retries": 0, "webhook": {"timeout": "0s", "url": "***"}}]}, "generation": null}`) {
+		t.Errorf("only what is beside the programs differs: %s", got)
 	}
 	now, old := exampleFiles(), exampleFiles()
 	p := now.Programs["web"]
