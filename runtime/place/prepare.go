@@ -7,7 +7,9 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -60,7 +62,8 @@ func Prepare(d Daemon) error {
 	if err != nil {
 		return err
 	}
-	if err := checkConfig(d.Config, d.TrustConfig); err != nil {
+	// What cannot be read is no reason not to start, with what was accepted last.
+	if err := checkConfig(d.Config, d.TrustConfig, false); err != nil {
 		return err
 	}
 	for _, p := range []dirPlan{
@@ -147,16 +150,17 @@ func (p dirPlan) own(created bool) error {
 	return nil
 }
 
-// CheckConfig checks again, whenever the files changed, that nobody else can
-// write the configuration.
-func (d Daemon) CheckConfig() error { return checkConfig(d.Config, d.TrustConfig) }
+// CheckConfig checks again, whenever the files were read, that nobody else can
+// write the configuration. What cannot be checked is not to be believed.
+func (d Daemon) CheckConfig() error { return checkConfig(d.Config, d.TrustConfig, true) }
 
 // maxEntries bounds the look into a configuration directory.
 const maxEntries = 100_000
 
 // checkConfig checks the configuration and what is in it. Git's own directory
-// is not read by us, and links are judged by where they lead.
-func checkConfig(path string, trusted *uint32) error {
+// is not read by us, and links are judged by where they lead. All else is looked
+// at although one directory cannot be; with all that is an error, too.
+func checkConfig(path string, trusted *uint32, all bool) error {
 	if !privileged() {
 		return nil
 	}
@@ -169,8 +173,14 @@ func checkConfig(path string, trusted *uint32) error {
 	}
 	left := maxEntries
 	return filepath.WalkDir(root, func(at string, e fs.DirEntry, err error) error {
-		if left--; err != nil || left < 0 {
+		if left--; left < 0 {
 			return filepath.SkipAll
+		}
+		if err != nil {
+			if all && !unread(root, at, err) {
+				return fmt.Errorf("cannot use --config %s: cannot check what is in it: %w", path, err)
+			}
+			return nil
 		}
 		if e.IsDir() && e.Name() == ".git" {
 			return filepath.SkipDir
@@ -180,6 +190,17 @@ func checkConfig(path string, trusted *uint32) error {
 		}
 		return nil
 	})
+}
+
+// unread reports whether what could not be looked at is nothing that would have
+// been read: it is gone by now, or lies below a name with a dot, which no reader
+// of a configuration looks into.
+func unread(root, at string, err error) bool {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
+		return true
+	}
+	rel, relErr := filepath.Rel(root, at)
+	return relErr == nil && rel != "." && slices.ContainsFunc(strings.Split(rel, "/"), func(name string) bool { return strings.HasPrefix(name, ".") })
 }
 
 func judgeEntry(at string, e fs.DirEntry, trusted *uint32) error {

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 const stranger = 54321 // a uid and gid that nobody has
@@ -206,6 +208,52 @@ func TestPrepareJudgesFilesByTheirTarget(t *testing.T) {
 	if err := Prepare(d); err == nil || !strings.Contains(err.Error(), dir+"/theirs.cue: it is owned by") {
 		t.Error(err)
 	}
+}
+
+// One directory that cannot be looked into hides nothing of the others, nor does
+// one that goes while they are looked at.
+func TestConfigThatCannotBeChecked(t *testing.T) {
+	rootOnly(t)
+	dir := ownDir(t)
+	d := daemonIn(dir)
+	must(t, os.Mkdir(d.Config, 0o755))
+	must(t, os.WriteFile(d.Config+"/z.cue", nil, 0o644))
+	tooDeep(t, d.Config+"/.deep")
+	must(t, d.CheckConfig()) // nobody reads what is in there
+	tooDeep(t, d.Config+"/deep")
+	must(t, Prepare(d))
+	if err := d.CheckConfig(); err == nil || !strings.Contains(err.Error(), "cannot use --config "+d.Config+": cannot check what is in it: ") ||
+		!strings.Contains(err.Error(), "file name too long") {
+		t.Error(err)
+	}
+	must(t, os.Chown(d.Config+"/z.cue", stranger, -1))
+	if err := Prepare(d); err == nil || !strings.Contains(err.Error(), d.Config+"/z.cue: it is owned by") {
+		t.Error(err)
+	}
+	for at, want := range map[string]bool{"/c": false, "/c/a": false, "/c/a/.b/c": true, "/c/.b": true} {
+		if got := unread("/c", at, unix.EIO); got != want {
+			t.Errorf("%s: %t", at, got)
+		}
+		if !unread("/c", at, &os.PathError{Op: "open", Path: at, Err: unix.ENOENT}) {
+			t.Errorf("%s vanished", at)
+		}
+	}
+}
+
+// tooDeep makes a directory with a path below it that is longer than the kernel takes.
+func tooDeep(t *testing.T, path string) {
+	must(t, os.Mkdir(path, 0o755))
+	at, err := unix.Open(path, unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	must(t, err)
+	name := strings.Repeat("d", 255)
+	for range 20 {
+		must(t, unix.Mkdirat(at, name, 0o755))
+		next, err := unix.Openat(at, name, unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		must(t, err)
+		must(t, unix.Close(at))
+		at = next
+	}
+	must(t, unix.Close(at))
 }
 
 func TestFallbackRunDirectoryIsPrivate(t *testing.T) {
