@@ -90,6 +90,7 @@ var rules = []rule{
 	{"flapping has seen ends", func(i *Instance) bool { return implies(i.Flapping, len(i.Ends) > 0) }},
 	{"what waits to be judged has ended", func(i *Instance) bool { return implies(i.Unjudged, i.LastExit != nil && (!i.Alive() || i.MainGone)) }},
 	{"nothing counts below zero", func(i *Instance) bool { return i.Attempt >= 0 && i.Starts >= 0 && i.PID >= 0 }},
+	{"a stop that is revoked is under way", func(i *Instance) bool { return implies(i.Revoked, i.State == StateStopping && i.EndCause == CauseStop) }},
 	{"a live change is about a living process", func(i *Instance) bool { return implies(i.Tune != TuneSettled, i.Alive() && !i.MainGone) }},
 	{"pending is about a living process", func(i *Instance) bool { return implies(len(i.Pending) > 0, i.Alive() && !i.MainGone) }},
 }

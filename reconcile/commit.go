@@ -158,6 +158,7 @@ func (t *turn) remember(c *programChange) {
 	if anew || p.recalled != nil {
 		t.w.await(p.Name, p.known(), c.want)
 	}
+	p.revoke(c)
 	held := p.Held
 	p.Spec, p.recalled, p.Target, p.tuning = c.want, nil, c.target, c.tuning
 	p.Held, p.heldBy, p.Forced = c.held, c.heldBy, c.forced
@@ -176,6 +177,24 @@ func (t *turn) remember(c *programChange) {
 		t.hold(EventResumed, p.Name, c.why)
 	default:
 		t.hold(EventHeld, p.Name, c.held)
+	}
+}
+
+// revoke notes, when c removes the program, that a person's stop is no more why
+// an instance is down: if it is there again before its process has ended, the
+// files are why it starts.
+func (p *Program) revoke(c *programChange) {
+	if c.target != "" || p.Target == "" {
+		return
+	}
+	for _, i := range p.Instances {
+		switch {
+		case i.State != StateStopping:
+		case i.EndCause == CauseStop:
+			i.Revoked = true
+		case i.MainGone && i.LastExit != nil && i.LastExit.Cause == CauseStop:
+			i.StartCause = CauseConfig
+		}
 	}
 }
 

@@ -293,7 +293,7 @@ func delayed(t *turn, _ *Fact) string {
 func adopted(t *turn, f *Fact) string {
 	i := t.i
 	t.alive(f)
-	i.EndCause, i.Escalated, i.MainGone, i.Owed = "", false, false, ActionUnset
+	i.EndCause, i.Revoked, i.Escalated, i.MainGone, i.Owed = "", false, false, false, ActionUnset
 	if i.State != StateRunning {
 		t.probation()
 	}

@@ -33,7 +33,7 @@ func (t *turn) end(x Exit) {
 	t.tell(Event{Kind: EventRunEnded, Exit: &x, Cause: x.Cause})
 	switch {
 	case ordered != "":
-		i.StartCause = startAfter[ordered]
+		i.StartCause = i.startsAfter(ordered)
 	case restart: // owed anyway: this is it
 		i.StartCause = CauseCommand
 	case never:
@@ -46,9 +46,18 @@ func (t *turn) end(x Exit) {
 	default:
 		t.judge()
 	}
+	i.Revoked = false
 	if ordered == "" && !never {
 		t.haltRoll(&x)
 	}
+}
+
+// startsAfter is why it starts again after a stop that was ordered for a cause.
+func (i *Instance) startsAfter(ordered Cause) Cause {
+	if i.Revoked {
+		return CauseConfig
+	}
+	return startAfter[ordered]
 }
 
 // hearStart takes what an end says about the start, where it is the first that is

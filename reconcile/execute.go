@@ -128,7 +128,7 @@ func (t *turn) blocked() string {
 // fresh lets what rests or waits start now, as if it had never failed.
 func (t *turn) fresh() {
 	i := t.i
-	i.Attempt, i.Finished, i.Unjudged = 0, "", false
+	i.Attempt, i.Finished, i.Unjudged, i.Revoked = 0, "", false, false
 	if i.LastExit != nil || i.State != StateNew {
 		i.StartCause = CauseCommand
 	}

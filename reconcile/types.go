@@ -211,6 +211,9 @@ type Instance struct {
 	// MainGone is set while stopping when the main process has ended and only
 	// others of its containment are left.
 	MainGone bool `json:"main_gone,omitempty"`
+	// Revoked is set while it is stopping because a person stopped it, once its
+	// program was removed: if it starts again, the files ask for that.
+	Revoked bool `json:"revoked,omitempty"`
 }
 
 // TuneState is how far a live change is.

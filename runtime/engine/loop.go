@@ -98,11 +98,12 @@ func (l *loop) touch(id reconcile.InstanceID) {
 	}
 }
 
-// touchStarting touches those of p whose deadline is another under a new policy:
-// start.min_uptime counts as it is now.
-func (l *loop) touchStarting(p *reconcile.Program) {
+// touchEdited touches those of p to which it matters that something else is
+// desired: start.min_uptime counts as it is now, and who stopped what is removed
+// is not who starts it again.
+func (l *loop) touchEdited(p *reconcile.Program, removed bool) {
 	for _, i := range p.Instances {
-		if i.State == reconcile.StateStarting {
+		if i.State == reconcile.StateStarting || removed && i.State == reconcile.StateStopping {
 			l.touch(i.ID)
 		}
 	}
@@ -313,7 +314,7 @@ func (l *loop) diff(name string, now time.Time) {
 	}
 	plan.By = l.askers[name]
 	if p := l.world.Programs[name]; p != nil && p.Spec != desired {
-		l.touchStarting(p)
+		l.touchEdited(p, desired == nil && p.Target != "")
 	}
 	w, events := l.room.Commit(l.world, plan, now)
 	l.world = w

@@ -51,6 +51,7 @@ func appendInstance(b []byte, i *reconcile.Instance) []byte {
 	p.optBool("draining", i.Draining)
 	p.optBool("escalated", i.Escalated)
 	p.optBool("main_gone", i.MainGone)
+	p.optBool("revoked", i.Revoked)
 	return p.close()
 }
 
