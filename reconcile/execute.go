@@ -100,11 +100,23 @@ func (t *turn) restartOne(c *Command, atOnce bool) {
 		t.fresh()
 		return
 	}
-	if t.p.Preflight != PreflightAsked && !t.rolling() {
-		t.p.Preflight, t.p.RetryAt = PreflightUnknown, time.Time{} // what was good once may not be now
+	if t.stale() {
+		t.p.Preflight, t.p.RetryAt = PreflightUnknown, time.Time{}
 	}
 	i.AtOnce = i.AtOnce && i.Cycle || atOnce
 	i.Cycle = true
+}
+
+// stale reports whether the preflight has to be asked for anew: what was good for
+// an earlier roll, or for this one before it was held, may not be now.
+func (t *turn) stale() bool {
+	switch t.p.Preflight {
+	case PreflightAsked:
+		return false
+	case PreflightGood:
+		return t.p.Held != "" || !t.rolling()
+	}
+	return !t.rolling()
 }
 
 // rolling reports whether a roll of the program is under way.
