@@ -131,7 +131,7 @@ func (r reason) waitsFor() (what string, until time.Time) {
 		if i.Cycle && len(r.program.Spec.Start.After) > 0 {
 			return "its turn to be restarted, and for " + r.after(sortedKeys(r.program.Spec.Start.After)), i.Until
 		}
-		if i.Cycle {
+		if i.Cycle && r.program.Held == "" { // else no turn comes: what holds the roll is waited for
 			return "its turn to be restarted", i.Until
 		}
 	default: // nothing but others, or a roll, can be waited for

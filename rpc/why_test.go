@@ -36,6 +36,9 @@ var situations = []struct {
 	{"running, restart owed, after another", func(p *ProgramView, i *InstanceView) {
 		i.Cycle, p.Spec.Start.After = true, map[string]string{"db": "running"}
 	}},
+	{"running, restart held", func(p *ProgramView, i *InstanceView) {
+		i.Cycle, p.Held = true, "preflight: no such file or directory"
+	}},
 	{"running, roll held", func(p *ProgramView, _ *InstanceView) { p.Held = "preflight: no such file or directory" }},
 	{"stopping", func(p *ProgramView, i *InstanceView) {
 		p.Spec.Admin = spec.Admin{Down: true}
