@@ -110,13 +110,10 @@ func (t *turn) restartOne(c *Command, atOnce bool) {
 // stale reports whether the preflight has to be asked for anew: what was good for
 // an earlier roll, or for this one before it was held, may not be now.
 func (t *turn) stale() bool {
-	switch t.p.Preflight {
-	case PreflightAsked:
-		return false
-	case PreflightGood:
-		return t.p.Held != "" || !t.rolling()
+	if t.p.Held != "" && t.p.Preflight == PreflightGood {
+		return true
 	}
-	return !t.rolling()
+	return t.p.Preflight != PreflightAsked && !t.rolling()
 }
 
 // rolling reports whether a roll of the program is under way.
