@@ -13,8 +13,6 @@ type exitWhen struct {
 	// want is the program, and whether its first end counts; set by the desk,
 	// read in the engine's turns.
 	want atomic.Pointer[exitWish]
-	// code is how it ended last; of the engine's turns alone.
-	code int
 }
 
 type exitWish struct {
@@ -39,24 +37,34 @@ var unplanned = map[reconcile.Cause]bool{
 }
 
 // watch looks at the events of a turn and says whether the end that was waited
-// for is among them. A state may be told before the end that led to it.
-func (e *exitWhen) watch(events []reconcile.Event) (code int, ended bool) {
+// for is among them, and how that was.
+func (e *exitWhen) watch(b reconcile.Batch) (code int, ended bool) {
 	w := e.want.Load()
 	if w == nil || w.program == "" {
 		return 0, false
 	}
-	for i := range events {
-		ev := &events[i]
+	for i := range b.Events {
+		ev := &b.Events[i]
 		switch {
 		case ev.ID.Program != w.program:
-		case ev.Kind == reconcile.EventRunEnded:
-			e.code = exitCode(ev.Exit)
-			ended = ended || w.first && unplanned[ev.Cause]
-		case ev.Kind == reconcile.EventState:
-			ended = ended || ev.State == reconcile.StateExited && reconcile.Rests(ev.Detail)
+		case ev.Kind == reconcile.EventRunEnded && w.first && unplanned[ev.Cause]:
+			code, ended = exitCode(ev.Exit), true
+		case ev.Kind == reconcile.EventState && ev.State == reconcile.StateExited && reconcile.Rests(ev.Detail):
+			code, ended = exitCode(lastExit(b, ev.ID)), true
 		}
 	}
-	return e.code, ended
+	return code, ended
+}
+
+// lastExit is how an instance ended that changed in a turn. The event of that end may
+// have been told before, by a control before us, when others of it were left.
+func lastExit(b reconcile.Batch, id reconcile.InstanceID) *reconcile.Exit {
+	for _, i := range b.Changed {
+		if i.ID == id {
+			return i.LastExit
+		}
+	}
+	return nil
 }
 
 // exitCode is a program's end as a shell tells it; 1 when it could not start or
@@ -83,7 +91,7 @@ func (c *Control) resume(ctx context.Context) {
 	for _, i := range p.Instances {
 		switch {
 		case i.Finished == "" || i.State != reconcile.StateExited || i.Down:
-		case c.cfg.Hello.First && c.cfg.Hello.Origin == "":
+		case c.afresh():
 			cmd := reconcile.Command{Kind: reconcile.CommandStart, Targets: []reconcile.InstanceID{i.ID}, By: spec.Requester{How: exitWhenKey}}
 			if _, err := c.engine.Command(ctx, cmd); err != nil {
 				c.log.Warn("cannot start the program that the daemon ends with", "instance", i.ID.String(), "error", err)

@@ -34,8 +34,15 @@ func (d *desk) remind(w reconcile.World) reconcile.World {
 	if !d.c.found {
 		return w
 	}
-	return reconcile.Recall(w, d.said().With(d.overrides))
+	said := d.said().With(d.overrides)
+	if !d.c.afresh() {
+		d.c.exitWhen.wish(said)
+	}
+	return reconcile.Recall(w, said)
 }
+
+// afresh is whether the daemon starts: we do not go on for another control or keeper.
+func (c *Control) afresh() bool { return c.cfg.Hello.First && c.cfg.Hello.Origin == "" }
 
 // begun tells the world, once, that there is something to be asked about.
 func (d *desk) begun(ctx context.Context) {

@@ -71,7 +71,7 @@ func (r *recorder) Record(b reconcile.Batch) {
 	}
 	r.pending = append(r.pending, r.number(b, drafts)...)
 	crashpoint.Here(crashpoint.RecordWritten)
-	if code, ended := r.c.exitWhen.watch(b.Events); ended {
+	if code, ended := r.c.exitWhen.watch(b); ended {
 		r.c.log.Info("the program has ended that the daemon ends with", "program", r.c.exitWhen.want.Load().program, "code", code)
 		r.c.finish(ending{stop: true, code: code, by: spec.Requester{How: exitWhenKey}})
 	}
