@@ -25,6 +25,8 @@ type tree struct {
 	module   string // the path in cue.mod/module.cue; empty without one
 	problems spec.Problems
 	begins   map[string][]int    // by file, where its lines begin; see line
+	under    map[string][]bool   // by file, which lines are below env; see underEnv
+	texted   map[string]bool     // by file and text; see holds
 	secrets  map[string]*secrets // by file, of those that are parsed
 	texts    struct {            // see secretTexts
 		of  int // so many parsed files

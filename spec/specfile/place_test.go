@@ -51,3 +51,28 @@ func TestLinesOfALongFile(t *testing.T) {
 		t.Errorf("it took %v", took)
 	}
 }
+
+// So is what cannot be parsed: each error asks whether it stands below env, and
+// whether what it quotes does.
+func TestManyErrorsInALongFile(t *testing.T) {
+	const programs = 5_000
+	var b strings.Builder
+	for n := range programs {
+		fmt.Fprintf(&b, "p%d: {\n\targs = [\"x\"]\n\tenv: {\n\t\tA: \"hush\"\n\t}\n}\n", n)
+	}
+	tr := &tree{files: map[string][]byte{"a.cue": []byte(b.String())}}
+	began := time.Now()
+	for n := range programs {
+		for line, want := range []bool{false, false, true, true, false, false} {
+			if at := 6*n + line + 1; tr.underEnv("a.cue", at) != want {
+				t.Fatalf("line %d: not %t", at, want)
+			}
+		}
+		if got := tr.withoutText("a.cue", "found 'hush', expected 'rest'"); got != "found (not shown), expected 'rest'" {
+			t.Fatal(got)
+		}
+	}
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("it took %v", took)
+	}
+}

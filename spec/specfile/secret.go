@@ -265,25 +265,36 @@ var (
 )
 
 // underEnv guesses, where nothing could be parsed, whether a line belongs to an
-// env block: it may hold a secret.
+// env block: it may hold a secret. There may be thousands of errors in a file.
 func (t *tree) underEnv(file string, line int) bool {
-	lines := strings.Split(string(t.files[file]), "\n")
-	if line < 1 || line > len(lines) {
-		return false
+	under, ok := t.under[file]
+	if !ok {
+		under = linesUnderEnv(t.files[file], isYAML(file))
+		if t.under == nil {
+			t.under = map[string][]bool{}
+		}
+		t.under[file] = under
 	}
-	for i, text := range lines[:line] {
+	return line >= 1 && line <= len(under) && under[line-1]
+}
+
+// linesUnderEnv is underEnv of each line.
+func linesUnderEnv(data []byte, yaml bool) []bool {
+	lines := strings.Split(string(data), "\n")
+	under := make([]bool, len(lines))
+	open := map[string]bool{} // the indents at which blocks begin that are not over yet
+	for i, text := range lines {
+		maps.DeleteFunc(open, func(outer string, _ bool) bool { return endsBlock(outer, text) })
 		at := secretKey.FindStringIndex(text)
-		switch {
-		case at == nil:
-		case i == line-1:
-			return true
-		case !isYAML(file) && strings.Trim(text[:at[0]], " \t\"',{") != "" && endsOnLine(text[at[0]:]):
-		case !slices.ContainsFunc(lines[i+1:line], func(l string) bool { return endsBlock(text, l) }):
-			return true
+		under[i] = len(open) > 0 || at != nil || strings.Contains(text, "env")
+		if at != nil && (yaml || strings.Trim(text[:at[0]], " \t\"',{") == "" || !endsOnLine(text[at[0]:])) {
+			open[indent(text)] = true
 		}
 	}
-	return strings.Contains(lines[line-1], "env")
+	return under
 }
+
+func indent(line string) string { return line[:len(line)-len(strings.TrimLeft(line, " \t"))] }
 
 // endsOnLine reports whether what follows a key on its line is all of its value.
 func endsOnLine(text string) bool {
@@ -291,20 +302,17 @@ func endsOnLine(text string) bool {
 }
 
 // endsBlock reports whether a line surely does not belong to the block that
-// begins with the line head: it stands no deeper, and is nothing but closing
+// begins with the indent outer: it stands no deeper, and is nothing but closing
 // brackets or begins with a key of ours; or it stands further out, and something
 // begins on it. A variable that was indented wrongly is none of that.
-func endsBlock(head, line string) bool {
-	text := strings.TrimLeft(line, " \t")
-	outer := head[:len(head)-len(strings.TrimLeft(head, " \t"))]
-	indent := line[:len(line)-len(text)]
-	text = strings.TrimRight(text, " \t\r")
+func endsBlock(outer, line string) bool {
+	inner, text := indent(line), strings.Trim(line, " \t\r")
 	switch {
-	case text == "" || !strings.HasPrefix(outer, indent):
+	case text == "" || !strings.HasPrefix(outer, inner):
 		return false
 	case strings.Trim(text, "}],") == "":
 		return true
-	case indent != outer && strings.ContainsAny(text[len(text)-1:], ":{"):
+	case inner != outer && strings.ContainsAny(text[len(text)-1:], ":{"):
 		return true
 	}
 	m := lineKey.FindStringSubmatch(text)
@@ -315,11 +323,25 @@ func endsBlock(head, line string) bool {
 func (t *tree) withoutText(file, message string) string {
 	message = tokenText.ReplaceAllString(message, "$1")
 	return quoted.ReplaceAllStringFunc(message, func(q string) string {
-		if inner := q[1 : len(q)-1]; strings.ContainsAny(inner, "\\") || hasWord(inner) && strings.Contains(string(t.files[file]), inner) {
+		if inner := q[1 : len(q)-1]; strings.ContainsAny(inner, "\\") || hasWord(inner) && t.holds(file, inner) {
 			return notShown
 		}
 		return q
 	})
+}
+
+// holds reports whether a file has a text in it.
+func (t *tree) holds(file, text string) bool {
+	at := file + "\x00" + text
+	there, ok := t.texted[at]
+	if !ok {
+		there = bytes.Contains(t.files[file], []byte(text))
+		if t.texted == nil {
+			t.texted = map[string]bool{}
+		}
+		t.texted[at] = there
+	}
+	return there
 }
 
 func hasWord(s string) bool {
