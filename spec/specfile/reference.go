@@ -46,6 +46,7 @@ func checkReferences(p spec.Program) []finding {
 			return "", false
 		})
 	}
+	try(p.Command, "command")
 	for i, a := range p.Args {
 		try(a, "args", index(i))
 	}
