@@ -157,9 +157,8 @@ func (d Daemon) CheckConfig() error { return checkConfig(d.Config, d.TrustConfig
 // maxEntries bounds the look into a configuration directory.
 const maxEntries = 100_000
 
-// checkConfig checks the configuration and what is in it. Git's own directory
-// is not read by us, and links are judged by where they lead. All else is looked
-// at although one directory cannot be; with all that is an error, too.
+// checkConfig checks the configuration and what is in it. All else is looked at
+// although one directory cannot be; with all that is an error, too.
 func checkConfig(path string, trusted *uint32, all bool) error {
 	if !privileged() {
 		return nil
@@ -171,25 +170,71 @@ func checkConfig(path string, trusted *uint32, all bool) error {
 	if err != nil {
 		return nil // missing or unreadable: whoever reads the files says it better
 	}
-	left := maxEntries
-	return filepath.WalkDir(root, func(at string, e fs.DirEntry, err error) error {
-		if left--; left < 0 {
+	c := configCheck{root: root, trusted: trusted, all: all, left: maxEntries}
+	if err := filepath.WalkDir(root, c.entry); err != nil {
+		return fmt.Errorf("cannot use --config %s: %w", path, err)
+	}
+	return nil
+}
+
+// configCheck is one look at all that is in a configuration.
+type configCheck struct {
+	root    string
+	trusted *uint32
+	all     bool // what cannot be looked at is an error
+	left    int  // so many entries more
+}
+
+// entry judges one entry. Git's own directory is not read by us, and links are
+// judged by where they lead.
+func (c *configCheck) entry(at string, e fs.DirEntry, err error) error {
+	c.left--
+	switch {
+	case c.left < 0:
+		return filepath.SkipAll
+	case err != nil:
+		return c.unseen(c.root, at, err)
+	case e.IsDir() && e.Name() == ".git":
+		return filepath.SkipDir
+	}
+	if err := judgeEntry(at, e, c.trusted); err != nil {
+		return err
+	}
+	if e.Type()&fs.ModeSymlink != 0 && filepath.Dir(at) == c.root {
+		return c.linked(at)
+	}
+	return nil
+}
+
+// linked judges what is read where a link in the root leads to a directory, which
+// need not be ours alone: the CUE files, which others import.
+func (c *configCheck) linked(link string) error {
+	dir, err := filepath.EvalSymlinks(link)
+	if err != nil {
+		return nil // it leads nowhere
+	}
+	return filepath.WalkDir(dir, func(at string, e fs.DirEntry, err error) error {
+		c.left--
+		switch {
+		case c.left < 0:
 			return filepath.SkipAll
-		}
-		if err != nil {
-			if all && !unread(root, at, err) {
-				return fmt.Errorf("cannot use --config %s: cannot check what is in it: %w", path, err)
-			}
-			return nil
-		}
-		if e.IsDir() && e.Name() == ".git" {
+		case err != nil:
+			return c.unseen(dir, at, err)
+		case e.IsDir() && at != dir && strings.HasPrefix(e.Name(), "."):
 			return filepath.SkipDir
-		}
-		if err := judgeEntry(at, e, trusted); err != nil {
-			return fmt.Errorf("cannot use --config %s: %w", path, err)
+		case !e.IsDir() && filepath.Ext(at) == ".cue":
+			return CheckTrust(at, c.trusted)
 		}
 		return nil
 	})
+}
+
+// unseen is the error for what cannot be looked at.
+func (c *configCheck) unseen(root, at string, err error) error {
+	if !c.all || unread(root, at, err) {
+		return nil
+	}
+	return fmt.Errorf("cannot check what is in it: %w", err)
 }
 
 // unread reports whether what could not be looked at is nothing that would have

@@ -210,6 +210,30 @@ func TestPrepareJudgesFilesByTheirTarget(t *testing.T) {
 	}
 }
 
+// A directory that a link leads to is read as those that lie in the configuration,
+// but need not be there for that only.
+func TestPrepareJudgesWhatLinkedDirectoriesHave(t *testing.T) {
+	rootOnly(t)
+	dir := ownDir(t)
+	d := daemonIn(dir)
+	must(t, os.Mkdir(d.Config, 0o755))
+	must(t, os.MkdirAll(dir+"/lib/deep", 0o755))
+	must(t, os.WriteFile(dir+"/lib/theirs.log", nil, 0o644))
+	must(t, os.Chown(dir+"/lib/theirs.log", stranger, -1))
+	must(t, os.Symlink(dir+"/lib", d.Config+"/lib"))
+	must(t, os.Symlink(dir+"/nowhere", d.Config+"/nowhere"))
+	must(t, Prepare(d))
+	must(t, d.CheckConfig())
+	must(t, os.WriteFile(dir+"/lib/deep/a.cue", nil, 0o644))
+	must(t, Prepare(d))
+	must(t, os.Chown(dir+"/lib/deep/a.cue", stranger, -1))
+	for _, err := range []error{Prepare(d), d.CheckConfig()} {
+		if err == nil || !strings.Contains(err.Error(), "cannot use --config "+d.Config+": ") || !strings.Contains(err.Error(), "/lib/deep/a.cue: it is owned by") {
+			t.Error(err)
+		}
+	}
+}
+
 // One directory that cannot be looked into hides nothing of the others, nor does
 // one that goes while they are looked at.
 func TestConfigThatCannotBeChecked(t *testing.T) {
