@@ -132,7 +132,7 @@ func Run(ctx context.Context, cfg Config) error {
 	go c.receive(ctx, lost)
 	go c.desk.run(ctx, late)
 	if c.cfg.Hello.Asked == spec.SIGTERM {
-		c.finish(ending{stop: true})
+		c.finish(ending{stop: true, code: c.exitWhen.found(c.engine.View())})
 	}
 	err := c.serve(kept)
 	c.guard.finish()

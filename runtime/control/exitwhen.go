@@ -67,6 +67,25 @@ func lastExit(b reconcile.Batch, id reconcile.InstanceID) *reconcile.Exit {
 	return nil
 }
 
+// found is the code of a stop of all that a control before us was at: the program's,
+// where its end is why. One that is stopped with the others has no such end.
+func (e *exitWhen) found(v *reconcile.View) (code int) {
+	w := e.want.Load()
+	if w == nil {
+		return 0
+	}
+	p := v.Program(w.program)
+	if p == nil {
+		return 0
+	}
+	for _, i := range p.Instances {
+		if x := i.LastExit; x != nil && !i.Alive() && (i.Finished != "" || w.first && unplanned[x.Cause]) {
+			code = exitCode(x)
+		}
+	}
+	return code
+}
+
 // exitCode is a program's end as a shell tells it; 1 when it could not start or
 // nobody knows.
 func exitCode(x *reconcile.Exit) int {

@@ -31,12 +31,15 @@ func (d *desk) begin(ctx context.Context) (late <-chan time.Time) {
 // remind tells a recovered world what was desired, for what ended or was being
 // stopped while nobody was there to hear of it.
 func (d *desk) remind(w reconcile.World) reconcile.World {
-	if !d.c.found {
+	if !d.c.found && d.c.afresh() {
 		return w
 	}
 	said := d.said().With(d.overrides)
 	if !d.c.afresh() {
 		d.c.exitWhen.wish(said)
+	}
+	if !d.c.found {
+		return w
 	}
 	return reconcile.Recall(w, said)
 }

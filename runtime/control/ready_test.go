@@ -54,3 +54,38 @@ func TestExitWhenKnowsACodeThatWasToldBefore(t *testing.T) {
 		t.Errorf("ended: %v, code %d", ended, code)
 	}
 }
+
+// A control that goes on with a stop of all ends the daemon with the code of what began it.
+func TestTheCodeOfAStopOutlivesControl(t *testing.T) {
+	exit := func(code int, cause reconcile.Cause) *reconcile.Exit {
+		return &reconcile.Exit{Code: code, Cause: cause}
+	}
+	for _, c := range []struct {
+		name, when string
+		i          reconcile.Instance
+		code       int
+	}{
+		{"it always restarts and has ended", "always", reconcile.Instance{State: reconcile.StateBackoff, LastExit: exit(7, reconcile.CauseCrashed)}, 7},
+		{"it always restarts and is stopped", "always", reconcile.Instance{State: reconcile.StateExited, LastExit: exit(9, reconcile.CauseShutdown)}, 0},
+		{"it lives", "always", reconcile.Instance{State: reconcile.StateRunning, LastExit: exit(7, reconcile.CauseCrashed)}, 0},
+		{"it is done", "never", reconcile.Instance{State: reconcile.StateExited, Finished: "done", LastExit: exit(7, reconcile.CauseCrashed)}, 7},
+		{"it would be tried again", "failure", reconcile.Instance{State: reconcile.StateBackoff, LastExit: exit(7, reconcile.CauseCrashed)}, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := spec.Program{Policy: spec.Defaults().Policy}
+			p.Restart.When.Mode = c.when
+			e := exitWhen{}
+			v := &reconcile.View{Programs: []*reconcile.ProgramView{{Name: "main", Instances: []*reconcile.InstanceView{{Instance: c.i}}}}}
+			if code := e.found(v); code != 0 {
+				t.Errorf("code %d without exit_when", code)
+			}
+			e.wish(spec.Spec{ExitWhen: "main", Programs: map[string]spec.Program{"main": p}})
+			if code := e.found(v); code != c.code {
+				t.Errorf("code %d, not %d", code, c.code)
+			}
+			if code := e.found(&reconcile.View{}); code != 0 {
+				t.Errorf("code %d of nothing", code)
+			}
+		})
+	}
+}

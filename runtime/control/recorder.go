@@ -9,6 +9,7 @@ import (
 	"github.com/procnanny/procnanny/reconcile"
 	"github.com/procnanny/procnanny/rpc"
 	"github.com/procnanny/procnanny/runtime/crashpoint"
+	"github.com/procnanny/procnanny/runtime/keeper"
 	"github.com/procnanny/procnanny/runtime/store"
 	"github.com/procnanny/procnanny/spec"
 )
@@ -74,6 +75,9 @@ func (r *recorder) Record(b reconcile.Batch) {
 	if code, ended := r.c.exitWhen.watch(b); ended {
 		r.c.log.Info("the program has ended that the daemon ends with", "program", r.c.exitWhen.want.Load().program, "code", code)
 		r.c.finish(ending{stop: true, code: code, by: spec.Requester{How: exitWhenKey}})
+		if err := r.c.cfg.Keeper.Send([]keeper.Order{{Kind: keeper.OrderStop}}); err != nil { // it is to be so also when we die
+			r.c.log.Warn("cannot tell the keeper that everything is to be stopped", "error", err)
+		}
 	}
 }
 
