@@ -173,7 +173,7 @@ func deadline(t *turn, f *Fact) string {
 	switch {
 	case i.State == StateRunning && due(i.stableAt(t.p.policy()), now):
 		t.calm("running for " + t.p.policy().Restart.Flap.Within.String())
-	case !due(i.Until, now):
+	case !due(i.until(t.p.policy()), now):
 		return "it has not come yet"
 	case i.State == StateStarting:
 		return ready(t, f)
