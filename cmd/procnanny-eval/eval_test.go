@@ -225,6 +225,7 @@ func TestEvaluatorThatFails(t *testing.T) {
 	}{
 		"says nothing": {watch.Evaluator{Path: "/bin/true"}, "gave no verdict"},
 		"fails":        {watch.Evaluator{Path: "/bin/sh", Args: []string{"-c", "echo broken >&2; exit 3"}}, "the evaluator failed: broken"},
+		"falls over":   {watch.Evaluator{Path: "/bin/sh", Args: []string{"-c", "dd if=/dev/zero of=/dev/null bs=300M count=1 2>/dev/null; echo SIGSEGV >&2; exit 2"}}, "more than 512 MiB"},
 		"hangs":        {watch.Evaluator{Path: "/bin/sleep", Args: []string{"60"}, Deadline: 100 * time.Millisecond}, "evaluation took longer than 100ms"},
 		"babbles":      {watch.Evaluator{Path: "/bin/sh", Args: []string{"-c", "exec cat /dev/zero"}}, "evaluat"},
 		"is killed":    {watch.Evaluator{Path: "/bin/sh", Args: []string{"-c", "kill -SEGV $$"}}, "killed by signal 11"},

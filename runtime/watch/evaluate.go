@@ -26,6 +26,7 @@ import (
 const (
 	evalDeadline = 5 * time.Second
 	evalCPU      = 3 * time.Second // what the evaluator allows itself
+	evalMemory   = 512 << 20       // too, in bytes
 	maxVerdict   = 64 << 20        // bytes of its answers
 	maxComplaint = 64 << 10        // bytes of stderr that are kept
 )
@@ -163,6 +164,17 @@ func (run *evaluation) wait() error {
 // for the heap or for the stack of a thread.
 var outOfMemory = []string{"out of memory", "cannot allocate memory", "pthread_create failed", "failed to create new OS thread"}
 
+const tookMemory = "evaluation took more than 512 MiB of memory"
+
+// mostRSS is how much memory a process that has ended had at the most, in bytes.
+func mostRSS(st *os.ProcessState) int64 {
+	used, _ := st.SysUsage().(*syscall.Rusage)
+	if used == nil {
+		return 0
+	}
+	return used.Maxrss << 10
+}
+
 // diagnose says in words what an evaluation without a verdict died of.
 func (run *evaluation) diagnose(ctx context.Context, talk, died error, limit time.Duration) string {
 	st := run.cmd.ProcessState
@@ -172,7 +184,7 @@ func (run *evaluation) diagnose(ctx context.Context, talk, died error, limit tim
 	case errors.Is(talk, errTooMuch):
 		return errTooMuch.Error()
 	case slices.ContainsFunc(outOfMemory, func(sign string) bool { return strings.Contains(complaint, sign) }):
-		return "evaluation took more than 512 MiB of memory"
+		return tookMemory
 	case ws.Signaled() && (ws.Signal() == syscall.SIGXCPU || st.UserTime()+st.SystemTime() >= evalCPU/2):
 		// Half, because the limit counts ticks: on a busy machine it comes early.
 		return fmt.Sprintf("evaluation used more than %s of CPU", evalCPU)
@@ -180,6 +192,8 @@ func (run *evaluation) diagnose(ctx context.Context, talk, died error, limit tim
 		return fmt.Sprintf("evaluation took longer than %s", limit)
 	case ws.Signaled() && !errors.Is(ctx.Err(), context.Canceled):
 		return fmt.Sprintf("the evaluator was killed by signal %d (%s)", ws.Signal(), ws.Signal())
+	case died != nil && complaint != "" && mostRSS(st) > evalMemory/2:
+		return tookMemory // rarely Go's runtime falls over the memory that it did not get
 	case died != nil && complaint != "":
 		first, _, _ := strings.Cut(complaint, "\n")
 		return "the evaluator failed: " + first
