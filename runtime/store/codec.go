@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"hash/crc32"
 	"time"
 
@@ -21,8 +22,14 @@ var (
 	errSum   = errors.New("wrong checksum")
 )
 
-// unpack reads what pack.go writes, of any version.
-func unpack(b []byte, v any) error {
+// unpack reads what pack.go writes, of any version. All else is an error, also
+// where the decoder panics: at nil in place of a time (msgpack v5.4.1).
+func unpack(b []byte, v any) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("cannot decode what was kept: %v", p)
+		}
+	}()
 	d := msgpack.NewDecoder(bytes.NewReader(b))
 	d.SetCustomStructTag("json")
 	return d.Decode(v)

@@ -146,3 +146,14 @@ func TestManyPendingChangesArePacked(t *testing.T) {
 		t.Errorf("%d came back: %v, %v", len(got.Pending), got.Pending, err)
 	}
 }
+
+// The library panics at nil where a time is to be.
+func TestNilForATimeIsAnError(t *testing.T) {
+	b, err := msgpack.Marshal(map[string]any{"until": nil})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unpack(b, &reconcile.Instance{}); err == nil {
+		t.Error("it was read")
+	}
+}
