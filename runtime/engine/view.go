@@ -14,7 +14,8 @@ import (
 // gallery holds the newest picture of each program, sorted by name: a turn
 // copies the list of pointers, and draws only what it touched.
 type gallery struct {
-	views []*reconcile.ProgramView
+	views      []*reconcile.ProgramView
+	generation uint64 // that all of them show
 }
 
 // place is where a name is in views, or would be.
@@ -68,6 +69,10 @@ func (g *gallery) merge(drawn map[string]*reconcile.ProgramView) {
 // follow has every picture say which configuration its program is held to now:
 // the one that was accepted last, whether or not it says anything new of it.
 func (g *gallery) follow(generation uint64) {
+	if g.generation == generation {
+		return // what was drawn since shows it, too
+	}
+	g.generation = generation
 	for n, old := range g.views {
 		if old.Generation != generation {
 			v := *old
