@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/procnanny/procnanny/rpc"
 	"github.com/procnanny/procnanny/rpc/zmq"
 	"github.com/procnanny/procnanny/runtime/daemontest"
 )
@@ -147,6 +148,21 @@ func variable(env []byte, name string) string {
 	return ""
 }
 
+// keepWeb starts a daemon with one program, and says who keeps it.
+func keepWeb(t *testing.T, d *daemontest.Daemon, program map[string]any) (client rpc.Caller, w who) {
+	t.Helper()
+	b, err := json.Marshal(map[string]any{"programs": map[string]any{"web": program}})
+	check(t, err)
+	check(t, os.WriteFile(d.Dir+"/config/web.json", b, 0o644))
+	d.Start()
+	livingPIDs(t, d.Endpoint(), 1)
+	client, err = zmq.Dial(d.Endpoint(), time.Minute)
+	check(t, err)
+	t.Cleanup(func() { client.Close() })
+	check(t, client.Call(context.Background(), "version", nil, &w))
+	return client, w
+}
+
 // A program is stopped as it says also by a control that has only just come, after
 // the death of the one before it.
 func TestAStopIsAsTheProgramSaysWhoeverDied(t *testing.T) {
@@ -166,18 +182,9 @@ func TestAStopIsAsTheProgramSaysWhoeverDied(t *testing.T) {
 			d := daemontest.New(t)
 			said := d.Dir + "/said"
 			script := `trap "echo INT >>` + said + `; exit" INT; trap "echo TERM >>` + said + `; exit" TERM; while :; do sleep 0.05; done`
-			b, err := json.Marshal(map[string]any{"programs": map[string]any{"web": map[string]any{
+			_, w := keepWeb(t, d, map[string]any{
 				"command": "sh", "args": []string{"-c", script}, "stop": map[string]any{"signal": "INT"},
-			}}})
-			check(t, err)
-			check(t, os.WriteFile(d.Dir+"/config/web.json", b, 0o644))
-			d.Start()
-			livingPIDs(t, d.Endpoint(), 1)
-			client, err := zmq.Dial(d.Endpoint(), time.Minute)
-			check(t, err)
-			defer client.Close()
-			var w who
-			check(t, client.Call(context.Background(), "version", nil, &w))
+			})
 			die(t, w)
 			check(t, poll(func() (bool, string) {
 				b, _ := os.ReadFile(said)
@@ -191,19 +198,10 @@ func TestAStopIsAsTheProgramSaysWhoeverDied(t *testing.T) {
 func TestASuccessThatNobodyHeardOf(t *testing.T) {
 	t.Parallel()
 	d := daemontest.New(t)
-	b, err := json.Marshal(map[string]any{"programs": map[string]any{"web": map[string]any{
+	client, w := keepWeb(t, d, map[string]any{
 		"command": "sh", "args": []string{"-c", `trap "exit 3" USR1; while :; do sleep 0.05; done`},
 		"success_exit": []int{3}, "restart": map[string]any{"when": "failure"},
-	}}})
-	check(t, err)
-	check(t, os.WriteFile(d.Dir+"/config/web.json", b, 0o644))
-	d.Start()
-	livingPIDs(t, d.Endpoint(), 1)
-	client, err := zmq.Dial(d.Endpoint(), time.Minute)
-	check(t, err)
-	defer client.Close()
-	var w who
-	check(t, client.Call(context.Background(), "version", nil, &w))
+	})
 	var history struct {
 		Runs []struct {
 			PID   int    `msgpack:"pid"`
